@@ -1,0 +1,46 @@
+# `make run` inspects the demo parts until Ctrl-C; `make test` runs every test. Both need Python >= 3.11 alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: run test test-gpu proof lint venv clean
+
+run: $(VENV)/run.stamp
+	$(BIN)/inspectd run -c config.toml --watch
+
+test: $(VENV)/dev.stamp lint
+	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m gpu
+
+proof: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m proof
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: $(VENV)/dev.stamp
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("inspectd needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp stands for a finished installation: the next `make run` starts at once.
+$(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
+	@echo "installing inspectd into $(VENV) (once)"
+	$(PIP) --editable '.[run]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
+	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
+	$(PIP) --editable '.[run,train,dev]'
+	@touch $(VENV)/run.stamp $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
