@@ -1,0 +1,289 @@
+"""The two files an engineer writes: `config.toml` (the machine) and a recipe (the product).
+
+Every section is a frozen struct that its stage receives; no stage sees the whole `Config`.
+Paths in a file are relative to that file. Coordinates are pixels of the full sensor image.
+"""
+
+import hashlib
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta, Struct, structs
+
+from inspectd import toml
+from inspectd.errors import ConfigError
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+Score = Annotated[float, Meta(ge=0.004, le=1.0)]
+"""1/255 is the smallest score above nothing."""
+Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Polygon = Annotated[list[tuple[Coordinate, Coordinate]], Meta(min_length=3)]
+Size = Annotated[float, Meta(ge=0, le=1e12)]
+"""Bounded so that TOML's inf and nan are refused."""
+Feature = bool | int | Annotated[float, Meta(ge=-1e15, le=1e15)] | str
+RESERVED_CAMERA_NAME = "part"
+
+
+class CameraBase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every camera has, whatever its kind."""
+
+    name: Name
+    width: Annotated[int, Meta(ge=64, le=65536)]
+    height: Annotated[int, Meta(ge=64, le=65536)]
+    mm_per_px: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    spare_slots: Annotated[int, Meta(ge=1, le=64)] = 4
+
+    def __post_init__(self) -> None:
+        if self.name == RESERVED_CAMERA_NAME:
+            raise ValueError(f"the camera name {RESERVED_CAMERA_NAME!r} is reserved, choose another")
+
+
+class FolderCamera(CameraBase, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="folder"):
+    """Images of a folder in name order, at a rate or one for each count of a trigger counter."""
+
+    folder: str
+    acquisition_frame_rate_hz: Annotated[float, Meta(ge=0.01, le=10000)] = 10.0
+    trigger_counter: str = ""
+    """File with one native u64 that somebody else counts up: one picture per count (a simulated Line0)."""
+    loop: bool = True
+
+
+class GenicamCamera(CameraBase, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="genicam"):
+    """Any GenICam camera, through its GenTL producer and harvesters."""
+
+    cti: str = ""
+    """The producer's file; empty = the producers in GENICAM_GENTL64_PATH."""
+    serial: str = ""
+    user_id: str = ""
+    pixel_format: str = ""
+    """SFNC PixelFormat; empty = Mono8 or RGB8, as the model wants."""
+    num_buffers: Annotated[int, Meta(ge=3, le=256)] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.serial) == bool(self.user_id):
+            raise ValueError("name the device by exactly one of `serial` and `user_id`")
+
+
+Camera = FolderCamera | GenicamCamera
+
+
+class OpenVinoEngine(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="openvino"):
+    """The CPU engine."""
+
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """0 = all cores but one."""
+
+
+class Publish(Struct, frozen=True, forbid_unknown_fields=True):
+    """The results stream."""
+
+    results: str = "tcp://127.0.0.1:5556"
+    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
+    heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
+
+    def __post_init__(self) -> None:
+        if self.results.startswith("ipc://") and len(self.results) > len("ipc://"):
+            return
+        host, _, port = self.results.removeprefix("tcp://").rpartition(":")
+        if not self.results.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"results must look like tcp://127.0.0.1:5556 or ipc://path, got {self.results}")
+        if not _is_loopback(host):
+            raise ValueError(f"results may only be bound to a loopback address as yet, got {host}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Journal(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where results are kept before they are sent: `segments` files of `segment_mib`, oldest reused."""
+
+    segment_mib: Annotated[int, Meta(ge=1, le=1024)] = 8
+    segments: Annotated[int, Meta(ge=2, le=1024)] = 8
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`config.toml`, the machine: changing it needs a restart."""
+
+    line: Name
+    state_dir: str = "./state"
+    recipes: Annotated[list[str], Meta(min_length=1)]
+    """The first is the one in use."""
+    camera: Annotated[list[Camera], Meta(min_length=1, max_length=64)]
+    engine: OpenVinoEngine = OpenVinoEngine()
+    publish: Publish = Publish()
+    journal: Journal = Journal()
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one defect class may show before the part is bad."""
+
+    suspect: Score
+    reject: Score
+    min_area_px: Size = 0.0
+    max_count: Annotated[int, Meta(ge=0)] = 0
+    max_area_px: Size | None = None
+    max_length_px: Size | None = None
+
+    def __post_init__(self) -> None:
+        if self.suspect > self.reject:
+            raise ValueError(f"suspect ({self.suspect}) must not be above reject ({self.reject})")
+
+
+class Zone(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named part of the image with limits of its own; classes it leaves out keep the recipe's."""
+
+    polygon: Polygon
+    limits: dict[str, Limits]
+
+
+class View(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the recipe says of one camera."""
+
+    roi: tuple[int, int, int, int] | None = None
+    """x, y, width, height: cut out while copying; all else is neither stored nor judged."""
+    ignore: list[Polygon] = []
+    zones: dict[Name, Zone] = {}
+    features: dict[str, Feature] = {}
+    """GenICam features by SFNC name, applied and read back before the start."""
+
+    def __post_init__(self) -> None:
+        if self.roi and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 64):
+            raise ValueError(f"roi must be [x >= 0, y >= 0, width >= 64, height >= 64], got {list(self.roi)}")
+
+
+class ImageLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a picture is unfit to be judged (UNKNOWN/image); None = not checked."""
+
+    min_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
+    max_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
+    min_sharpness: Size | None = None
+    """Mean square of the horizontal gradient, in grey levels squared, over every 16th row."""
+    refuse_identical: bool = False
+    """A frame equal to the last one, pixel for pixel in the sample, comes from a frozen camera."""
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipe file, the product: model, deadline, limits, and what changes at each camera."""
+
+    model: str
+    deadline_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    limits: Annotated[dict[str, Limits], Meta(min_length=1)]
+    image: ImageLimits = ImageLimits()
+    camera: dict[Name, View] = {}
+    max_regions: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
+class LoadedRecipe(NamedTuple):
+    """A recipe with what identifies it in every result."""
+
+    recipe: Recipe
+    id: str
+    """The file's name; for a bundle's own `recipe.toml` the bundle's name."""
+    revision: str
+    """First 12 hex digits of the SHA-256 of the file."""
+    model_dir: Path
+    path: Path
+
+
+class Settings(NamedTuple):
+    """Everything the files say, checked against each other."""
+
+    config: Config
+    recipe: LoadedRecipe
+    state_dir: Path
+    base: Path
+    """Folder that the paths in `config` are relative to."""
+
+
+def load_recipe(path: Path) -> LoadedRecipe:
+    """Read a recipe file; raises ConfigError with every problem in it."""
+    return _loaded(path, toml.load(path, Recipe))
+
+
+def _loaded(path: Path, recipe: Recipe) -> LoadedRecipe:
+    revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
+    return LoadedRecipe(recipe, name, revision, path.parent / recipe.model, path)
+
+
+def load(path: Path) -> Settings:
+    """Read `config.toml` and its recipes; raises ConfigError with every problem in all of them."""
+    document = toml.read(path, Config)
+    cameras = _cameras(document.data)
+    own = _twins(cameras)
+    of_recipes: list[str] = []
+    loaded: list[LoadedRecipe] = []
+    for index, name in _recipe_names(document.data):
+        try:
+            recipe = toml.read(path.parent / name, Recipe)
+        except toml.NoFileError as error:
+            own.append((("recipes", index), str(error)))
+        except ConfigError as error:
+            of_recipes += error.problems
+        else:
+            of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
+            loaded += [_loaded(recipe.path, recipe.value)] if recipe.value else []
+    problems = document.told(own) + of_recipes
+    config = document.value
+    if problems or config is None:
+        raise ConfigError(problems)
+    results = config.publish.results
+    if results.startswith("ipc://"):
+        results = f"ipc://{path.parent / results.removeprefix('ipc://')}"
+    config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+
+
+# The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.
+
+
+def _recipe_names(data: dict[str, Any]) -> list[tuple[int, str]]:
+    names = data.get("recipes")
+    return [(i, name) for i, name in enumerate(names) if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _cameras(data: dict[str, Any]) -> list[dict[str, Any]]:
+    tables = data.get("camera")
+    return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+
+
+def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+    names = [camera.get("name") for camera in cameras]
+    return [
+        (("camera", i, "name"), f"two cameras are named {name!r}; every name must be its own")
+        for i, name in enumerate(names)
+        if isinstance(name, str) and name in names[:i]
+    ]
+
+
+def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+    """What a recipe says that the machine's cameras can't keep."""
+    by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
+    are_known = bool(cameras) and len(by_name) == len(cameras)  # else the name may be one that is missing there
+    problems: list[toml.Problem] = []
+    for name, view in recipe.camera.items():
+        if name not in by_name:
+            if are_known:
+                problems.append((("camera", name), f"there is no such camera; there is {', '.join(by_name)}"))
+        elif view.roi is not None:
+            x, y, width, height = view.roi
+            whole_width, whole_height = by_name[name].get("width"), by_name[name].get("height")
+            if not isinstance(whole_width, int) or not isinstance(whole_height, int):
+                continue
+            if x + width > whole_width or y + height > whole_height:
+                what = f"reaches outside the {whole_width}x{whole_height} image"
+                problems.append((("camera", name, "roi"), what))
+    return problems
+
+
+def view_of(recipe: Recipe, camera: CameraBase) -> tuple[View, tuple[int, int, int, int]]:
+    """The recipe's view of a camera, and the rectangle x, y, width, height that is stored and judged."""
+    view = recipe.camera.get(camera.name, View())
+    return view, view.roi or (0, 0, camera.width, camera.height)

@@ -1,0 +1,42 @@
+"""What can go wrong by someone's hand, and the exit code each ends with.
+
+    UserError              one clear sentence, never a traceback   exit 1
+      ConfigError          editing or replacing a file cures it    exit 78 (EX_CONFIG: systemd does not restart)
+        BundleError        ... the file being part of a model bundle
+      UnavailableError     not there now: port, lock, camera       exit 69 (EX_UNAVAILABLE: systemd tries again)
+        CameraError        ... a camera; in the daemon a state that is retried, not an end
+
+A wrong command line exits with 2, a clean stop with 0.
+"""
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """A mistake or circumstance the user can cure; `str()` is the sentence to show."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """Editing a file cures it. `problems` holds one sentence per error, in file order."""
+
+    exit_code = 78
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class BundleError(ConfigError):
+    """A model bundle is missing, damaged, foreign, or fails its golden test."""
+
+
+class UnavailableError(UserError):
+    """Something outside the program is not there now; trying again later may work."""
+
+    exit_code = 69
+
+
+class CameraError(UnavailableError):
+    """The camera can't be opened, or was lost while open."""

@@ -1,0 +1,22 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.lines import Line
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """A folder with everything one line needs; what was started in it ends with the test, passed or failed."""
+    from tests.lines import Line  # here, as it needs OpenCV and onnx, which few tests need
+
+    made = Line(tmp_path)
+    yield made
+    made.close()
