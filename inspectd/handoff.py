@@ -1,0 +1,43 @@
+"""Handing items from one thread to another that may be waiting on sockets as well."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Handoff(Generic[T]):
+    """A queue with a file descriptor.
+
+    Bounded by what it holds: each item stands for a frame in a slot, or for a missed trigger (of those
+    `acquire.source` allows MAX_GAP at once). Any thread may `put`; one thread polls `fileno()` beside its
+    sockets and then takes with `drain`. (`queue.Queue` can't be polled, and a thread asleep in it does not
+    serve its ZeroMQ socket.)
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def put(self, item: T) -> None:
+        """Append and wake the taker; never blocks."""
+        self._items.append(item)
+        os.eventfd_write(self._wake, 1)
+
+    def drain(self) -> Iterator[T]:
+        """The items that wait now, oldest first; never blocks. Later ones wake the taker again."""
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
+        for _ in range(len(self._items)):
+            yield self._items.popleft()
+
+    def fileno(self) -> int:
+        """Readable while items wait."""
+        return self._wake
+
+    def __len__(self) -> int:
+        return len(self._items)

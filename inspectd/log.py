@@ -1,0 +1,41 @@
+"""Logs that can't stop the line: written by a thread of their own, dropped when nobody reads them."""
+
+import atexit
+import sys
+import threading
+from contextlib import suppress
+from queue import Empty, Full, Queue
+
+MOST_WAITING = 1000
+GOODBYE_S = 1.0
+
+
+class Stderr:
+    """A file for structlog's PrintLogger; a full disk, a closed or a stalled reader is no fault of ours."""
+
+    def __init__(self) -> None:
+        self._waiting: Queue[str] = Queue(MOST_WAITING)
+        self._idle = threading.Event()
+        self._idle.set()
+        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+        atexit.register(self._idle.wait, GOODBYE_S)
+
+    def write(self, text: str) -> None:
+        """Never blocks, never raises."""
+        self._idle.clear()
+        with suppress(Full):
+            self._waiting.put_nowait(text)
+
+    def flush(self) -> None:
+        """The thread flushes."""
+
+    def _write_all(self) -> None:
+        while True:
+            try:
+                text = self._waiting.get(timeout=0.05)
+            except Empty:
+                self._idle.set()
+                continue
+            with suppress(OSError, ValueError):
+                sys.stderr.write(text)
+                sys.stderr.flush()

@@ -1,0 +1,160 @@
+"""The frame ring: the only frame memory there is, in a sealed memfd that the camera process shares.
+
+    slot 0: one page of header, then the picture uint8 [H, W, C], padded to whole pages; slot 1: ...
+
+A slot has one owner at a time: `free` (the daemon keeps it), `camera` (handed out to be filled) or
+`daemon` (holds a frame that is being judged). Free slots go out oldest first, so a picture stays readable
+as long as possible after its verdict. The header's generation is odd while the slot is being written, and
+2 more after each filling: a reader who finds the same even generation before and after copying has a whole
+picture.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections import deque
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectd.errors import UnavailableError
+
+PAGE = mmap.PAGESIZE
+HEADER = struct.Struct("<8sQQQQIIIxxxx")
+MAGIC = b"INSLOT1\0"
+U8 = npt.NDArray[np.uint8]
+
+
+class Shape(NamedTuple):
+    """A picture's shape: Mono8 has 1 channel, RGB8 has 3."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one picture."""
+        return self.height * self.width * self.channels
+
+
+class SlotHeader(NamedTuple):
+    """What a slot says of its picture; times in ns on the monotonic clock."""
+
+    generation: int
+    part_id: int
+    frame_id: int
+    trigger_ns: int
+    shape: Shape
+
+
+class Ring:
+    """`count` slots for pictures of one shape, in a memfd."""
+
+    def __init__(self, fd: int, count: int, shape: Shape) -> None:
+        self.fd, self.count, self.shape = fd, count, shape
+        self._stride = PAGE + -(-shape.nbytes // PAGE) * PAGE
+        size = os.fstat(fd).st_size
+        if size != self._stride * count:
+            raise ValueError(f"a ring of {count} slots of {shape} has {self._stride * count} bytes, not {size}")
+        self._map = mmap.mmap(fd, size)
+        self.images: list[U8] = [self._image(slot) for slot in range(count)]
+        """The pictures, uint8 [H, W, C] each, in place; a page-aligned view that lives as long as the ring."""
+
+    def _image(self, slot: int) -> U8:
+        start = slot * self._stride + PAGE
+        return np.frombuffer(self._map, np.uint8, self.shape.nbytes, start).reshape(self.shape)
+
+    def begin_write(self, slot: int, frame_id: int, trigger_ns: int) -> None:
+        """Mark the slot as being written: its generation becomes odd."""
+        generation = self.header(slot).generation | 1
+        self._write(slot, SlotHeader(generation, 0, frame_id, trigger_ns, self.shape))
+
+    def end_write(self, slot: int) -> int:
+        """Mark the writing as done; returns the slot's new, even generation."""
+        header = self.header(slot)
+        self._write(slot, header._replace(generation=header.generation + 1))
+        return header.generation + 1
+
+    def set_part_id(self, slot: int, part_id: int) -> None:
+        """Write the part id, which only the daemon knows, into the header."""
+        self._write(slot, self.header(slot)._replace(part_id=part_id))
+
+    def header(self, slot: int) -> SlotHeader:
+        """Read a slot's header."""
+        _, generation, part_id, frame_id, trigger_ns, *shape = HEADER.unpack_from(self._map, slot * self._stride)
+        return SlotHeader(generation, part_id, frame_id, trigger_ns, Shape(*shape))
+
+    def _write(self, slot: int, header: SlotHeader) -> None:
+        HEADER.pack_into(self._map, slot * self._stride, MAGIC, *header[:4], *header.shape)
+
+
+def create(count: int, shape: Shape, name: str) -> Ring:
+    """A new ring in a memfd whose size nobody can change any more (a shrunk one would be a SIGBUS here).
+
+    Raises UnavailableError if there is no memory for it: said now, not by a killed process later.
+    """
+    size = count * (PAGE + -(-shape.nbytes // PAGE) * PAGE)
+    if size > _available_bytes():
+        raise UnavailableError(
+            f"camera {name}: {count} slots of {shape.width}x{shape.height} need {size >> 20} MiB of memory, "
+            f"{_available_bytes() >> 20} MiB are available; are width and height right?"
+        )
+    fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.posix_fallocate(fd, 0, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return Ring(fd, count, shape)
+
+
+def _available_bytes() -> int:
+    with Path("/proc/meminfo").open(encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+
+
+class Owner(Enum):
+    """Who may touch a slot."""
+
+    FREE = "free"
+    CAMERA = "camera"
+    DAEMON = "daemon"
+
+
+class SlotPool:
+    """The daemon's book of who owns each slot. Not thread-safe: its owner locks."""
+
+    def __init__(self, count: int) -> None:
+        self._owner = [Owner.FREE] * count
+        self._free = deque(range(count))
+
+    def lend(self) -> int | None:
+        """The slot that has been free longest goes to the camera; None if there is none."""
+        if not self._free:
+            return None
+        slot = self._free.popleft()
+        self._owner[slot] = Owner.CAMERA
+        return slot
+
+    def receive(self, slot: int) -> None:
+        """The camera hands a filled slot over; a slot it does not own is an error."""
+        if not 0 <= slot < len(self._owner) or self._owner[slot] is not Owner.CAMERA:
+            raise ValueError(f"slot {slot} was handed over by a camera that does not own it")
+        self._owner[slot] = Owner.DAEMON
+
+    def give_back(self, slot: int) -> None:
+        """The daemon is done with a slot; giving it back twice is an error."""
+        if self._owner[slot] is not Owner.DAEMON:
+            raise ValueError(f"slot {slot} given back, but its owner is {self._owner[slot].value}")
+        self._owner[slot] = Owner.FREE
+        self._free.append(slot)
+
+    def reclaim(self) -> list[int]:
+        """The camera process is gone: all its slots become free, in slot order."""
+        lost = [slot for slot, owner in enumerate(self._owner) if owner is Owner.CAMERA]
+        for slot in lost:
+            self._owner[slot] = Owner.FREE
+            self._free.append(slot)
+        return lost
