@@ -1,0 +1,148 @@
+"""Images of a folder as a camera: in name order, at a rate or one for each count of a trigger counter."""
+
+import mmap
+import struct
+import time
+from collections import deque
+from pathlib import Path
+
+from inspectd.acquire.camera import U8, EndOfImagesError, Exposure, Job, Started
+from inspectd.clock import now_ns
+from inspectd.config import FolderCamera
+from inspectd.errors import CameraError
+from inspectd.images import image_files, read_image, shown_name
+
+BUFFERS = 16
+"""Exposures that wait at most; older ones are lost, as in a camera whose buffers are full."""
+POLL_S = 0.001
+
+
+class Folder:
+    """Trigger n shows image (n - 1) modulo the number of images.
+
+    Both sources of triggers go on counting while this process is dead, as a camera on the line does: the
+    rate is a clock that began at the first start, the trigger counter is somebody else's file.
+    """
+
+    def __init__(self, config: FolderCamera, job: Job, base: Path) -> None:
+        self.device = f"folder {config.folder}"
+        self._config, self._job, self._base = config, job, base
+        self._period_ns = round(1e9 / config.acquisition_frame_rate_hz)
+        self._counter: mmap.mmap | None = None
+        self._files: list[Path] = []
+        self._born_ns, self._first = job.born_ns, job.first
+        self._last = 0
+        self._looks: deque[tuple[int, int]] = deque(maxlen=2 * BUFFERS)  # a count, and when it last stood there
+        self._end: int | None = None  # triggers after this one are not exposed any more
+        self._ready: tuple[int, U8 | str] = (0, "")  # trigger, its picture or why there is none
+
+    def open(self) -> None:
+        """List the images, map the trigger counter."""
+        folder = self._base / self._config.folder
+        try:
+            self._files = image_files(folder)
+        except OSError as error:
+            raise CameraError(f"the image folder {folder} can't be read: {error.strerror}") from None
+        if not self._files:
+            raise CameraError(f"the image folder {folder} holds no PNG, JPEG, BMP or TIFF image")
+        if self._config.trigger_counter:
+            self._counter = _map_counter(self._base / self._config.trigger_counter)
+
+    def start(self) -> Started:
+        """Begin at the device's count as it stands."""
+        began_before = self._born_ns != 0
+        self._born_ns = self._born_ns or now_ns()
+        self._last = self._count()
+        self._first = self._first if began_before else self._last
+        return Started(self._last, self._born_ns, self._first)
+
+    def wait(self, timeout_s: float) -> Exposure | None:
+        """The oldest exposure not read yet. The picture is decoded before its trigger, as far as possible."""
+        number = self._last + 1
+        if not self._config.loop and number - self._first > len(self._files):
+            raise EndOfImagesError
+        self._decode(number)
+        if not self._wait_for(number, now_ns() + int(timeout_s * 1e9)):
+            return None
+        self._last = max(number, self._count() - BUFFERS + 1) if self._config.loop else number
+        return Exposure(self._last, self._moment_of(self._last))
+
+    def read(self, image: U8 | None) -> str:
+        """Copy the rectangle of the job out of the picture."""
+        if image is None:
+            return ""
+        picture = self._decode(self._last)
+        if isinstance(picture, str):
+            return picture
+        x, y, width, height = self._job.rect
+        image[...] = picture[y : y + height, x : x + width]
+        return ""
+
+    def stop(self) -> None:
+        """No exposures from now on."""
+        self._end = self._count()
+
+    def close(self) -> None:
+        """Unmap the counter."""
+        if self._counter is not None:
+            self._counter.close()
+
+    def _count(self) -> int:
+        if self._end is not None:
+            return self._end
+        if self._counter is not None:
+            now, count = now_ns(), int(struct.unpack_from("=Q", self._counter)[0])
+            if self._looks and self._looks[-1][0] == count:
+                self._looks.pop()
+            self._looks.append((count, now))
+            return count
+        return (now_ns() - self._born_ns) // self._period_ns
+
+    def _moment_of(self, number: int) -> int:
+        """When the trigger came; of a counter, the last moment it had not come yet: no part seems fresher
+        than it is, though this process was asleep.
+        """
+        if self._counter is None:
+            return self._born_ns + number * self._period_ns
+        return max((at_ns for count, at_ns in self._looks if count < number), default=now_ns())
+
+    def _wait_for(self, number: int, until_ns: int) -> bool:
+        """Whether trigger `number` came before `until_ns`."""
+        while (count := self._count()) < number:
+            if count < self._last:
+                raise CameraError(f"the trigger counter stepped back from {self._last} to {count}")
+            now = now_ns()
+            if now >= until_ns or self._end is not None:
+                return False
+            left_s = (until_ns - now) / 1e9
+            if self._counter is None:
+                left_s = min(left_s, (self._born_ns + number * self._period_ns - now) / 1e9)
+            time.sleep(max(0.0, min(left_s, POLL_S) if self._counter else left_s))
+        return True
+
+    def _decode(self, number: int) -> U8 | str:
+        if self._ready[0] != number:
+            self._ready = number, self._load(self._files[(number - 1) % len(self._files)])
+        return self._ready[1]
+
+    def _load(self, path: Path) -> U8 | str:
+        try:
+            picture = read_image(path)
+        except ValueError as error:
+            return str(error)
+        wanted = (self._config.height, self._config.width, self._job.channels)
+        if picture.shape != wanted:
+            return f"{shown_name(path)}: is {_size(picture.shape)}, the camera is configured for {_size(wanted)}"
+        return picture
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]} with {shape[2]} channel{'s' if shape[2] > 1 else ''}"
+
+
+def _map_counter(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CameraError(f"the trigger counter {path} must be a file of 8 bytes: {error}") from None

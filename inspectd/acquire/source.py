@@ -1,0 +1,253 @@
+"""The daemon's end of one camera: its process, its ring, and the account of its triggers."""
+
+import array
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import structlog
+
+from inspectd.acquire.camera import (
+    Filled,
+    Finished,
+    FromCamera,
+    Idle,
+    Job,
+    Missed,
+    Slot,
+    Stop,
+    Streaming,
+    ToCamera,
+    Trouble,
+)
+from inspectd.clock import now_ns, utc_of
+from inspectd.health import Ledger
+from inspectd.results import Ended, Frame, Reason, unknown
+from inspectd.ring import Ring, SlotPool
+
+log = structlog.get_logger()
+MAX_PACKET = 65536
+MAX_MESSAGES = 64
+"""Read in one turn of the engine's loop."""
+MAX_GAP = 100_000
+"""A counter that jumps further has not counted parts: it was restarted."""
+
+
+class Source:
+    """Read by the engine thread; slots come back from any thread; the process belongs to the main thread."""
+
+    def __init__(self, index: int, job: Job, ring: Ring, ledger: Ledger, deadline_ns: int, part_id: int) -> None:
+        self.index, self.job, self.ring = index, job, ring
+        self.name = job.config.name
+        self.state = "dead"  # streaming | idle | dead
+        self.detail = "starting"
+        self.newest_ns = 0  # when the newest frame was in the ring
+        self.finished = False
+        self._ledger, self._deadline_ns = ledger, deadline_ns
+        self._pool, self._lock = SlotPool(ring.count), threading.Lock()
+        self._sock: socket.socket | None = None
+        self._counted: int | None = None  # the trigger accounted for last, by the camera's count
+        self._part_id = part_id  # the last one given
+        self._restarted = part_id > 0  # triggers before the next frame may be uncounted: the daemon was down
+        self._stop_asked = self._streaming = self._counts_on = False
+        self._heard_ns = 0
+        self._decoder = msgspec.msgpack.Decoder(FromCamera)
+
+    def fileno(self) -> int:
+        """The socket to poll; -1 while there is no camera process."""
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def attach(self, sock: socket.socket) -> None:
+        """A new camera process: lend it every free slot."""
+        sock.setblocking(False)
+        with self._lock:
+            self._sock = sock
+            if self._stop_asked:
+                self._send(Stop())
+            while (slot := self._pool.lend()) is not None:
+                self._send(Slot(slot))
+
+    def give_back(self, slot: int) -> None:
+        """The picture is judged: the slot goes to the end of the queue of free ones."""
+        with self._lock:
+            self._pool.give_back(slot)
+            if self._sock is not None and (oldest := self._pool.lend()) is not None:
+                self._send(Slot(oldest))
+
+    @property
+    def owes(self) -> bool:
+        """The camera counts on while its process is down: it must be asked once more what was triggered."""
+        return self._counts_on and not self._streaming and not self.finished
+
+    @property
+    def silent_s(self) -> float:
+        """For how long a streaming camera's process, which speaks all the time, has said nothing."""
+        return (now_ns() - self._heard_ns) / 1e9 if self._streaming else 0.0
+
+    def request_stop(self, give_up: bool = False) -> None:
+        """Ask for the end of the acquisition; frames exposed before still come.
+
+        A camera that is down and `owes` is finished only when it has told, or when it is given up.
+        """
+        with self._lock:
+            asked, self._stop_asked = self._stop_asked, True
+            self._counts_on = self._counts_on and not give_up
+            if self._sock is not None and not asked:
+                self._send(Stop())
+            elif self._sock is None and not self.owes:
+                self.finished = True
+
+    def _send(self, message: ToCamera) -> None:
+        assert self._sock is not None
+        try:
+            self._sock.send(msgspec.msgpack.encode(message))
+        except OSError:
+            pass  # the process died: its slots are reclaimed when the engine thread reads the end of file
+
+    def read(self) -> Iterator[Frame | Ended]:
+        """What the camera process has said, as frames to judge and results of frames that never came."""
+        for _ in range(MAX_MESSAGES):
+            if self._sock is None:
+                return
+            try:
+                packet = self._sock.recv(MAX_PACKET)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                continue  # it died with slots unread; what it had said is still to be read
+            if not packet:
+                yield from self._process_ended()
+                return
+            self._heard_ns = now_ns()
+            yield from self._heard(self._decoder.decode(packet))
+
+    def _heard(self, message: FromCamera) -> Iterator[Frame | Ended]:
+        match message:
+            case Filled() if self._jumped(message.frame_id):
+                with self._lock:
+                    self._pool.receive(message.slot)
+                self.give_back(message.slot)
+                yield self._never(Reason.CAMERA, "the camera's count of triggers jumped", message.trigger_ns)
+            case Filled():
+                yield from self._missing_before(message.frame_id, Reason.LOST)
+                yield self._received(message)
+            case Missed() if self._jumped(message.frame_id):
+                yield self._never(message.reason, message.detail, message.trigger_ns)
+            case Missed():
+                yield from self._missing_before(message.frame_id, Reason.LOST)
+                yield self._never(message.reason, message.detail, message.trigger_ns)
+            case Streaming():
+                self.state, self.detail = "streaming", message.device
+                log.info("camera streams", camera=self.name, device=message.device)
+                self.job = self.job.after(message.started)
+                self._streaming, self._counts_on = True, message.started.counted is not None
+                yield from self._rebase(message.started.counted)
+            case Idle():
+                self.state = "idle"
+            case Trouble():
+                if self.detail != message.detail:
+                    log.warning("camera trouble", camera=self.name, detail=message.detail)
+                self.state, self.detail, self._streaming = "dead", message.detail, False
+            case Finished():
+                self.finished = True
+                self._detach("finished")
+
+    def _rebase(self, counted: int | None) -> Iterator[Ended]:
+        """The camera (re)started. If it went on counting meanwhile, the triggers it missed are known."""
+        if counted is None or (self._counted is not None and not 0 <= counted - self._counted <= MAX_GAP):
+            if counted is not None:
+                log.error("the trigger count jumped", camera=self.name, was=self._counted, now=counted)
+            self._restarted = self._counted is not None
+            self._counted = counted or 0
+        elif self._counted is None:
+            self._counted, self._part_id = counted, max(counted, self._part_id)
+        else:
+            yield from self._missing_before(counted + 1, Reason.CAMERA)
+
+    def _jumped(self, frame_id: int) -> bool:
+        """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
+        assert self._counted is not None
+        if 0 <= frame_id - self._counted - 1 <= MAX_GAP:
+            return False
+        log.error("the trigger count jumped", camera=self.name, was=self._counted, now=frame_id)
+        self._restarted, self._counted = True, frame_id - 1
+        return True
+
+    def _missing_before(self, frame_id: int, reason: Reason) -> Iterator[Ended]:
+        """A result for every trigger between the last one accounted for and this one."""
+        assert self._counted is not None
+        for _ in range(frame_id - self._counted - 1):
+            yield self._never(reason, "", now_ns())
+
+    def _next(self, trigger_ns: int) -> Frame:
+        """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""
+        assert self._counted is not None
+        self._counted += 1
+        self._part_id += 1
+        frame = Frame(
+            self.index,
+            self._part_id,
+            self._counted,
+            trigger_ns,
+            utc_of(trigger_ns),
+            trigger_ns + self._deadline_ns,
+        )
+        frame.counting_restarted, self._restarted = self._restarted, False
+        return frame
+
+    def _received(self, message: Filled) -> Frame:
+        with self._lock:
+            self._pool.receive(message.slot)
+        frame = self._next(message.trigger_ns)
+        frame.slot, frame.generation, frame.ring_ns = message.slot, message.generation, message.ring_ns
+        self.ring.set_part_id(message.slot, frame.part_id)
+        self.state, self.newest_ns = "streaming", message.ring_ns
+        self._ledger.trigger(self.index, None)
+        return frame
+
+    def _never(self, reason: Reason, detail: str, trigger_ns: int) -> Ended:
+        frame = self._next(trigger_ns)
+        frame.claim()
+        self._ledger.trigger(self.index, reason)
+        return Ended(frame, unknown(reason, detail))
+
+    def _process_ended(self) -> Iterator[Ended]:
+        """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
+        writing = []
+        for slot in self._detach("the camera process ended"):
+            header = self.ring.header(slot)
+            if header.generation % 2:
+                writing.append(header.frame_id)
+                self.ring.end_write(slot)
+        self.finished = self.finished or (self._stop_asked and not self.owes)
+        for frame_id in sorted(writing):
+            if self._counted is not None and 0 < frame_id - self._counted <= MAX_GAP:
+                yield from self._missing_before(frame_id, Reason.LOST)
+                yield self._never(Reason.CAMERA, "the camera process ended while copying", now_ns())
+
+    def _detach(self, detail: str) -> list[int]:
+        """No camera process from now on; returns the slots it had, which are free again."""
+        self.state, self.detail, self._streaming = "dead", detail, False
+        with self._lock:  # at once: a slot given back meanwhile must not be lent to the dead
+            if self._sock is not None:
+                self._sock.close()
+            self._sock = None
+            return self._pool.reclaim()
+
+
+def spawn(source: Source) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the camera process of a source; returns it and the daemon's end of the socket.
+
+    Called by the main thread: the process dies with the thread that started it (PR_SET_PDEATHSIG). In a
+    session of its own, it does not see the terminal's Ctrl-C.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-P", "-m", "inspectd.acquire.process"]  # -P: not from the current folder
+    process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=2, start_new_session=True)
+    theirs.close()
+    fds = array.array("i", [source.ring.fd])
+    ours.sendmsg([msgspec.json.encode(source.job)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+    return process, ours

@@ -1,0 +1,51 @@
+"""Makers of the plain things that many tests need."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+from inspectd.clock import now_ns, utc_of
+from inspectd.config import Limits, Recipe, View
+from inspectd.extract.plan import Plan, make_plan
+from inspectd.results import Frame, Region
+
+LIMITS = Limits(suspect=0.4, reject=0.6)
+
+
+def examples(count: int) -> Callable[[Any], Any]:
+    """Settings of a property test with `count` examples."""
+    allowed = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=count, deadline=None, suppress_health_check=allowed)
+
+
+def plan_for(
+    rect: tuple[int, int, int, int] = (0, 0, 64, 64),
+    stride: int = 4,
+    limits: dict[str, Limits] | None = None,
+    view: View | None = None,
+    max_regions: int = 64,
+    mm_per_px: float | None = None,
+) -> Plan:
+    """A plan by the real `make_plan`; the model knows exactly the classes that have limits."""
+    limits = limits or {"spot": LIMITS}
+    recipe = Recipe(model=".", deadline_ms=100, limits=limits, max_regions=max_regions)
+    return make_plan(recipe, view or View(), rect, list(limits), stride, mm_per_px)
+
+
+def region(
+    score: float = 1.0, area_px: float = 100.0, length_px: float = 10.0, zone: str = "", class_: str = "spot"
+) -> Region:
+    """A region at an arbitrary place."""
+    return Region(
+        class_=class_, score=score, mean_score=score, bbox=(8, 8, 16, 16), centroid=(16.0, 16.0), area_px=area_px,
+        length_px=length_px, contour=[(10, 10)], zone=zone,
+    )  # fmt: skip
+
+
+def frame(part_id: int = 1, camera: int = 0, deadline_s: float = 60.0, slot: int = -1) -> Frame:
+    """A frame triggered now."""
+    now = now_ns()
+    made = Frame(camera, part_id, part_id, now, utc_of(now), now + int(deadline_s * 1e9))
+    made.slot = slot
+    return made
