@@ -1,0 +1,225 @@
+"""The CPU engine: OpenVINO, static shapes, pictures read in the slot, scores written in place."""
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+# `import openvino` would report home by a forked child; without this package it uses a stub of its own.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino as ov
+
+from inspectd.config import OpenVinoEngine
+from inspectd.engine.bundle import Bundle, Golden
+from inspectd.errors import BundleError
+from inspectd.handoff import Handoff
+from inspectd.results import Frame
+from inspectd.ring import Ring, Shape
+
+log = structlog.get_logger()
+U8 = npt.NDArray[np.uint8]
+DEPTH = 2
+"""Frames at work at once per shape: the next one waits inside the library when one is done, so that the
+cores never wait for Python."""
+
+
+def thread_count(config: OpenVinoEngine) -> int:
+    """Threads of the engine; by default all cores but one, which is left to the daemon."""
+    return config.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: str = "") -> ov.CompiledModel:
+    """The network for pictures of one shape; raises BundleError if OpenVINO can't make it so.
+
+    precision: `f32`, or empty for the fastest arithmetic that this CPU has.
+    """
+    core = ov.Core()
+    try:
+        model = core.read_model(bundle.graph)
+        model.reshape({"image": [1, *shape]})
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        if precision:
+            options["INFERENCE_PRECISION_HINT"] = precision
+        compiled = core.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BundleError(f"{bundle.path}: OpenVINO can't use the graph: {reason}") from None
+    stride, classes = bundle.manifest.stride, len(bundle.manifest.classes)
+    wanted = {
+        "scores": (1, classes, -(-shape.height // stride), -(-shape.width // stride)),
+        "peak": (1, classes),
+    }
+    found = {name: port for port in compiled.outputs for name in port.names}
+    for name, size in wanted.items():
+        port = found.get(name)
+        if port is None or tuple(port.shape) != size or port.element_type != ov.Type.u8:
+            raise BundleError(
+                f"{bundle.path}: the graph has no output {name}, uint8 {list(size)}; export it again"
+            )
+    return compiled
+
+
+def precision_of(compiled: ov.CompiledModel) -> str:
+    """The arithmetic that OpenVINO chose, as it reports it: `f32`, `bf16` or `f16`."""
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+class Segmenter:
+    """One picture after the other: for replay, golden test and bench. Keeps the engines of the last shapes."""
+
+    KEPT = 4
+
+    def __init__(self, bundle: Bundle, threads: int, precision: str = "") -> None:
+        self.bundle, self.threads, self.precision = bundle, threads, precision
+        self.golden_difference = 0
+        """Largest score difference on the golden images, in 1/255."""
+        self._requests: dict[Shape, ov.InferRequest] = {}
+
+    def compile(self, shape: Shape) -> ov.CompiledModel:
+        """The network for pictures of one shape, in this precision."""
+        return compile_graph(self.bundle, shape, self.threads, self.precision)
+
+    def segment(self, image: U8) -> tuple[U8, U8]:
+        """Image uint8 [H, W, C] -> scores uint8 [K, h, w], peak uint8 [K], copies."""
+        shape = Shape(*image.shape)
+        request = self._requests.pop(shape, None)
+        if request is None:
+            request = self.compile(shape).create_infer_request()
+        self._requests[shape] = request
+        if len(self._requests) > self.KEPT:
+            del self._requests[next(iter(self._requests))]
+        outputs = request.infer({"image": image[None]})
+        return outputs["scores"][0].copy(), outputs["peak"][0].copy()
+
+
+def open_segmenter(bundle: Bundle, threads: int) -> Segmenter:
+    """The bundle in the fastest precision that passes its golden test here; BundleError if none does.
+
+    Fast arithmetic (bf16) differs between CPUs; where it fails the test, f32 is used and said.
+    """
+    fast, exact = Segmenter(bundle, threads), Segmenter(bundle, threads, "f32")
+    bound = bundle.manifest.max_score_difference
+    for segmenter in (fast, exact):
+        differences = {g.name: _difference(g, *segmenter.segment(g.image)) for g in bundle.golden}
+        worst = max(differences, key=lambda name: differences[name])
+        segmenter.golden_difference = differences[worst]
+        if differences[worst] <= bound:
+            return segmenter
+        log.warning(
+            "golden test failed", precision=segmenter.precision or "fastest", difference=differences[worst]
+        )
+    raise BundleError(
+        f"{bundle.path / worst}: the golden test fails on this machine: scores differ by "
+        f"{differences[worst]}/255, at most {bound}/255 is allowed; export the bundle again"
+    )
+
+
+def _difference(golden: Golden, scores: U8, peak: U8) -> int:
+    of_map = np.abs(scores.astype(np.int16) - golden.scores).max(initial=0)
+    of_peak = np.abs(peak.astype(np.int16) - golden.peak).max(initial=0)
+    return int(max(of_map, of_peak))
+
+
+class OpenVinoBackend:
+    """The `Backend` for the rings of all cameras; one lane per picture shape."""
+
+    def __init__(self, config: OpenVinoEngine, bundle: Bundle, rings: Sequence[Ring]) -> None:
+        threads = thread_count(config)
+        segmenter = open_segmenter(bundle, threads)
+        compiled = {shape: segmenter.compile(shape) for shape in {ring.shape for ring in rings}}
+        precision = precision_of(next(iter(compiled.values())))
+        plural = "s" if threads > 1 else ""
+        self.description = f"OpenVINO {ov.__version__.split('-')[0]}, {precision}, {threads} thread{plural}"
+        self.depth = DEPTH
+        self.completed: Handoff[Frame] = Handoff()
+        self._tensors = [[_Tensors(image, compiled[ring.shape]) for image in ring.images] for ring in rings]
+        lanes = {shape: _Lane(network, self.completed) for shape, network in compiled.items()}
+        self._lanes = [lanes[ring.shape] for ring in rings]
+        for lane, tensors in zip(self._lanes, self._tensors, strict=True):
+            lane.warm_up(tensors[0])
+
+    def submit(self, frame: Frame) -> None:
+        """Start the inference of the picture in the frame's slot, read in place."""
+        self._lanes[frame.camera].submit(frame, self._tensors[frame.camera][frame.slot])
+
+    def finish(self, frame: Frame) -> None:
+        """Take note of a completed frame, whose `failure` is set if the inference failed."""
+        self._lanes[frame.camera].finish(frame)
+
+    def scores(self, frame: Frame) -> tuple[U8, U8]:
+        """Score map uint8 [K, h, w] and peaks uint8 [K] of a finished frame, valid until its slot is reused."""
+        tensors = self._tensors[frame.camera][frame.slot]
+        return tensors.scores_array, tensors.peak_array
+
+    def close(self) -> None:
+        """Wait for what is in flight."""
+        for lane in set(self._lanes):
+            lane.close()
+
+
+class _Lane:
+    """One compiled network with its requests, and a thread that waits for them in turn.
+
+    Not OpenVINO's callback: it runs in the inference thread, which would then wait for Python's lock before
+    it begins the next picture. The waiting thread sleeps inside OpenVINO without the lock.
+    """
+
+    def __init__(self, network: ov.CompiledModel, completed: Handoff[Frame]) -> None:
+        self._idle = [network.create_infer_request() for _ in range(DEPTH)]
+        self._busy: dict[Frame, ov.InferRequest] = {}
+        self._started: SimpleQueue[tuple[Frame, ov.InferRequest] | None] = SimpleQueue()
+        self._completed = completed
+        self._waiter = threading.Thread(target=self._wait, name="openvino-wait", daemon=True)
+        self._waiter.start()
+
+    def warm_up(self, tensors: "_Tensors") -> None:
+        """The first inference of a request is slow: not on a part's time."""
+        for request in self._idle:
+            tensors.bind(request)
+            request.infer()
+
+    def submit(self, frame: Frame, tensors: "_Tensors") -> None:
+        request = self._idle.pop()
+        tensors.bind(request)
+        self._busy[frame] = request
+        request.start_async()
+        self._started.put((frame, request))
+
+    def finish(self, frame: Frame) -> None:
+        self._idle.append(self._busy.pop(frame))
+
+    def close(self) -> None:
+        self._started.put(None)
+        self._waiter.join()
+
+    def _wait(self) -> None:
+        while (started := self._started.get()) is not None:
+            frame, request = started
+            try:
+                request.wait()
+            except Exception as error:  # whatever it is, the frame must come back
+                frame.failure = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            self._completed.put(frame)
+
+
+class _Tensors:
+    """One slot's picture, and room for its scores, as OpenVINO sees them."""
+
+    def __init__(self, image: U8, compiled: ov.CompiledModel) -> None:
+        scores = np.zeros(tuple(compiled.output("scores").shape), np.uint8)
+        peak = np.zeros(tuple(compiled.output("peak").shape), np.uint8)
+        self.image = ov.Tensor(image[None], shared_memory=True)
+        self._scores, self._peak = ov.Tensor(scores, shared_memory=True), ov.Tensor(peak, shared_memory=True)
+        self.scores_array, self.peak_array = scores[0], peak[0]
+
+    def bind(self, request: Any) -> None:
+        """Let a request read this picture and write these scores."""
+        request.set_tensor("image", self.image)
+        request.set_tensor("scores", self._scores)
+        request.set_tensor("peak", self._peak)

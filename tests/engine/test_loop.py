@@ -1,0 +1,321 @@
+"""The engine thread's loop on the real CPU engine; only the camera is played."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from inspectd.config import OpenVinoEngine
+from inspectd.engine.backend import Backend
+from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.engine.loop import Engine, FrameSource
+from inspectd.engine.openvino import OpenVinoBackend
+from inspectd.handoff import Handoff
+from inspectd.health import Ledger, Progress
+from inspectd.results import Ended, Frame, Reason, Verdict, unknown
+from inspectd.ring import Ring, Shape, create
+from tests.bundles import darkness, write_bundle
+from tests.makers import frame
+
+SLOTS = 12
+SHAPE = Shape(64, 64, 1)
+
+
+class TestSource:
+    """A camera that hands over what the test tells it to."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.connected = True
+        self.returned: list[int] = []
+        self._items: deque[Frame | Ended] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def hand_over(self, *items: Frame | Ended) -> None:
+        self._items.extend(items)
+        os.eventfd_write(self._wake, 1)
+
+    def fileno(self) -> int:
+        return self._wake if self.connected else -1
+
+    def read(self) -> Iterator[Frame | Ended]:
+        os.eventfd_read(self._wake)
+        while self._items:
+            yield self._items.popleft()
+
+    def give_back(self, slot: int) -> None:
+        self.returned.append(slot)
+
+    def close(self) -> None:
+        os.close(self._wake)
+
+
+class Recording(OpenVinoBackend):
+    """The real engine; notes what was submitted, and fails on demand."""
+
+    def reset(self) -> None:
+        self.submitted: list[int] = []
+        self.fails_on: set[int] = set()
+        self.breaks_on: set[int] = set()
+
+    def submit(self, frame: Frame) -> None:
+        self.submitted.append(frame.part_id)
+        if frame.part_id in self.breaks_on:
+            raise RuntimeError("the device is gone")
+        super().submit(frame)
+
+    def finish(self, frame: Frame) -> None:
+        super().finish(frame)
+        if frame.part_id in self.fails_on:
+            frame.failure = "out of memory"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(write_bundle(tmp_path_factory.mktemp("b") / "toy", channels=1))
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> Iterator[tuple[Recording, Ring]]:
+    ring = create(SLOTS, SHAPE, "test")
+    for slot in range(SLOTS):
+        ring.images[slot][...] = np.random.default_rng(slot).integers(0, 256, SHAPE, np.uint8)
+    backend = Recording(OpenVinoEngine(threads=1), bundle, [ring, ring])
+    yield backend, ring
+    backend.close()
+    os.close(ring.fd)
+
+
+class Bench:
+    """An engine loop over two cameras."""
+
+    def __init__(self, backend: Recording, ring: Ring) -> None:
+        self.ring, self.sources = ring, [TestSource(), TestSource()]
+        self.scored: Handoff[Frame] = Handoff()
+        self.results: Handoff[Ended] = Handoff()
+        self.changed: Handoff[FrameSource] = Handoff()
+        self.ledger = Ledger(2)
+        self.use(backend)
+
+    def use(self, backend: Recording) -> None:
+        backend.reset()
+        self.backend = backend
+        self.failures: list[int] = []
+        self.error: Exception | None = None
+        self.loop = self.make(backend)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def make(self, backend: Backend) -> Engine:
+        return Engine(
+            self.sources, backend, self.scored, self.results, self.ledger, self.changed,
+            lambda: self.failures.append(1),
+        )  # fmt: skip
+
+    def _run(self) -> None:
+        try:
+            self.loop.run(Progress(["engine"]))
+        except Exception as error:
+            self.error = error
+
+    def finish(self) -> None:
+        for source in self.sources:
+            source.finished = True
+        self.changed.put(self.sources[0])
+
+
+@pytest.fixture
+def bench(engine: tuple[Recording, Ring]) -> Iterator[Bench]:
+    made = Bench(*engine)
+    yield made
+    if made.thread.is_alive():
+        made.finish()
+        made.thread.join(10)
+    for source in made.sources:
+        source.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def reasons(ended: list[Ended]) -> list[tuple[int, Reason]]:
+    return sorted((one.frame.part_id, one.judgement.reason) for one in ended)
+
+
+def test_all_frames_come_out_scored(bench: Bench, engine: tuple[Recording, Ring]) -> None:
+    backend, ring = engine
+    bench.thread.start()
+    frames = [frame(n, n % 2, slot=n % SLOTS) for n in range(30)]
+    taken: list[Frame] = []
+    for start in range(0, 30, 6):
+        for one in frames[start : start + 6]:
+            bench.sources[one.camera].hand_over(one)
+        until(lambda: len(bench.scored) == 6)
+        for one in bench.scored.drain():
+            scores, peak = backend.scores(one)
+            assert np.array_equal(scores, darkness(ring.images[one.slot]))
+            assert peak[0] == scores.max()
+            assert one.open
+            assert one.engine_ns > one.trigger_ns
+            taken.append(one)
+    bench.finish()
+    bench.thread.join(10)
+    assert not bench.thread.is_alive()
+    assert sorted(one.part_id for one in taken) == list(range(30))
+    assert len(bench.results) == 0
+    assert [source.returned for source in bench.sources] == [[], []]  # the judge still reads these
+
+
+def test_the_earliest_deadline_goes_first(bench: Bench) -> None:
+    seconds = [50, 20, 40, 10, 60, 30, 15, 5]
+    bench.sources[0].hand_over(*(frame(s, deadline_s=s, slot=i) for i, s in enumerate(seconds)))
+    bench.thread.start()
+    until(lambda: len(bench.scored) == len(seconds))
+    assert bench.backend.submitted == sorted(seconds)
+
+
+def test_what_never_came_goes_straight_to_the_results(bench: Bench) -> None:
+    lost = Ended(frame(7), unknown(Reason.LOST))
+    bench.sources[1].hand_over(lost, frame(8, 1, slot=0))
+    bench.thread.start()
+    until(lambda: len(bench.scored) == 1)
+    assert list(bench.results.drain()) == [lost]
+
+
+def test_expired_frames_end_once_and_their_slots_come_back(bench: Bench) -> None:
+    frames = [frame(n, deadline_s=0, slot=n) for n in range(8)]
+    bench.sources[0].hand_over(*frames)
+    bench.thread.start()
+    until(lambda: len(bench.sources[0].returned) == 8)
+    bench.finish()
+    bench.thread.join(10)
+    ended = list(bench.results.drain())
+    assert reasons(ended) == [(n, Reason.DEADLINE) for n in range(8)]
+    assert all(one.judgement.verdict is Verdict.UNKNOWN for one in ended)
+    assert sorted(bench.sources[0].returned) == list(range(8))
+    assert len(bench.scored) == 0
+    assert bench.ledger.read(0).late == len(bench.backend.submitted)  # what came out of the engine after all
+
+
+def test_a_mixture_of_frames_gets_exactly_one_end_each(bench: Bench) -> None:
+    bench.thread.start()
+    deadlines = np.random.default_rng(0).choice([0.0, 0.001, 0.003, 60.0], 60)
+    frames = [frame(n, n % 2, deadline_s=float(s), slot=n % SLOTS) for n, s in enumerate(deadlines)]
+    for one in frames:
+        bench.sources[one.camera].hand_over(one)
+    until(lambda: len(bench.scored) + len(bench.results) == 60)
+    until(lambda: sum(len(s.returned) for s in bench.sources) == len(bench.results))
+    scored = [one.part_id for one in bench.scored.drain()]
+    ended = [one.frame.part_id for one in bench.results.drain()]
+    assert sorted(scored + ended) == list(range(60))
+    assert all(n in scored for n in range(60) if deadlines[n] == 60)
+
+
+def test_a_failed_inference_is_unknown_and_the_loop_goes_on(bench: Bench) -> None:
+    bench.backend.fails_on = {1, 2}
+    late = frame(2, slot=2, deadline_s=0)
+    bench.sources[0].hand_over(frame(0, slot=0), frame(1, slot=1), late, frame(3, slot=3))
+    bench.thread.start()
+    until(lambda: len(bench.scored) == 2 and len(bench.sources[0].returned) == 2)
+    ended = list(bench.results.drain())
+    assert (1, Reason.ENGINE) in reasons(ended)
+    assert len(ended) == 2
+    assert sorted(bench.sources[0].returned) == [1, 2]
+    assert bench.ledger.read(0).late == 0
+    assert next(e for e in ended if e.frame.part_id == 1).judgement.detail == "out of memory"
+
+
+def break_down(bench: Bench, bundle: Bundle) -> None:
+    """An engine of its own whose second frame breaks it."""
+    own = Recording(OpenVinoEngine(threads=1), bundle, [bench.ring, bench.ring])
+    bench.use(own)
+    own.breaks_on = {2}
+    bench.thread.start()
+    bench.sources[0].hand_over(*(frame(n, deadline_s=60 + n, slot=n) for n in range(6)))
+    until(lambda: bench.failures)
+    own.close()
+
+
+def test_a_broken_engine_ends_every_frame(bench: Bench, bundle: Bundle) -> None:
+    break_down(bench, bundle)
+    bench.sources[0].hand_over(frame(6, slot=6), frame(7, slot=7))
+    until(lambda: len(bench.scored) + len(bench.results) == 8)
+    scored = [one.part_id for one in bench.scored.drain()]
+    ended = reasons(list(bench.results.drain()))
+    assert sorted(scored + [part for part, _ in ended]) == list(range(8))
+    assert {reason for _, reason in ended} == {Reason.ENGINE}
+    assert bench.failures == [1]
+    bench.loop._working.clear()  # see the next test
+
+
+def test_a_broken_engine_ends_its_stage(bench: Bench, bundle: Bundle) -> None:
+    break_down(bench, bundle)
+    bench.finish()
+    bench.thread.join(2)
+    alive = bench.thread.is_alive()
+    bench.loop._working.clear()  # let the thread end
+    bench.finish()
+    bench.thread.join(5)
+    assert isinstance(bench.error, RuntimeError)
+    assert not alive
+
+
+def test_a_source_that_connects_later_is_heard(bench: Bench) -> None:
+    source = bench.sources[1]
+    source.connected = False
+    bench.thread.start()
+    source.hand_over(frame(1, 1, slot=0))
+    time.sleep(0.05)
+    assert len(bench.scored) == 0
+    source.connected = True
+    bench.changed.put(source)
+    until(lambda: len(bench.scored) == 1)
+    source.connected = False
+    bench.changed.put(source)
+    bench.sources[0].hand_over(frame(2, 0, slot=1))
+    until(lambda: len(bench.scored) == 2)
+
+
+class Stuck:
+    """A device that never answers: the one thing the real engine can't be made to do."""
+
+    description, depth = "stuck", 1
+
+    def __init__(self) -> None:
+        self.completed: Handoff[Frame] = Handoff()
+        self.held: list[Frame] = []
+
+    def submit(self, frame: Frame) -> None:
+        self.held.append(frame)
+
+    def finish(self, frame: Frame) -> None:
+        pass
+
+    def let_go(self) -> None:
+        while self.held:
+            self.completed.put(self.held.pop())
+
+
+def test_every_deadline_is_kept_while_the_engine_is_stuck(bench: Bench) -> None:
+    backend = Stuck()
+    thread = threading.Thread(
+        target=bench.make(backend).run,  # type: ignore[arg-type]
+        args=(Progress(["engine"]),),
+        daemon=True,
+    )
+    thread.start()
+    bench.sources[0].hand_over(*(frame(n, deadline_s=s, slot=n) for n, s in enumerate((0.02, 0.04, 0.08))))
+    time.sleep(0.18)
+    in_time = reasons(list(bench.results.drain()))
+    bench.finish()
+    until(lambda: backend.let_go() or not thread.is_alive())  # type: ignore[func-returns-value]
+    assert in_time == [(n, Reason.DEADLINE) for n in range(3)]
