@@ -1,0 +1,101 @@
+"""A recipe resolved for one camera and one model: what extraction and judging need per frame."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from inspectd.config import Limits, Recipe, View
+from inspectd.errors import ConfigError
+from inspectd.extract.polygons import F64, Points, cells_inside, contains
+
+U8 = npt.NDArray[np.uint8]
+NO_ZONE = ""
+
+
+class Plan(NamedTuple):
+    """Made once per recipe and camera; read only."""
+
+    classes: tuple[str, ...]
+    stride: int
+    rect: tuple[int, int, int, int]
+    """x, y, width, height of the judged rectangle in the full sensor image."""
+    floor: U8
+    """[K, h, w]: a cell belongs to a region when its score is greater. 255 = ignored."""
+    lowest: U8
+    """[K]: the lowest `suspect` of each class in score units; a peak below it needs no further look."""
+    columns: F64
+    """[w]: x of the centre of each column's cells, px of the full sensor image; the last may be narrower."""
+    rows: F64
+    """[h]: y of each row's."""
+    limits: dict[tuple[str, str], Limits]
+    """By (zone, class); the zone "" is the rest of the image."""
+    zones: tuple[tuple[str, Points], ...]
+    """Name and polygon in pixels of the full sensor image; the first that holds a centroid wins."""
+    max_regions: int
+    mm_per_px: float | None
+
+
+def make_plan(
+    recipe: Recipe,
+    view: View,
+    rect: tuple[int, int, int, int],
+    classes: Sequence[str],
+    stride: int,
+    mm_per_px: float | None = None,
+) -> Plan:
+    """Resolve `recipe` for a judged rectangle; raises ConfigError when it and the model's classes differ."""
+    _check_classes(recipe, view, classes)
+    lefts, rights = _borders(rect[0], rect[2], stride)
+    tops, bottoms = _borders(rect[1], rect[3], stride)
+    columns, rows = (lefts + rights) / 2, (tops + bottoms) / 2
+    limits = {(NO_ZONE, name): recipe.limits[name] for name in classes}
+    for zone, spec in view.zones.items():
+        limits |= {(zone, name): spec.limits.get(name, recipe.limits[name]) for name in classes}
+    ignored = np.zeros((len(rows), len(columns)), bool)
+    for polygon in view.ignore:
+        ignored |= cells_inside(polygon, lefts, rights, tops, bottoms)
+    floor = np.empty((len(classes), len(rows), len(columns)), np.uint8)
+    for k, name in enumerate(classes):
+        floor[k] = _units(limits[NO_ZONE, name].suspect) - 1
+        for zone, spec in reversed(view.zones.items()):  # the first zone wins, so it is painted last
+            inside = contains(spec.polygon, columns[None, :], rows[:, None])
+            floor[k][inside] = _units(limits[zone, name].suspect) - 1
+        floor[k][ignored] = 255
+    lowest = [min(_units(lim.suspect) for (_, name), lim in limits.items() if name == c) for c in classes]
+    zones = tuple((zone, spec.polygon) for zone, spec in view.zones.items())
+    return Plan(
+        tuple(classes), stride, rect, floor, np.array(lowest, np.uint8), columns, rows, limits, zones,
+        recipe.max_regions, mm_per_px,
+    )  # fmt: skip
+
+
+def _borders(start: int, length: int, stride: int) -> tuple[F64, F64]:
+    """First and last edge of each cell along one axis, clipped to the image."""
+    edges = np.append(np.arange(0, length, stride), length) + float(start)
+    return edges[:-1], edges[1:]
+
+
+def _units(score: float) -> int:
+    """The lowest score of the map, 0 to 255, that is at least `score`."""
+    return max(1, math.ceil(score * 255 - 1e-9))
+
+
+def _check_classes(recipe: Recipe, view: View, classes: Sequence[str]) -> None:
+    named = [("limits", set(recipe.limits))]
+    named += [(f"zones.{zone}.limits", set(spec.limits)) for zone, spec in view.zones.items()]
+    problems = [
+        f"the recipe's {where} names the class {name!r}, which the model does not know; it knows "
+        + ", ".join(classes)
+        for where, names in named
+        for name in sorted(names - set(classes))
+    ]
+    problems += [
+        f"the recipe has no limits for the class {name!r} of the model: add [limits.{name}]"
+        for name in classes
+        if name not in recipe.limits
+    ]
+    if problems:
+        raise ConfigError(problems)
