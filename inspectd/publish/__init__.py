@@ -1,0 +1,1 @@
+"""The result out of the process: the wire contract, the journal, the ZeroMQ loop."""

@@ -1,0 +1,97 @@
+"""A line's publisher on a real ipc socket, with its journal and books."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from inspectd.config import Journal as JournalConfig
+from inspectd.config import Publish
+from inspectd.handoff import Handoff
+from inspectd.health import Ledger, Progress
+from inspectd.publish.journal import Journal
+from inspectd.publish.wire import ModelRef, RecipeRef
+from inspectd.publish.zmq import Identity, Publisher
+from inspectd.results import Ended, Frame, Judgement, Reason, Verdict
+from inspectd.subscribe.client import Beat, Event, Received, Subscriber
+
+PASS = Judgement(Verdict.PASS, Reason.NONE)
+FAIL = Judgement(Verdict.FAIL, Reason.DEFECT)
+SMALL = JournalConfig(segment_mib=1, segments=2)
+IDENTITY = Identity(
+    "a", RecipeRef("screw", "012345678901"), ModelRef("toy", "f" * 64), "the engine", (False, True)
+)
+
+
+class Camera:
+    """What the heartbeat tells of a camera."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.state, self.detail, self.newest_ns = name, "idle", f"the {name} camera", 0
+
+
+class Line:
+    """Publishes in a thread; put results by `put`."""
+
+    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "") -> None:
+        self.folder = folder / "journal"
+        self.journal = journal(self.folder, SMALL, "boot")
+        self.endpoint = endpoint or f"ipc://{folder}/z"
+        self.ledger = Ledger(2)
+        self.cameras = [Camera("top"), Camera("side")]
+        self.results: Handoff[Ended] = Handoff()
+        self.state = ("ContinuousExecution", "inspecting")
+        config = Publish(results=self.endpoint, heartbeat_ms=100)
+        self.publisher = Publisher(config, IDENTITY, self.journal, self.ledger, self.cameras, lambda: self.state)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.publisher.run(self.results, self._end.is_set, Progress(["publish"]))
+        self.publisher.close()
+
+    def put(self, one: Frame, judgement: Judgement = PASS) -> Frame:
+        """What the judge does with a frame it has claimed."""
+        one.claim()
+        self.ledger.trigger(one.camera, None if judgement.verdict is not Verdict.UNKNOWN else judgement.reason)
+        self.results.put(Ended(one, judgement))
+        return one
+
+    def lose(self, count: int) -> None:
+        """Results that go past every subscriber."""
+        self.journal.seq += count
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join(10)
+        if self.journal._fd >= 0:
+            self.journal.close()
+            self.journal._fd = -1
+
+
+def heard(subscriber: Subscriber, wanted: Callable[[Event], object], seconds: float = 5) -> list[Event]:
+    """Events up to the first wanted one."""
+    events: list[Event] = []
+    while not events or not wanted(events[-1]):
+        event = subscriber.receive(seconds)
+        assert event is not None
+        events.append(event)
+        assert len(events) < 1000
+    return events
+
+
+def connected(subscriber: Subscriber) -> Beat:
+    """Wait until the daemon is heard."""
+    beat = heard(subscriber, lambda event: isinstance(event, Beat))[-1]
+    assert isinstance(beat, Beat)
+    return beat
+
+
+def results(subscriber: Subscriber, count: int) -> list[Received]:
+    """The next results, in order, past heartbeats."""
+    found: list[Received] = []
+    while len(found) < count:
+        event = heard(subscriber, lambda event: not isinstance(event, Beat))[-1]
+        assert isinstance(event, Received), event
+        found.append(event)
+    return found

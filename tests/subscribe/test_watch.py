@@ -1,0 +1,216 @@
+"""`inspectd watch`: what it prints."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from inspectd.errors import UserError
+from inspectd.publish.wire import Flag, Header, Heartbeat, VerdictCode, WireError
+from inspectd.results import Judgement, Reason, Verdict
+from inspectd.subscribe import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
+from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
+from tests.makers import frame, region
+from tests.publish.lines import FAIL, PASS, Line, connected, results
+from tests.publish.test_wire import RESULT
+
+HEADER = Header(Flag(0), VerdictCode.FAIL, 5, 17, 7, 1, 1)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    yield made
+    made.stop()
+
+
+def keep_sending(line: Line, stop: threading.Event) -> threading.Thread:
+    """Results until told to stop: whoever watches has subscribed by then."""
+
+    def send() -> None:
+        n = 0
+        while not stop.wait(0.02):
+            n += 1
+            line.put(frame(n, slot=0), PASS if n % 2 else FAIL)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+def watched(line: Line, capsys: pytest.CaptureFixture[str], count: int, json: bool) -> tuple[list[str], str]:
+    stop = threading.Event()
+    thread = keep_sending(line, stop)
+    try:
+        watch(line.endpoint, count, json)
+    finally:
+        stop.set()
+        thread.join()
+    out, err = capsys.readouterr()
+    return out.splitlines(), err
+
+
+def test_json_is_a_line_per_result(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, err = watched(line, capsys, 5, json=True)
+    found = [json.loads(text) for text in lines]
+    assert len(found) == 5
+    assert [one["seq"] for one in found] == list(range(found[0]["seq"], found[0]["seq"] + 5))
+    assert {one["epoch"] for one in found} == {line.journal.epoch}
+    assert {one["verdict"] for one in found} == {"PASS", "FAIL"}
+    assert err == ""
+
+
+def test_text_without_a_terminal(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, _ = watched(line, capsys, 3, json=False)
+    assert len(lines) == 3
+    assert all("  top  " in text and ("PASS" in text or "FAIL" in text) for text in lines)
+
+
+def test_a_gap_is_told_on_stderr(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = threading.Event()
+    thread = keep_sending(line, stop)
+    watcher = threading.Thread(target=watch, args=(line.endpoint, 40, True))
+    watcher.start()
+    with Subscriber(line.endpoint) as beside:
+        connected(beside)
+        results(beside, 15)  # by now the watcher hears as well
+    line.lose(3)
+    watcher.join(20)
+    stop.set()
+    thread.join()
+    out, err = capsys.readouterr()
+    assert "gap: 3 results missing, " in err
+    assert len(out.splitlines()) == 40
+
+
+def test_on_a_terminal_there_is_a_table(line: Line) -> None:
+    ours, theirs = os.openpty()
+    stop = threading.Event()
+    thread = keep_sending(line, stop)
+    program = f"from inspectd.subscribe.watch import watch; watch({line.endpoint!r}, 5, False)"
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:
+        pass  # the end of a terminal
+    os.close(ours)
+    assert process.wait(20) == 0
+    stop.set()
+    thread.join()
+    assert b"verdict" in shown
+    assert b"PASS" in shown
+
+
+def test_the_json_of_a_result() -> None:
+    found = json.loads(as_json(Received(HEADER, RESULT)))
+    assert list(found)[:2] == ["seq", "epoch"]
+    assert (found["seq"], found["epoch"], found["part_id"]) == (17, 5, 7)
+    assert found["regions"][0]["class"] == "spot"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Gap(3, 7), "gap: 5 results missing, 3 to 7"),
+        (NewEpoch(9), "new epoch: the daemon began a new journal"),
+        (Silence(1.25), "silence: nothing heard of the daemon for 1.2 s"),
+        (Received(HEADER, RESULT), ""),
+    ],
+)
+def test_trouble(event: Event, said: str) -> None:
+    assert trouble(event) == said
+
+
+def rendered(screen: _Screen, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(screen.render())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_screen(line: Line) -> None:
+    screen = _Screen()
+    assert "waiting for the daemon" in rendered(screen)
+    with Subscriber(line.endpoint) as subscriber:
+        connected(subscriber)
+        why = Judgement(Verdict.UNKNOWN, Reason.UNDECIDED, (region(0.5),) * 3, detail="in doubt: spot")
+        for n, judgement in enumerate([PASS] * 20 + [FAIL, why], 1):
+            line.put(frame(n, slot=0), judgement)
+        for one in results(subscriber, 22):
+            screen.take(one)
+        screen.take(connected(subscriber))
+    shown = rendered(screen)
+    assert "PASS 20  FAIL 1  UNKNOWN 1   ContinuousExecution, inspecting" in shown
+    assert "line a: toy on the engine" in shown
+    assert "in doubt: spot; spot 0.50 at 8,8 16x16, spot 0.50 at 8,8 16x16 +1" in shown
+    assert len(shown.splitlines()) == 1 + 15 + 2
+    screen.take(Gap(23, 25))
+    screen.take(Silence(3.0))
+    assert "SILENT: nothing heard of the daemon for 3 s" in rendered(screen)
+    screen.take(Received(HEADER, RESULT))
+    assert "MISSING 3" in rendered(screen)
+    assert "SILENT" not in rendered(screen)
+    assert isinstance(screen.beat, object)
+    assert not isinstance(screen.beat, Beat)
+
+
+@pytest.mark.parametrize("camera", ["top", "c" * 32])
+def test_a_narrow_terminal_crops_the_text_alone(camera: str) -> None:
+    result = msgspec.structs.replace(RESULT, camera=camera, part_id=1234567, regions=RESULT.regions * 3)
+    received = Received(HEADER._replace(seq=7654321), result)
+    screen = _Screen()
+    screen.beat = Heartbeat(
+        line="a", state="Preoperational", detail="a long story " * 20, last_seq=1, recipe=RESULT.recipe,
+        model=RESULT.model, engine="x" * 99, cameras={}, journal="ok", version="0",
+    )  # fmt: skip
+    for _ in range(20):
+        screen.take(received)
+    lines = rendered(screen, 80).splitlines()
+    assert len(lines) == 1 + 15 + 2
+    assert lines[0].split() == ["time", "seq", "camera", "part", "verdict", "ms"]
+    time, seq, _, part, verdict, text, ms = _row(received)
+    for row in lines[1:16]:
+        assert row.split()[:5] == [time, seq, camera, part, verdict]
+        assert row.endswith(f" {ms}")
+        assert len(row) <= 80
+        if camera == "top":
+            assert f" {text[:20]}" in row and "…" in row
+
+
+def test_a_foreign_message_is_told_and_watching_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd(Subscriber):
+        def __init__(self) -> None:
+            self.events = iter([WireError("odd"), Received(HEADER, RESULT)])
+
+        def receive(self, timeout_s: float) -> Event | None:
+            event = next(self.events)
+            if isinstance(event, WireError):
+                raise event
+            return event
+
+    for show in (_print_json, _print_plain):
+        show(Odd(), 1)
+        out, err = capsys.readouterr()
+        assert "FAIL" in out and err == "foreign message: odd\n"
+    _live(Odd(), 1)
+    assert "foreign message: odd" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["foo", "tcp://127.0.0.1", "ipc://", "", "tcp://x:y", "ipc://" + "x" * 200, "\ud800"]
+)
+def test_an_endpoint_that_is_none_is_one_sentence(endpoint: str) -> None:
+    with pytest.raises(UserError, match=r"^can't connect to .*; an endpoint looks like tcp://127"):
+        watch(endpoint, 1, True)
