@@ -1,0 +1,219 @@
+"""`inspectd bench`: frames in the ring -> results out, against the bare engine, in one run.
+
+Both sides get the same pictures in the same ring slots, the same graph, precision, threads and requests in
+flight. The daemon's side is the real pipeline (engine, judge, journal, ZeroMQ) with a subscriber in another
+process; only the camera is left out: a slot that comes back is at once a new frame.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from inspectd.clock import now_ns, utc_of
+from inspectd.config import FolderCamera, Settings
+from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
+from inspectd.errors import ConfigError
+from inspectd.health import Ledger, Progress
+from inspectd.images import U8, image_files, read_image
+from inspectd.pipeline import STAGES, build
+from inspectd.publish.journal import Journal, boot_id
+from inspectd.results import Ended, Frame
+from inspectd.ring import Ring, Shape, create
+
+SLOTS = 8
+WARM_UP_S = 0.5
+DEADLINE_MS = 60_000.0
+COUNTER = """
+import sys
+from inspectd.subscribe import Beat, Gap, Received, Subscriber
+
+received = missing = 0
+with Subscriber(sys.argv[1]) as subscriber:
+    for event in subscriber:
+        if isinstance(event, Received):
+            received += 1
+        elif isinstance(event, Gap):
+            missing += event.last - event.first + 1
+        elif isinstance(event, Beat) and event.heartbeat.state == "Halted":
+            break
+print(received, missing)
+"""
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """One picture size; rates in frames per second, all three figures medians over the rounds."""
+
+    width: int
+    height: int
+    precision: str
+    threads: int
+    bare_hz: float
+    daemon_hz: float
+    ratio: float
+    ratios: list[float]
+    received: int
+    """Results that the subscriber in the other process got."""
+    missing: int
+
+
+class RingSource:
+    """Stands in for the camera: every slot holds a picture, and is a new frame as soon as it is given back."""
+
+    name, state, detail, newest_ns = "bench", "streaming", "frames in the ring", 0
+
+    def __init__(self, ring: Ring, ledger: Ledger) -> None:
+        self.finished = False
+        self._ledger = ledger
+        self._ready = deque(range(ring.count))
+        self._wake = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._number = 0
+
+    def fileno(self) -> int:
+        """Readable when slots came back."""
+        return self._wake
+
+    def read(self) -> Iterator[Frame | Ended]:
+        """A new frame for each slot that is free."""
+        os.eventfd_read(self._wake)
+        while self._ready and not self.finished:
+            self._number += 1
+            now = now_ns()
+            frame = Frame(0, self._number, self._number, now, utc_of(now), now + int(DEADLINE_MS * 1e6))
+            frame.slot, frame.ring_ns = self._ready.popleft(), now
+            self._ledger.trigger(0, None)
+            yield frame
+
+    def give_back(self, slot: int) -> None:
+        """The picture stays; the slot is the next frame."""
+        self._ready.append(slot)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """No new frames from now on."""
+        self.finished = True
+        os.eventfd_write(self._wake, 1)
+
+
+def bench(settings: Settings, seconds: float, rounds: int, json: bool) -> None:
+    """Print one line per picture size: the camera's own, and a mosaic of 2 x 2 pictures."""
+    camera = settings.config.camera[0]
+    if not isinstance(camera, FolderCamera):
+        raise ConfigError("bench wants a folder camera as the first one: it takes its pictures from there")
+    bundle = load_bundle(settings.recipe.model_dir)
+    pictures = _pictures(settings.base / camera.folder, bundle)
+    for images in (pictures, [_mosaic(pictures, i) for i in range(SLOTS)]):
+        result = _measure(settings, bundle, images, seconds, rounds)
+        print(msgspec.json.encode(result).decode() if json else _text(result), flush=True)
+
+
+def _text(result: Ratio) -> str:
+    megapixel = result.width * result.height / 1e6
+    return (
+        f"{result.width}x{result.height} ({megapixel:.2f} MPixel), {result.precision}, "
+        f"{result.threads} engine thread(s): bare engine {result.bare_hz:.1f} Hz, "
+        f"frames in the ring -> results out {result.daemon_hz:.1f} Hz, ratio {result.ratio:.3f} "
+        f"(rounds {', '.join(f'{r:.3f}' for r in result.ratios)}); "
+        f"subscriber received {result.received}, missing {result.missing}"
+    )
+
+
+def _pictures(folder: Path, bundle: Bundle) -> list[U8]:
+    """The first pictures of the folder that have the first one's shape."""
+    images: list[U8] = []
+    for path in image_files(folder) if folder.is_dir() else []:
+        try:
+            image = read_image(path)
+        except ValueError:
+            continue
+        if image.shape[2] == bundle.manifest.channels and image.shape == (images or [image])[0].shape:
+            images.append(image)
+    if not images:
+        raise ConfigError(f"{folder}: holds no image with {bundle.manifest.channels} channels")
+    return [images[i % len(images)] for i in range(max(len(images), 4))]
+
+
+def _mosaic(pictures: list[U8], i: int) -> U8:
+    a, b, c, d = (pictures[(i + k) % len(pictures)] for k in range(4))
+    return np.vstack([np.hstack([a, b]), np.hstack([c, d])])
+
+
+def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: float, rounds: int) -> Ratio:
+    shape = Shape(*images[0].shape)
+    ring = create(SLOTS, shape, "bench")
+    for slot in range(SLOTS):
+        ring.images[slot][...] = images[slot % len(images)]
+    segmenter = open_segmenter(bundle, thread_count(settings.config.engine))
+    bare, daemon, received, missing = [], [], 0, 0
+    for _ in range(rounds):
+        bare.append(_bare_hz(segmenter, ring, seconds))
+        rate, got, lost = _daemon_hz(settings, bundle, ring, seconds)
+        daemon.append(rate)
+        received, missing = received + got, missing + lost
+    ratios = [round(d / b, 4) for d, b in zip(daemon, bare, strict=True)]
+    return Ratio(
+        shape.width, shape.height, precision_of(segmenter.compile(shape)), segmenter.threads,
+        round(statistics.median(bare), 2), round(statistics.median(daemon), 2),
+        round(statistics.median(ratios), 4), ratios, received, missing,
+    )  # fmt: skip
+
+
+def _bare_hz(segmenter: Segmenter, ring: Ring, seconds: float) -> float:
+    """OpenVINO's own queue over the ring's pictures, nothing else."""
+    import openvino as ov  # not before engine/openvino.py, which silences its telemetry
+
+    queue = ov.AsyncInferQueue(segmenter.compile(ring.shape), DEPTH)
+    tensors = [ov.Tensor(image[None], shared_memory=True) for image in ring.images]
+
+    def run(for_s: float) -> float:
+        start, frames = time.perf_counter(), 0
+        while time.perf_counter() - start < for_s:
+            queue.start_async({"image": tensors[frames % SLOTS]}, share_inputs=True)
+            frames += 1
+        queue.wait_all()
+        return frames / (time.perf_counter() - start)
+
+    run(WARM_UP_S)
+    return run(seconds)
+
+
+def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -> tuple[float, int, int]:
+    """Rate of results out of the real pipeline; what a subscriber in another process received and missed."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
+        endpoint = f"ipc://{folder}/results"
+        publish = msgspec.structs.replace(settings.config.publish, results=endpoint)
+        camera = msgspec.structs.replace(
+            settings.config.camera[0], width=ring.shape.width, height=ring.shape.height
+        )
+        recipe = msgspec.structs.replace(settings.recipe.recipe, camera={})
+        config = msgspec.structs.replace(settings.config, publish=publish, camera=[camera])
+        settings = settings._replace(config=config, recipe=settings.recipe._replace(recipe=recipe))
+        ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
+        source = RingSource(ring, ledger)
+        state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
+        pipeline = build(settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop)
+        subscriber = subprocess.Popen([sys.executable, "-c", COUNTER, endpoint], stdout=subprocess.PIPE, text=True)
+        for stage in pipeline.stages:
+            stage.start()
+        time.sleep(WARM_UP_S)
+        start, before = time.perf_counter(), pipeline.publisher.published
+        time.sleep(seconds)
+        rate = (pipeline.publisher.published - before) / (time.perf_counter() - start)
+        source.stop()
+        for stage in pipeline.stages:
+            stage.join()
+            if stage.error is not None:
+                raise stage.error
+        journal.close()
+        received, missing = (int(number) for number in subscriber.communicate()[0].split())
+        return rate, received, missing

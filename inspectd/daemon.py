@@ -1,0 +1,232 @@
+"""The life of the process: lock, start, signals, camera processes, watchdog, clean stop."""
+
+import fcntl
+import gc
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from inspectd.acquire.source import Source, spawn
+from inspectd.clock import now_ns
+from inspectd.config import Settings
+from inspectd.engine.bundle import load_bundle
+from inspectd.errors import UnavailableError
+from inspectd.handoff import Handoff
+from inspectd.health import Ledger, Progress, notify, watchdog_period_s
+from inspectd.pipeline import STAGES, Pipeline, build, make_sources
+from inspectd.publish.journal import Journal, boot_id
+
+log = structlog.get_logger()
+TURN_S = 0.25
+COUNT_S = 0.02
+"""How often the results are counted when only so many are wanted."""
+HURRY_S = 1.0
+"""The same while the line stops."""
+RESTART_TURN_S = 0.01
+RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+"""Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
+LIVED_S = 5.0
+STALL_S = 5.0
+"""A streaming camera process that says nothing for so long hangs: it is killed, and started again."""
+STOP_S = 5.0
+"""So long a camera may take to end its acquisition, and the frames in flight to get their results."""
+
+
+class Process:
+    """The camera process of one source, started again whenever it dies. Main thread only."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._process: subprocess.Popen[bytes] | None = None
+        self._attempt, self._started_ns, self._next_ns = 0, 0, 0
+        self.pidfd = -1
+        """Readable when the process is dead; -1 while there is none."""
+
+    def tend(self, changed: Callable[[Source], None]) -> None:
+        """Reap a dead process; start one when none runs and it is time."""
+        if self._process is not None and self._process.poll() is not None:
+            if not self.source.finished:
+                log.warning("camera process ended", camera=self.source.name, code=self._process.returncode)
+            os.close(self.pidfd)
+            self._process, self.pidfd = None, -1
+            lived_s = (now_ns() - self._started_ns) / 1e9
+            self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
+            self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
+        if self._process is not None and self.source.silent_s > STALL_S:
+            log.error("camera process hangs", camera=self.source.name, silent_s=round(self.source.silent_s, 1))
+            self._process.kill()
+        # The engine thread first hears what the dead one said to the end (fileno is -1 then).
+        if self._process is None and self.source.fileno() < 0 and now_ns() >= self._next_ns:
+            self._process, sock = spawn(self.source)
+            self.pidfd = os.pidfd_open(self._process.pid)
+            self._started_ns = now_ns()
+            self.source.attach(sock)
+            changed(self.source)
+
+    def hurry(self) -> None:
+        """The line stops: a camera that still owes its count is started again at once."""
+        self._attempt, self._next_ns = 0, 0
+
+    def finish(self, changed: Callable[[Source], None]) -> None:
+        """One turn of the stop: end the acquisition, or start a camera that owes once more."""
+        if self._process is not None and self.source.silent_s > HURRY_S:
+            self._process.kill()
+        if self.source.owes:
+            self.tend(changed)
+        else:
+            self.source.request_stop()
+
+    def kill(self) -> None:
+        """End it the hard way; does nothing if it is dead."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Daemon:
+    """One line. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings, wake: Handoff[str]) -> None:
+        self._settings = settings
+        self._stopping = self._broken = False
+        self._wake = wake  # why to stop; filled by signals as well
+        self._progress = Progress(STAGES)
+        self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
+        bundle = load_bundle(settings.recipe.model_dir)
+        self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
+        self._ledger = Ledger(len(settings.config.camera))
+        self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
+        rings = [source.ring for source in self._sources]
+        self._pipeline: Pipeline = build(
+            settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
+            self._state, self._fail,
+        )  # fmt: skip
+        self._processes = [Process(source) for source in self._sources]
+
+    def run(self, count: int | None) -> int:
+        """Inspect until a signal, `count` results, or the end of all images; every frame gets its result."""
+        gc.collect()
+        gc.freeze()  # what stands now lives to the end: no collection need look at it again
+        for stage in self._pipeline.stages:
+            stage.start()
+        notify("READY=1", "STATUS=ready")
+        config = self._settings.config
+        log.info("ready", line=config.line, results=config.publish.results, engine=self._pipeline.engine)
+        reason = self._supervise(count)
+        log.info("stopping", reason=reason)
+        notify("STOPPING=1", f"STATUS=stopping: {reason}")
+        return self._stop()
+
+    def _supervise(self, count: int | None) -> str:
+        """Tend the camera processes and the watchdog until there is a reason to stop; returns it."""
+        period_s = watchdog_period_s()
+        next_feed_ns = now_ns()
+        turn_s = min(TURN_S if count is None else COUNT_S, period_s or TURN_S)
+        while True:
+            for process in self._processes:
+                if not process.source.finished:
+                    process.tend(self._pipeline.changed.put)
+            self._wait(turn_s)
+            if reasons := list(self._wake.drain()):
+                return reasons[0]
+            if count is not None and self._pipeline.publisher.published >= count:
+                return f"{count} results"
+            if all(source.finished for source in self._sources):
+                return "no more images"
+            if period_s is not None and now_ns() >= next_feed_ns:
+                next_feed_ns = now_ns() + int(period_s * 1e9)
+                self._feed_watchdog()
+
+    def _wait(self, turn_s: float) -> None:
+        """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        waited = [p for p in self._processes if not p.source.finished]
+        for process in waited:
+            if process.pidfd >= 0:
+                poll.register(process.pidfd, select.POLLIN)
+        poll.poll((turn_s if all(p.pidfd >= 0 for p in waited) else RESTART_TURN_S) * 1e3)
+
+    def _feed_watchdog(self) -> None:
+        """Progress of the stages feeds the watchdog, never the mere passing of time."""
+        if stuck := self._progress.stuck():
+            log.error("a stage hangs", stages=stuck)
+            notify(f"STATUS=a stage hangs: {stuck}")
+        else:
+            state, detail = self._state()
+            notify("WATCHDOG=1", f"STATUS={state}: {detail}, {self._pipeline.publisher.published} results")
+
+    def _stop(self) -> int:
+        """End the acquisition; the stages end by themselves when the last frame has its result."""
+        self._stopping = True
+        for process in self._processes:
+            process.hurry()
+        until_s = time.monotonic() + STOP_S
+        while any(stage.is_alive() for stage in self._pipeline.stages) and time.monotonic() < until_s:
+            for process in self._processes:
+                process.finish(self._pipeline.changed.put)
+            self._pipeline.changed.put(self._sources[0])
+            self._pipeline.stages[-1].join(0.02)
+        for process in self._processes:
+            process.kill()  # said all there was to say, or hangs: then the engine thread reads its end of file
+        for source in self._sources:
+            source.request_stop(give_up=True)
+        self._pipeline.changed.put(self._sources[0])
+        for stage in self._pipeline.stages:
+            stage.join(STOP_S)
+        self._journal.close()
+        return self._outcome()
+
+    def _outcome(self) -> int:
+        books = [self._ledger.read(source.index) for source in self._sources]
+        log.info("stopped", results=self._pipeline.publisher.published, in_flight=sum(b.in_flight for b in books))
+        for stage in self._pipeline.stages:
+            if stage.error is not None:
+                log.error("stage failed", stage=stage.name, exc_info=stage.error)
+            elif stage.is_alive():
+                log.error("stage hangs", stage=stage.name)
+        return 1 if any(stage.error is not None or stage.is_alive() for stage in self._pipeline.stages) else 0
+
+    def _fail(self) -> None:
+        """A stage found a fault; called by its thread."""
+        self._broken = True
+        self._wake.put("a stage failed")
+
+    def _state(self) -> tuple[str, str]:
+        """State by OPC 40100-1, and a sentence. Read by the publish thread."""
+        if self._broken:
+            return "Error", "a stage failed"
+        if self._stopping:
+            return "Halted", "stopping"
+        dead = [f"camera {s.name}: {s.detail}" for s in self._sources if s.state == "dead" and not s.finished]
+        return ("Preoperational", "; ".join(dead)) if dead else ("ContinuousExecution", "inspecting")
+
+
+def lock_line(state_dir: Path, line: str) -> int:
+    """Hold the line's lock until the process ends; raises UnavailableError if another daemon has it.
+
+    libzmq binds an ipc path that is in use without an error, so this comes before any socket.
+    """
+    path = state_dir / "lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise UnavailableError(f"the state directory {state_dir} can't be used: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "?"
+        os.close(fd)
+        raise UnavailableError(
+            f"line {line!r} already has a daemon (process {holder} holds {path}); "
+            "stop it first, or give this line another name"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
