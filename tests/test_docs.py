@@ -1,0 +1,150 @@
+"""Every command and program that README and docs show is run as it stands there."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from inspectd.subscribe import Subscriber
+from tests.lines import Line, collect, results_of, stop
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DEFAULT = "tcp://127.0.0.1:5556"
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return [b for d in DOCUMENTS for b in re.findall(rf"```{language}\n(.*?)```", d.read_text(), re.DOTALL)]
+
+
+COMMANDS = sorted({line for block in blocks("sh") for line in block.splitlines()})
+
+
+def activated() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+def run_as_shown(command: str, cwd: Path, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+    path = f"{BIN}:{os.environ['PATH']}"
+    return subprocess.run(
+        shlex.split(command),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env={**os.environ, "PATH": path},
+    )
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What a user has after `make run`, on another port."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "config.toml"):
+        text = (ROOT / name).read_text().replace(DEFAULT, f"ipc://{tmp_path}/results")
+        (tmp_path / name).write_text(text)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for program in ("python", "inspectd", "inspectd-train"):
+        (tmp_path / ".venv/bin" / program).symlink_to(BIN / program)
+    (tmp_path / ".venv/run.stamp").touch()
+    return tmp_path
+
+
+def test_the_documents_show_these_commands_and_no_others() -> None:
+    """A new command in a document needs its test below."""
+    tested = {"make run", "make test", "inspectd --help", "inspectd run -c config.toml", "inspectd watch"}
+    tested |= {"inspectd watch --json --count 50", "inspectd check -c config.toml", "inspectd bench"}
+    tested |= {"inspectd replay models/ballscrew/parts"}
+    assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("inspectd --help", "watch"),
+        ("inspectd check -c config.toml", "golden test within"),
+        ("inspectd replay models/ballscrew/parts", "part_000.jpg"),
+    ],
+)
+def test_a_command_that_ends_by_itself(clone: Path, command: str, said: str) -> None:
+    shown = run_as_shown(command, clone)
+    assert shown.returncode == 0 and said in shown.stdout, shown.stderr
+
+
+def test_bench(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench --seconds 1 --rounds 1", clone)  # the default takes a minute
+    assert shown.returncode == 0 and shown.stdout.count("ratio") == 2, shown.stderr
+
+
+def test_make_run_inspects_until_ctrl_c(clone: Path) -> None:
+    """The installation is there (the fixture's stamp): it starts within seconds."""
+    start_s = time.monotonic()
+    made = subprocess.Popen(
+        ["make", "run"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert made.stdout is not None
+    rows = [row for row in (made.stdout.readline() for _ in range(30)) if " top " in row]
+    started_s = time.monotonic() - start_s
+    os.killpg(made.pid, signal.SIGINT)
+    out, err = made.communicate(timeout=30)
+    assert len(rows) >= 28 and started_s < 30
+    assert "PASS" in "".join(rows) and "FAIL" in "".join(rows), rows
+    assert "Traceback" not in out + err
+
+
+def test_make_test_runs_lint_and_pytest(clone: Path) -> None:
+    (clone / ".venv/dev.stamp").touch()
+    shown = run_as_shown("make -n test", clone)
+    assert [word in shown.stdout for word in ("ruff check", "mypy", "lint-imports", "-m pytest")] == [True] * 4
+
+
+def test_run_and_watch_in_two_shells(clone: Path) -> None:
+    env = activated()
+    command = shlex.split("inspectd run -c config.toml")
+    daemon = subprocess.Popen(command, cwd=clone, env=env, stderr=subprocess.DEVNULL)
+    endpoint = f" --connect ipc://{clone}/results"
+    shown = run_as_shown("inspectd watch --json --count 50" + endpoint, clone)
+    assert shown.returncode == 0 and len(shown.stdout.splitlines()) == 50
+    watcher = subprocess.Popen(
+        shlex.split("inspectd watch" + endpoint), env=env, stdout=subprocess.PIPE, text=True
+    )
+    assert watcher.stdout is not None and " top " in watcher.stdout.readline()
+    watcher.send_signal(signal.SIGINT)
+    watcher.communicate()
+    assert stop(daemon) == 0
+
+
+def test_the_readme_program_prints_results(line: Line, tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    (tmp_path / "own.py").write_text(program.replace(DEFAULT, line.endpoint))
+    daemon = line.start()
+    with Subscriber(line.endpoint) as subscriber:
+        collect(subscriber, lambda e: len(results_of(e)) >= 1)
+    own = line.spawn([sys.executable, "-u", tmp_path / "own.py"], stdout=subprocess.PIPE, cwd=ROOT)
+    assert own.stdout is not None
+    printed = [own.stdout.readline() for _ in range(4)]
+    assert stop(daemon) == 0
+    while "silent" not in (printed := [*printed, own.stdout.readline()])[-1]:
+        pass
+    own.kill()
+    own.communicate()
+    assert any("PASS []" in text for text in printed) and any("FAIL [('spot', (" in text for text in printed)
+
+
+def test_the_training_commands(tmp_path: Path) -> None:
+    from tests.tools.synthetic import write_data_set
+
+    write_data_set(tmp_path / "data", height=480, width=1100)
+    commands = [c for block in blocks("sh") for c in block.splitlines() if c.startswith("inspectd-train")]
+    assert [shlex.split(c)[1] for c in commands] == ["parts", "train", "export", "evaluate"]
+    for command in commands:
+        shown = run_as_shown(command.replace("--minutes 45", "--minutes 0.1"), tmp_path)
+        assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "models/mine/recipe.toml").exists()

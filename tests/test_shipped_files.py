@@ -1,0 +1,152 @@
+"""What the repository ships beside the code stays true: config.toml, the unit, the documents, the contracts."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inspectd import config, toml
+
+ROOT = Path(__file__).parent.parent
+KEY = re.compile(r"^#? ?([a-z_]+) = ")
+
+
+def uncommented(text: str) -> str:
+    """The example with its commented keys and tables switched on."""
+    return re.sub(r"^# (?=(\[\[?[a-z.]+\]\]?|[a-z_]+ = ))", "", text, flags=re.MULTILINE)
+
+
+def fields(*structs: type) -> set[str]:
+    return {field for struct in structs for field in struct.__struct_fields__}
+
+
+def test_config_toml_shows_every_key_and_nothing_else(tmp_path: Path) -> None:
+    text = uncommented((ROOT / "config.toml").read_text())
+    example = tmp_path / "config.toml"
+    example.write_text(text.replace('kind = "genicam"', 'kind = "genicam"', 1))
+    loaded = toml.load(example, config.Config)
+    assert {type(camera) for camera in loaded.camera} == {config.FolderCamera, config.GenicamCamera}
+    shown = {match[1] for line in text.splitlines() if (match := KEY.match(line))}
+    tables = {"camera", "engine", "publish", "journal"}
+    wanted = fields(config.Config, config.FolderCamera, config.GenicamCamera, config.OpenVinoEngine)
+    wanted |= fields(config.Publish, config.Journal) | {"kind"}
+    assert shown | tables == wanted - {"user_id"}  # it excludes `serial` and stands in that line's comment
+    assert "user_id" in text
+
+
+def test_commented_keys_of_config_toml_show_the_defaults() -> None:
+    """A key that is spelled out has the default's value, unless the demo needs another."""
+    loaded = toml.load(ROOT / "config.toml", config.Config)
+    assert loaded.engine == config.OpenVinoEngine() and loaded.publish == config.Publish()
+    assert loaded.journal == config.Journal() and loaded.state_dir == config.Config.__struct_defaults__[0]
+
+
+def test_the_recipe_of_the_documents_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs/configuration.md").read_text()
+    block = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0]
+    path = tmp_path / "recipe.toml"
+    path.write_text(block)
+    recipe = toml.load(path, config.Recipe)
+    assert set(recipe.camera["top"].zones) == {"thread"} and recipe.image.refuse_identical
+    shown = {match[1] for line in block.splitlines() if (match := KEY.match(line))}
+    assert fields(config.Limits, config.ImageLimits) | {"roi", "ignore", "polygon"} <= shown
+
+
+def test_the_shipped_bundle_and_recipe_are_whole() -> None:
+    settings = config.load(ROOT / "config.toml")
+    from inspectd.engine.bundle import load_bundle
+    from inspectd.pipeline import make_plans
+
+    bundle = load_bundle(settings.recipe.model_dir)
+    assert settings.recipe.id == bundle.manifest.name == "ballscrew"
+    make_plans(settings.recipe, settings.config.camera, bundle)
+    for name in ("LICENSE", "report.md", "parts/LICENSE", "parts/ATTRIBUTION.md", "parts/parts.json"):
+        assert (bundle.path / name).stat().st_size > 0
+    size = sum(path.stat().st_size for path in (bundle.path / "parts").iterdir())
+    assert size <= 10 * 2**20
+
+
+def test_the_demo_parts_are_judged_as_the_report_says() -> None:
+    """No missed part, boxes on the real pitting; false rejects as reported (another CPU may round one away)."""
+    settings = config.load(ROOT / "config.toml")
+    from inspectd.replay import Inspector
+
+    folder = settings.recipe.model_dir
+    inspector = Inspector(settings.recipe, settings.config.engine)
+    reported = json.loads((folder / "report.json").read_text())["demo"]
+    overkill = hit = 0
+    for name, truth in json.loads((folder / "parts/parts.json").read_text()).items():
+        judgement = inspector.inspect(folder / "parts" / name)
+        if truth["label"] == "clean":
+            overkill += judgement.verdict != "PASS"
+            continue
+        assert judgement.verdict != "PASS", name
+        hit += any(overlap(r.bbox, box) for r in judgement.regions for box in truth["boxes"])
+    assert abs(overkill - reported["overkill"]) <= 1 and hit >= reported["defective"] - 1
+
+
+def overlap(a: Sequence[int], b: Sequence[int]) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_unit_verifies(tmp_path: Path) -> None:
+    unit = (ROOT / "systemd/inspectd@.service").read_text()
+    program = str(Path(sys.executable).parent / "inspectd")
+    assert unit.count("/opt/inspectd/bin/inspectd") == 1
+    (tmp_path / "inspectd@.service").write_text(unit.replace("/opt/inspectd/bin/inspectd", program))
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "inspectd@.service")]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
+    from inspectd import errors
+
+    table = (ROOT / "docs/operations.md").read_text()
+    for error in (errors.UserError, errors.ConfigError, errors.UnavailableError):
+        assert f"\n| {error.exit_code} | " in table
+    unit = (ROOT / "systemd/inspectd@.service").read_text()
+    assert f"RestartPreventExitStatus={errors.ConfigError.exit_code}\n" in unit
+
+
+def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
+    from inspectd.publish import wire
+    from inspectd.results import Books, Reason, Region, Verdict
+
+    text = (ROOT / "docs/protocol.md").read_text()
+    structs = (wire.Result, wire.Heartbeat, wire.CameraView, wire.Times, Books, wire.RecipeRef, wire.ModelRef)
+    for struct in (*structs, Region):
+        for field in msgspec.structs.fields(struct):
+            assert re.search(rf"\b{field.encode_name}\b", text), f"{struct.__name__}.{field.encode_name}"
+    for word in (*Reason, *Verdict):
+        assert re.search(rf"\b{word}\b", text)
+    for code in wire.VerdictCode:
+        assert code.name.lower() in text.lower() and (code == 0 or f"{code:#06X}".replace("0X", "0x") in text)
+    for flag in wire.Flag:
+        assert f"{flag.value} {flag.name.lower().replace('_', ' ')}" in text
+
+
+def test_import_contracts_hold() -> None:
+    lint = Path(sys.executable).parent / "lint-imports"
+    shown = subprocess.run([lint, "--config", "pyproject.toml"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("inspectd.pipeline", {"torch", "onnx", "onnxruntime", "harvesters", "genicam", "tensorrt", "tools"}),
+        ("inspectd.subscribe", {"numpy", "cv2", "openvino", "harvesters", "structlog", "torch", "rich", "typer"}),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module: str, heavy: set[str]) -> None:
+    code = f"import {module}, sys; print(*sorted({{m.split('.')[0] for m in sys.modules}} & {heavy!r}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (shown.stdout, shown.stderr) == ("\n", "")
