@@ -1,0 +1,88 @@
+/* The simulated camera behind the producer: one mapped file per device, NAME.camera, and beside it NAME.raw with
+ * its pictures. The file outlives every process that has the camera open, so the trigger counter, the clock and the
+ * faults go on as in a real camera. `inspectd/acquire/simcam/world.py` lays out the same structure in Python. */
+#ifndef SIMCAM_DEVICE_H
+#define SIMCAM_DEVICE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define SIMCAM_MAGIC "SIMCAM1"
+#define PULSES 4096 /* so many latest triggers keep their exact time */
+
+/* Registers of the remote device: one 8-byte word each, at REGISTERS + 8 * index; camera.xml names them. */
+#define REGISTERS 0x1000u
+#define SERIAL_ADDRESS 0x2000u
+#define USER_ID_ADDRESS 0x2020u
+#define TEXT_SIZE 32u
+enum reg {
+    R_WIDTH, R_HEIGHT, R_PIXEL_FORMAT, R_ACQUISITION_MODE, R_FRAME_RATE, R_TRIGGER_MODE, R_TRIGGER_SOURCE,
+    R_TRIGGER_SOFTWARE, R_EXPOSURE_TIME, R_GAIN, R_TEMPERATURE, R_TIMESTAMP_LATCH, R_TIMESTAMP_LATCH_VALUE,
+    R_ACQUISITION_START, R_ACQUISITION_STOP, R_TL_PARAMS_LOCKED, R_PAYLOAD_SIZE, R_CHUNK_MODE_ACTIVE,
+    R_COUNTER_VALUE, R_ENCODER_VALUE, R_SENSOR_WIDTH, R_SENSOR_HEIGHT, R_COUNT
+};
+enum { TRIGGER_SOURCE_SOFTWARE = 0, TRIGGER_SOURCE_LINE0 = 1 };
+enum { TIMESTAMP_NS = 0, TIMESTAMP_TICKS = 1, TIMESTAMP_ABSENT = 2 };
+#define TICKS_PER_SECOND 125000000u
+#define ENCODER_STEP 100u /* encoder counts from one trigger to the next */
+
+/* The mapped file. Natural alignment everywhere, so that ctypes lays it out alike. */
+struct camera {
+    char magic[8];
+    uint32_t size;        /* of this structure */
+    uint32_t image_count, width, height, channels; /* of the pictures in NAME.raw */
+    uint32_t timestamp_mode;
+    char serial[TEXT_SIZE], user_id[TEXT_SIZE];
+    char fingerprint[64]; /* Python's: of the pictures this was made from */
+    /* state */
+    _Atomic uint32_t wake; /* a futex: counts everything the camera's thread should look at */
+    uint32_t reserved;
+    _Atomic uint64_t line0;   /* pulses on the hardware line, ever */
+    _Atomic uint64_t counter; /* triggers taken, ever: Line0 pulses, software triggers or free-run exposures */
+    _Atomic int64_t clock_offset_ns; /* device time is CLOCK_MONOTONIC plus this */
+    _Atomic uint64_t plug;           /* goes up at each unplugging: what was open then is dead for ever */
+    _Atomic uint64_t back_ns;        /* unplugged until then, CLOCK_MONOTONIC */
+    _Atomic uint64_t exposures;      /* since it was made */
+    /* faults that wait or act */
+    _Atomic uint64_t drop, incomplete, identical; /* this many of the next frames */
+    _Atomic uint64_t starve_until_ns, silent, slow_register_ns;
+    uint64_t reg[R_COUNT]; /* as written by the host; floats as their bits */
+    _Atomic uint64_t pulse_ns[PULSES]; /* [n % PULSES]: when the counter became n + 1 */
+};
+
+/* An open camera: the mapping of both files. */
+struct device {
+    struct camera *camera;
+    const uint8_t *flags;  /* [image_count]: 1 where the picture could not be read: sent as incomplete */
+    const uint8_t *images; /* image_count pictures [height][width][channels] */
+    size_t raw_size;
+    int fd;
+    uint64_t plug; /* as it was when this was opened */
+};
+
+uint64_t now_ns(void);
+bool device_map(struct device *device, const char *path); /* false: not a camera file */
+void device_unmap(struct device *device);
+bool device_plugged(const struct camera *camera);
+bool device_alive(const struct device *device); /* plugged, and never unplugged since it was opened */
+EXPORT void simcam_power_on(struct camera *camera); /* registers to their defaults */
+
+/* Registers. Both give a GenTL error code. */
+int device_read(struct device *device, uint64_t address, void *data, size_t size);
+int device_write(struct device *device, uint64_t address, const void *data, size_t size);
+
+EXPORT uint64_t simcam_pulse(struct camera *camera, uint64_t count); /* `count` pulses on Line0; returns the counter */
+EXPORT void simcam_wake(struct camera *camera);
+void device_trigger(struct camera *camera, uint64_t at_ns); /* the counter takes one trigger */
+void device_sleep(struct camera *camera, uint32_t wake, uint64_t until_ns); /* until then, or `wake` changes */
+
+size_t picture_size(uint64_t pixel_format, uint64_t width, uint64_t height);
+/* Picture `index` in the given format, top left width x height of it, into `out`. */
+void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width,
+                   uint64_t height, uint8_t *out);
+double reg_double(const struct camera *camera, enum reg index);
+
+#endif

@@ -1,0 +1,72 @@
+/* An open camera: its acquisition thread, and the way of its buffers. */
+#ifndef SIMCAM_STREAM_H
+#define SIMCAM_STREAM_H
+
+#include <limits.h>
+#include <pthread.h>
+
+#include "device.h"
+#include "gentl.h"
+
+enum kind { KIND_NONE, KIND_SYSTEM = 0x51AC0001, KIND_INTERFACE, KIND_DEVICE, KIND_REMOTE, KIND_STREAM, KIND_EVENT, KIND_BUFFER };
+struct object {
+    enum kind kind;
+};
+
+/* Chunks, behind the picture, 8 bytes each, in this order. */
+enum { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNK_COUNTER_VALUE, CHUNK_ENCODER_VALUE, CHUNKS };
+#define CHUNK_IDS 0x51CA0000u
+
+enum buffer_state { ANNOUNCED, QUEUED, WAITING, DELIVERED }; /* WAITING: filled, not fetched yet */
+struct buffer {
+    struct object object;
+    enum buffer_state state;
+    uint64_t order; /* of queueing or filling: the lowest is the oldest */
+    uint8_t *base;
+    void *user;
+    size_t size, filled, chunks_at;
+    bool is_own, incomplete, has_chunks;
+    uint64_t frame_id, timestamp, width, height, pixel_format;
+    struct buffer *next;
+};
+
+struct stream {
+    struct object object, event;
+    pthread_mutex_t lock;
+    pthread_cond_t ready; /* a buffer waits, or somebody must stop waiting */
+    pthread_t thread;
+    bool running, exposing, stopping;
+    uint64_t kills; /* calls of EventKill: each ends one wait */
+    struct buffer *buffers;
+    size_t announced;
+    uint64_t order, frame_id, delivered, underrun, lost;
+    uint64_t handled;  /* the counter's value up to which all triggers are exposed */
+    uint64_t next_ns;  /* the next exposure in free run */
+};
+
+struct open_camera {
+    struct object object, remote;
+    struct device device;
+    char id[NAME_MAX + 1];
+    struct stream stream;
+};
+
+/* All give a GenTL error code where they give an int. */
+void stream_init(struct open_camera *opened);
+void stream_close(struct open_camera *opened); /* stops, and forgets the buffers */
+int stream_start(struct open_camera *opened);
+void stream_stop(struct open_camera *opened);
+void stream_expose(struct open_camera *opened, bool on); /* AcquisitionStart, AcquisitionStop */
+void stream_software_trigger(struct open_camera *opened);
+int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buffer_event *data);
+void stream_kill(struct open_camera *opened);
+int stream_announce(struct open_camera *opened, void *base, size_t size, void *user, HANDLE *buffer);
+int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base, void **user);
+int stream_queue(struct open_camera *opened, struct buffer *buffer);
+int stream_flush(struct open_camera *opened, CMD operation);
+struct buffer *stream_buffer_at(struct open_camera *opened, uint32_t index);
+size_t stream_count(struct open_camera *opened, enum buffer_state state);
+size_t stream_payload_size(const struct open_camera *opened);
+int stream_read(struct open_camera *opened, uint64_t address, void *data, size_t size); /* registers of stream.xml */
+
+#endif

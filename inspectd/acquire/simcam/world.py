@@ -1,0 +1,231 @@
+"""Simulated cameras from outside: makes them, triggers their hardware line, does harm to them.
+
+A camera is a file NAME.camera (`struct camera` of device.h) and beside it NAME.raw, its pictures, which are
+decoded here: C has no codecs. Whoever maps the file is at the camera, so to speak: it needs no process of ours.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import structlog
+
+from inspectd.clock import now_ns
+from inspectd.images import U8, read_image
+
+log = structlog.get_logger()
+MAGIC = b"SIMCAM1"
+FLAG_PAGE = 4096
+PULSES = 4096
+REGISTERS = 22
+FOLDER_VARIABLE = "INSPECTD_SIMCAM"
+"""The producer shows the cameras in the folder that this names."""
+TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2}
+
+
+class Memory(ctypes.Structure):
+    """`struct camera` of device.h; the tests compare sizes and offsets with the C compiler's."""
+
+    _fields_ = (
+        ("magic", ctypes.c_char * 8),
+        ("size", ctypes.c_uint32),
+        ("image_count", ctypes.c_uint32),
+        ("width", ctypes.c_uint32),
+        ("height", ctypes.c_uint32),
+        ("channels", ctypes.c_uint32),
+        ("timestamp_mode", ctypes.c_uint32),
+        ("serial", ctypes.c_char * 32),
+        ("user_id", ctypes.c_char * 32),
+        ("fingerprint", ctypes.c_char * 64),
+        ("wake", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("line0", ctypes.c_uint64),
+        ("counter", ctypes.c_uint64),
+        ("clock_offset_ns", ctypes.c_int64),
+        ("plug", ctypes.c_uint64),
+        ("back_ns", ctypes.c_uint64),
+        ("exposures", ctypes.c_uint64),
+        ("drop", ctypes.c_uint64),
+        ("incomplete", ctypes.c_uint64),
+        ("identical", ctypes.c_uint64),
+        ("starve_until_ns", ctypes.c_uint64),
+        ("silent", ctypes.c_uint64),
+        ("slow_register_ns", ctypes.c_uint64),
+        ("reg", ctypes.c_uint64 * REGISTERS),
+        ("pulse_ns", ctypes.c_uint64 * PULSES),
+    )
+
+
+def producer() -> Path | None:
+    """The compiled GenTL producer; None if it was not built (no C compiler at the installation)."""
+    spec = importlib.util.find_spec("inspectd.acquire.simcam._producer")
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def library() -> ctypes.CDLL:
+    """The producer's functions for this side; raises OSError if it was not built."""
+    path = producer()
+    if path is None:
+        raise OSError("the simulated camera (simcam) was not built: install inspectd with a C compiler")
+    loaded = ctypes.CDLL(str(path))
+    loaded.simcam_pulse.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+    loaded.simcam_pulse.restype = ctypes.c_uint64
+    loaded.simcam_wake.argtypes = [ctypes.c_void_p]
+    loaded.simcam_power_on.argtypes = [ctypes.c_void_p]
+    loaded.simcam_size.restype = ctypes.c_size_t
+    return loaded
+
+
+class Rig:
+    """One simulated camera, held by whoever plays the machine around it: its line, its cable, its defects.
+
+    Raises FileNotFoundError if there is no such camera yet, ValueError if the file is another version's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = library()
+        with path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_size != ctypes.sizeof(Memory):
+                raise ValueError(f"{path} is no simulated camera of this version")
+            self._map = mmap.mmap(file.fileno(), ctypes.sizeof(Memory))
+        self.memory = Memory.from_buffer(self._map)
+        self._address = ctypes.addressof(self.memory)
+
+    def __enter__(self) -> "Rig":
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the mapping; the camera goes on."""
+        if hasattr(self, "memory"):
+            del self.memory
+            self._map.close()
+
+    def pulse(self, count: int = 1) -> int:
+        """`count` pulses on Line0, one right after the other; returns the camera's trigger counter."""
+        return int(self._library.simcam_pulse(self._address, count))
+
+    def unplug(self, seconds: float, power: bool = False) -> None:
+        """Pull the cable for so long. With `power` the camera loses its counter, its clock and its settings too."""
+        self.memory.back_ns = now_ns() + int(seconds * 1e9)
+        self.memory.plug += 1
+        if power:
+            self.memory.counter = self.memory.line0 = self.memory.exposures = 0
+            self.memory.clock_offset_ns = -now_ns()
+            self._library.simcam_power_on(self._address)
+        self._library.simcam_wake(self._address)
+
+    def rename(self, serial: str) -> None:
+        """The camera that answers from now on has another serial number."""
+        self.memory.serial = serial.encode()
+
+    def drop(self, frames: int) -> None:
+        """The next frames get lost on their way; their ids are missing."""
+        self.memory.drop = frames
+
+    def incomplete(self, frames: int) -> None:
+        """Of the next frames only a part arrives."""
+        self.memory.incomplete = frames
+
+    def identical(self, frames: int) -> None:
+        """The next frames show the picture before theirs."""
+        self.memory.identical = frames
+
+    def starve(self, seconds: float) -> None:
+        """For so long the producer finds no free buffer."""
+        self.memory.starve_until_ns = now_ns() + int(seconds * 1e9)
+
+    def fall_silent(self) -> None:
+        """Connected, answering, and exposing nothing any more until its acquisition is started anew."""
+        self.memory.silent = 1
+
+    def slow_register(self, seconds: float) -> None:
+        """The next access to a register takes so long."""
+        self.memory.slow_register_ns = int(seconds * 1e9)
+
+    def jump_clock(self, seconds: float) -> None:
+        """The device's clock jumps, ahead or back."""
+        self.memory.clock_offset_ns += int(seconds * 1e9)
+
+    def jump_counter(self, by: int) -> None:
+        """The trigger counter jumps, ahead or back, without any trigger."""
+        self.memory.counter = max(0, self.memory.counter + by)
+
+
+def camera_path(folder: Path, name: str) -> Path:
+    """The file of a simulated camera."""
+    return folder / f"{name}.camera"
+
+
+def make_camera(
+    folder: Path,
+    name: str,
+    files: Sequence[Path],
+    shape: tuple[int, int, int],
+    serial: str,
+    timestamps: str = "ns",
+) -> Path:
+    """The camera `name` in `folder`, showing these image files; one that shows them already is left as it is.
+
+    shape: height, width and channels of every picture. A file that can't be read, or is of another shape, is
+    a frame that arrives incomplete; each is logged.
+    """
+    path = camera_path(folder, name)
+    fingerprint = _fingerprint(files, shape, serial, timestamps)
+    if path.exists() and _made_from(path, fingerprint):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_raw(folder / f"{name}.raw.new", files, shape)
+    memory = Memory(
+        magic=MAGIC, size=ctypes.sizeof(Memory), image_count=len(files), width=shape[1], height=shape[0],
+        channels=shape[2], timestamp_mode=TIMESTAMPS[timestamps], serial=serial.encode(), user_id=name.encode(),
+        fingerprint=fingerprint,
+    )  # fmt: skip
+    library().simcam_power_on(ctypes.addressof(memory))
+    (folder / f"{name}.camera.new").write_bytes(bytes(memory))
+    (folder / f"{name}.raw.new").replace(folder / f"{name}.raw")
+    (folder / f"{name}.camera.new").replace(path)
+    return path
+
+
+def _fingerprint(files: Sequence[Path], shape: tuple[int, int, int], serial: str, timestamps: str) -> bytes:
+    """Of what a camera is made from, and of the boot: its clock does not survive one."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr((boot, stats, shape, serial, timestamps)).encode()).hexdigest()[:63].encode()
+
+
+def _made_from(path: Path, fingerprint: bytes) -> bool:
+    data = path.read_bytes()
+    return len(data) == ctypes.sizeof(Memory) and Memory.from_buffer_copy(data).fingerprint == fingerprint
+
+
+def _write_raw(path: Path, files: Sequence[Path], shape: tuple[int, int, int]) -> None:
+    """A flag for each picture, in whole pages, then the pictures."""
+    flags = np.zeros(-(-len(files) // FLAG_PAGE) * FLAG_PAGE, np.uint8)
+    with path.open("wb") as raw:
+        raw.seek(flags.nbytes)
+        for index, file in enumerate(files):
+            try:
+                picture = _picture(file, shape)
+            except ValueError as error:
+                log.warning("an image of the simulated camera can't be shown", reason=str(error))
+                picture, flags[index] = np.zeros(shape, np.uint8), 1
+            raw.write(picture.tobytes())
+        raw.seek(0)
+        raw.write(flags.tobytes())
+
+
+def _picture(file: Path, shape: tuple[int, int, int]) -> U8:
+    picture = read_image(file)
+    if picture.shape != shape:
+        raise ValueError(f"{file.name}: is {picture.shape[1]}x{picture.shape[0]} with {picture.shape[2]} channels")
+    return picture

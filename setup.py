@@ -1,0 +1,25 @@
+"""Builds simcam, the simulated GenICam camera; all else stands in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+FOLDER = "inspectd/acquire/simcam"
+setup(
+    ext_modules=[
+        Extension(
+            "inspectd.acquire.simcam._producer",
+            [f"{FOLDER}/{name}.c" for name in ("device", "producer", "stream")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("device", "gentl", "stream")],
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-Wconversion",
+                "-fvisibility=hidden",
+            ],
+            extra_link_args=["-pthread"],
+            optional=True,  # without a C compiler there is no simulated camera, and all else works
+        )
+    ]
+)
