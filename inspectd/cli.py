@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -14,15 +13,16 @@ import structlog
 import typer
 
 from inspectd import __version__, config
+from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, doctor, simcam
 from inspectd.errors import CameraError, ConfigError, UserError
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The line's config file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+app.add_typer(cameras, name="cameras")
+app.add_typer(simcam, name="simcam")
+app.add_typer(doctor, name="doctor")
 LOG = Stderr()
-DEFAULT_CONFIG = Path("config.toml")
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 
@@ -82,10 +82,10 @@ def run(
 @app.command()
 def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check config, recipes, model and cameras, without starting anything."""
-    from inspectd.acquire import probe
+    from inspectd.acquire.survey import Opening, ask
     from inspectd.engine.bundle import load_bundle
     from inspectd.engine.openvino import open_segmenter, precision_of, thread_count
-    from inspectd.pipeline import make_plans
+    from inspectd.pipeline import make_jobs, make_plans
     from inspectd.ring import Shape
 
     settings = config.load(path)
@@ -97,49 +97,13 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     golden = f"golden test within {segmenter.golden_difference}/255"
     print(f"{bundle.path}: model {bundle.manifest.name}, {precision}, {golden}")
     missing = []
-    for camera in settings.config.camera:
+    for job in make_jobs(settings, bundle):
         try:
-            view, _ = config.view_of(settings.recipe.recipe, camera)
-            print(f"camera {camera.name}: {probe(camera, view, settings.base, bundle.manifest.channels)}")
+            print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
         except CameraError as error:
-            missing.append(f"camera {camera.name}: {error}")
+            missing.append(f"camera {job.config.name}: {error}")
     if missing:
         raise CameraError("\n".join(missing))
-
-
-@app.command()
-def cameras(
-    path: ConfigOption = DEFAULT_CONFIG,
-    json: JsonOption = False,
-) -> None:
-    """List the GenICam cameras of the configured producers and of GENICAM_GENTL64_PATH."""
-    import msgspec
-
-    from inspectd.acquire.genicam import Device, list_devices, producers
-
-    configured = config.load(path).config.camera if path != DEFAULT_CONFIG or path.exists() else []
-    ctis = {c.cti for c in configured if isinstance(c, config.GenicamCamera) and c.cti}
-    paths = [p for cti in ctis for p in producers(cti, path.parent)]
-    if not paths or os.environ.get("GENICAM_GENTL64_PATH"):
-        paths += producers("", path.parent)
-    devices = list_devices(sorted(set(paths)))
-    if json:
-        for device in devices:
-            print(msgspec.json.encode(device._asdict()).decode())
-    else:
-        _print_table(Device._fields, devices)
-    if not devices:
-        raise CameraError(f"no camera found by {', '.join(str(p) for p in paths)}")
-
-
-def _print_table(titles: tuple[str, ...], rows: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*titles, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 @app.command()
@@ -170,17 +134,40 @@ def watch(
     watch_results(connect, count, json)
 
 
-@app.command()
-def bench(
+bench = typer.Typer(help="Measure on this machine, each figure within one run.")
+app.add_typer(bench, name="bench")
+
+
+@bench.callback(invoke_without_command=True)
+def throughput(
+    context: typer.Context,
     path: ConfigOption = DEFAULT_CONFIG,
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Measure the daemon against the bare engine on the same frames, in one run."""
-    from inspectd.bench import bench as run_bench
+    """Without a subcommand: the daemon against the bare engine on the same frames, in one run."""
+    if context.invoked_subcommand is not None:
+        return
+    from inspectd.bench.throughput import bench_throughput
 
-    run_bench(config.load(path), seconds, rounds, json)
+    bench_throughput(config.load(path), seconds, rounds, json)
+
+
+@bench.command()
+def acquire(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Measure a simulated camera: from the trigger to the frame in the ring, and frames per second."""
+    from inspectd.bench.acquire import bench_acquire
+
+    bench_acquire(config.load(path), json)
+
+
+@bench.command()
+def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Do every harm that a camera can come to, with the daemon running: has each trigger its one result?"""
+    from inspectd.bench.faults import bench_faults
+
+    bench_faults(config.load(path), json)
 
 
 def _log_to_stderr(level: int) -> None:

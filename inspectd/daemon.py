@@ -4,6 +4,7 @@ import fcntl
 import gc
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from inspectd.acquire.camera import EXIT_ANEW
 from inspectd.acquire.source import Source, spawn
 from inspectd.clock import now_ns
 from inspectd.config import Settings
@@ -31,8 +33,6 @@ RESTART_TURN_S = 0.01
 RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
 LIVED_S = 5.0
-STALL_S = 5.0
-"""A streaming camera process that says nothing for so long hangs: it is killed, and started again."""
 STOP_S = 5.0
 """So long a camera may take to end its acquisition, and the frames in flight to get their results."""
 
@@ -44,24 +44,27 @@ class Process:
         self.source = source
         self._process: subprocess.Popen[bytes] | None = None
         self._attempt, self._started_ns, self._next_ns = 0, 0, 0
+        self._why = "starting"
         self.pidfd = -1
         """Readable when the process is dead; -1 while there is none."""
 
     def tend(self, changed: Callable[[Source], None]) -> None:
         """Reap a dead process; start one when none runs and it is time."""
         if self._process is not None and self._process.poll() is not None:
+            self._why = f"the camera process ended: {_ending(self._process.returncode)}"
             if not self.source.finished:
-                log.warning("camera process ended", camera=self.source.name, code=self._process.returncode)
+                log.warning(self._why, camera=self.source.name)
             os.close(self.pidfd)
             self._process, self.pidfd = None, -1
             lived_s = (now_ns() - self._started_ns) / 1e9
             self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
             self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
-        if self._process is not None and self.source.silent_s > STALL_S:
-            log.error("camera process hangs", camera=self.source.name, silent_s=round(self.source.silent_s, 1))
+        if self._process is not None and self.source.hangs:
+            log.error("camera process hangs", camera=self.source.name)
             self._process.kill()
         # The engine thread first hears what the dead one said to the end (fileno is -1 then).
         if self._process is None and self.source.fileno() < 0 and now_ns() >= self._next_ns:
+            self.source.detail = self._why
             self._process, sock = spawn(self.source)
             self.pidfd = os.pidfd_open(self._process.pid)
             self._started_ns = now_ns()
@@ -86,6 +89,16 @@ class Process:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def _ending(code: int) -> str:
+    """In words, for the log and the heartbeat."""
+    if code == EXIT_ANEW:
+        return "it makes way for a new one"
+    if code >= 0:
+        return f"exit code {code}"
+    what = " (does the GenTL producer crash?)" if -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS) else ""
+    return f"killed by {signal.Signals(-code).name}{what}"
 
 
 class Daemon:

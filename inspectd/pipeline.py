@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from inspectd.acquire.camera import Job
 from inspectd.acquire.source import Source
-from inspectd.config import CameraBase, FolderCamera, LoadedRecipe, Settings, view_of
+from inspectd.config import CameraBase, FolderCamera, LoadedRecipe, Settings, SimCamera, view_of
 from inspectd.engine import open_backend
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.loop import Engine, FrameSource
@@ -28,7 +28,7 @@ from inspectd.publish.zmq import CameraStatus, Identity, Publisher
 from inspectd.results import Ended, Frame
 from inspectd.ring import Ring, Shape, create
 
-SIMULATED = (FolderCamera,)
+SIMULATED = (FolderCamera, SimCamera)
 SLOTS_IN_USE = 4
 """Slots that may be at work at once: two in the engine, one being filled, one being judged."""
 STAGES = ("engine", "judge", "publish")
@@ -77,17 +77,24 @@ class Pipeline(NamedTuple):
 
 def make_sources(settings: Settings, bundle: Bundle, ledger: Ledger, part_ids: dict[str, int]) -> list[Source]:
     """A ring and an account for every camera; their processes are not started yet."""
-    recipe = settings.recipe.recipe
-    deadline_ns = int(recipe.deadline_ms * 1e6)
+    deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
     sources = []
-    for index, camera in enumerate(settings.config.camera):
-        view, rect = view_of(recipe, camera)
-        count = SLOTS_IN_USE + camera.spare_slots
-        ring = create(count, Shape(rect[3], rect[2], bundle.manifest.channels), camera.name)
-        base = str(settings.base.resolve())
-        job = Job(camera, base, view.features, rect, bundle.manifest.channels, count)
-        sources.append(Source(index, job, ring, ledger, deadline_ns, part_ids.get(camera.name, 0)))
+    for index, job in enumerate(make_jobs(settings, bundle)):
+        name, (_, _, width, height) = job.config.name, job.rect
+        ring = create(job.slots, Shape(height, width, job.channels), name)
+        sources.append(Source(index, job, ring, ledger, deadline_ns, part_ids.get(name, 0)))
     return sources
+
+
+def make_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
+    """What each camera process is told."""
+    jobs = []
+    for camera in settings.config.camera:
+        view, rect = view_of(settings.recipe.recipe, camera)
+        slots = SLOTS_IN_USE + camera.spare_slots
+        base, state_dir = str(settings.base.resolve()), str(settings.state_dir.resolve())
+        jobs.append(Job(camera, base, view.features, rect, bundle.manifest.channels, slots, state_dir=state_dir))
+    return jobs
 
 
 def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], bundle: Bundle) -> list[Plan]:

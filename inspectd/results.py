@@ -86,7 +86,7 @@ class Frame:
     """
 
     __slots__ = (
-        "_open", "camera", "counting_restarted", "deadline_ns", "engine_ns", "failure", "frame_id",
+        "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
         "generation", "judge_ns", "part_id", "ring_ns", "slot", "trigger_ns", "trigger_utc_ns",
     )  # fmt: skip
 
@@ -107,6 +107,7 @@ class Frame:
         self.deadline_ns = deadline_ns
         self.slot = -1  # -1: no picture of it is in the ring
         self.generation = 0
+        self.device_ns = 0  # the exposure on the device's own clock; 0 = it has none
         self.ring_ns = self.engine_ns = self.judge_ns = 0
         self.failure = ""  # set by the engine when the inference failed
         self.counting_restarted = False  # triggers before this one may be uncounted
@@ -131,6 +132,36 @@ class Ended(NamedTuple):
 
     frame: Frame
     judgement: Judgement
+
+
+class Losses(msgspec.Struct):
+    """Frames that did not come as they should, by what showed it; counted since the daemon started."""
+
+    frame_id_gaps: int = 0
+    """Frame ids that were skipped."""
+    incomplete: int = 0
+    """Frames of which only a part arrived."""
+    underrun: int = 0
+    """Frames that found no free buffer, by the producer's own count since the acquisition began."""
+    stream_lost: int = 0
+    """Frames lost on their way, by the producer's own count since the acquisition began."""
+    timeouts: int = 0
+    """Times that frames were due and did not come."""
+    late: int = 0
+    """Frames that came after they were given up."""
+    clock_jumps: int = 0
+    restarts: int = 0
+    """Of the acquisition, the device being connected all the time."""
+    reconnects: int = 0
+
+
+class ClockView(msgspec.Struct, frozen=True):
+    """The device's clock: host monotonic time = device time + `offset_ns`; None = not known."""
+
+    offset_ns: int | None = None
+    uncertainty_ns: int | None = None
+    ptp: str = ""
+    """SFNC PtpStatus, where the camera has it."""
 
 
 class Books(msgspec.Struct):

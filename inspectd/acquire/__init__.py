@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import assert_never
 
-from inspectd.acquire.camera import Camera, Job
-from inspectd.config import Camera as CameraConfig
-from inspectd.config import FolderCamera, GenicamCamera, View
+from inspectd.acquire.camera import Camera, Job, Tell
+from inspectd.config import FolderCamera, GenicamCamera, SimCamera
+from inspectd.results import Losses
 
 
-def open_camera(job: Job) -> Camera:
+def open_camera(job: Job, tell: Tell, losses: Losses) -> Camera:
     """The camera that the job's section describes, not yet open."""
     match job.config:
         case FolderCamera():
@@ -18,17 +18,10 @@ def open_camera(job: Job) -> Camera:
         case GenicamCamera():
             from inspectd.acquire.genicam import Genicam  # harvesters is imported only there
 
-            return Genicam(job.config, job, Path(job.base))
+            return Genicam(job.config, job, Path(job.base), tell, losses)
+        case SimCamera():
+            from inspectd.acquire.sim import open_sim
+
+            return open_sim(job.config, job, Path(job.base), tell, losses)
         case _:
             assert_never(job.config)
-
-
-def probe(config: CameraConfig, view: View, base: Path, channels: int) -> str:
-    """Open a camera, set its features, close it; returns what was opened. Raises CameraError."""
-    rect = 0, 0, config.width, config.height
-    camera = open_camera(Job(config, str(base), view.features, rect, channels, 0))
-    try:
-        camera.open()
-        return camera.device
-    finally:
-        camera.close()

@@ -1,6 +1,7 @@
 """What a camera is to the camera process, and what the process tells the daemon."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +9,14 @@ from msgspec import Struct, structs
 
 from inspectd.config import Camera as CameraConfig
 from inspectd.config import Feature
-from inspectd.results import Reason
+from inspectd.errors import CameraError
+from inspectd.results import ClockView, Losses, Reason
 
 U8 = npt.NDArray[np.uint8]
+MAX_GAP = 100_000
+"""A counter that jumps further, or back, has not counted parts: it was restarted."""
+EXIT_ANEW = 75
+"""Exit code of a camera process that wants to be started anew: tried in vain, or grown too large."""
 
 
 class Exposure(NamedTuple):
@@ -20,6 +26,17 @@ class Exposure(NamedTuple):
     """The camera's own count of its triggers."""
     trigger_ns: int
     """Its moment on the host's monotonic clock."""
+    part_id: int = 0
+    """What tells the part apart, where that is not the count (an encoder's value); 0 = the count."""
+    device_ns: int = 0
+    """Its moment on the device's own clock; 0 = it has none."""
+
+
+class Gap(NamedTuple):
+    """The camera has counted its triggers up to this one, and their frames will not come."""
+
+    frame_id: int
+    detail: str
 
 
 class Started(NamedTuple):
@@ -31,6 +48,7 @@ class Started(NamedTuple):
     """Simulated devices: when they began to count, on the monotonic clock."""
     first: int = 0
     """Simulated devices: the count at their very first start."""
+    serial: str = ""
 
 
 class Camera(Protocol):
@@ -45,10 +63,14 @@ class Camera(Protocol):
     def start(self) -> "Started":
         """Begin to acquire."""
 
-    def wait(self, timeout_s: float) -> Exposure | None:
+    def restart(self) -> "Started":
+        """End the acquisition, set all features again, begin anew: after a StalledError."""
+
+    def wait(self, timeout_s: float) -> Exposure | Gap | None:
         """The next exposure, oldest first; None after `timeout_s`. Each must be `read` before the next wait.
 
-        Raises EndOfImagesError when the camera has no more pictures to give, ever.
+        Raises EndOfImagesError when the camera has no more pictures to give, ever; StalledError when frames
+        should come, the camera answers, and they don't.
         """
 
     def read(self, image: U8 | None) -> str:
@@ -57,11 +79,21 @@ class Camera(Protocol):
         Returns why the picture is unusable, empty if it is whole.
         """
 
+    def clock_view(self) -> ClockView:
+        """How the device's clock stands to the host's; brings the `Losses` up to date as well."""
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        """What can be read of it and set: name, value, access, and range, choice and unit where it has them."""
+
     def stop(self) -> None:
         """End the acquisition; `wait` still returns what was exposed before, then None."""
 
     def close(self) -> None:
         """Disconnect; never raises."""
+
+
+class StalledError(CameraError):
+    """The camera answers, and the frames that are due do not come."""
 
 
 class EndOfImagesError(Exception):
@@ -83,10 +115,18 @@ class Job(Struct, frozen=True):
     """A simulated device that streamed before began to count then, on the monotonic clock; 0 = begin now."""
     first: int = 0
     """Its count at that first start."""
+    sent: int = 0
+    """Software triggers sent so far, whoever sent them."""
+    serial: str = ""
+    """Of the device that streamed before: no other one may take its place."""
+    state_dir: str = ""
+    """Where simulated devices live."""
 
     def after(self, started: Started) -> "Job":
-        """The job of the next start: a simulated device goes on counting."""
-        return structs.replace(self, born_ns=started.born_ns, first=started.first)
+        """The job of the next start: the same device, which goes on counting."""
+        return structs.replace(
+            self, born_ns=started.born_ns, first=started.first, serial=started.serial or self.serial
+        )
 
 
 class Streaming(Struct, frozen=True, tag=True):
@@ -104,19 +144,36 @@ class Filled(Struct, frozen=True, tag=True):
     frame_id: int
     trigger_ns: int
     ring_ns: int
+    part_id: int = 0
+    device_ns: int = 0
 
 
 class Missed(Struct, frozen=True, tag=True):
-    """An exposure that is not in the ring: overrun (no free slot) or incomplete (no usable picture)."""
+    """An exposure that is not in the ring: overrun (no free slot), incomplete (no usable picture) or lost."""
 
     frame_id: int
     trigger_ns: int
     reason: Reason
     detail: str
+    part_id: int = 0
+
+
+class Triggered(Struct, frozen=True, tag=True):
+    """A software trigger is about to be sent, the `sent`th: from now on it must have a result."""
+
+    sent: int
+    trigger_ns: int
 
 
 class Idle(Struct, frozen=True, tag=True):
     """The camera answers and has nothing to tell."""
+
+
+class Vitals(Struct, frozen=True, tag=True):
+    """How the camera is, again and again."""
+
+    losses: Losses
+    clock: ClockView
 
 
 class Trouble(Struct, frozen=True, tag=True):
@@ -139,5 +196,6 @@ class Stop(Struct, frozen=True, tag=True):
     """Daemon to camera process: end the acquisition, report, exit."""
 
 
-FromCamera = Streaming | Filled | Missed | Idle | Trouble | Finished
+FromCamera = Streaming | Filled | Missed | Triggered | Idle | Vitals | Trouble | Finished
 ToCamera = Slot | Stop
+Tell = Callable[[Triggered], None]

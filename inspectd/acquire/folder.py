@@ -4,13 +4,16 @@ import mmap
 import struct
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from inspectd.acquire.camera import U8, EndOfImagesError, Exposure, Job, Started
 from inspectd.clock import now_ns
 from inspectd.config import FolderCamera
 from inspectd.errors import CameraError
 from inspectd.images import image_files, read_image, shown_name
+from inspectd.results import ClockView
 
 BUFFERS = 16
 """Exposures that wait at most; older ones are lost, as in a camera whose buffers are full."""
@@ -38,13 +41,7 @@ class Folder:
 
     def open(self) -> None:
         """List the images, map the trigger counter."""
-        folder = self._base / self._config.folder
-        try:
-            self._files = image_files(folder)
-        except OSError as error:
-            raise CameraError(f"the image folder {folder} can't be read: {error.strerror}") from None
-        if not self._files:
-            raise CameraError(f"the image folder {folder} holds no PNG, JPEG, BMP or TIFF image")
+        self._files = list_images(self._base / self._config.folder)
         if self._config.trigger_counter:
             self._counter = _map_counter(self._base / self._config.trigger_counter)
 
@@ -55,6 +52,18 @@ class Folder:
         self._last = self._count()
         self._first = self._first if began_before else self._last
         return Started(self._last, self._born_ns, self._first)
+
+    def restart(self) -> Started:
+        """Never needed: a folder does not stall."""
+        return self.start()
+
+    def clock_view(self) -> ClockView:
+        """A folder has no clock of its own."""
+        return ClockView()
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        """A folder has none."""
+        yield from ()
 
     def wait(self, timeout_s: float) -> Exposure | None:
         """The oldest exposure not read yet. The picture is decoded before its trigger, as far as possible."""
@@ -134,6 +143,17 @@ class Folder:
         if picture.shape != wanted:
             return f"{shown_name(path)}: is {_size(picture.shape)}, the camera is configured for {_size(wanted)}"
         return picture
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, in name order; raises CameraError if there are none."""
+    try:
+        files = image_files(folder)
+    except OSError as error:
+        raise CameraError(f"the image folder {folder} can't be read: {error.strerror}") from None
+    if not files:
+        raise CameraError(f"the image folder {folder} holds no PNG, JPEG, BMP or TIFF image")
+    return files
 
 
 def _size(shape: tuple[int, ...]) -> str:

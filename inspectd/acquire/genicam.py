@@ -1,261 +1,360 @@
-"""Any GenICam camera, through its vendor's GenTL producer and harvesters (the only file that knows it).
+"""A GenICam camera: how its frames are triggered and counted, whether it lives, what time it is there.
 
-harvesters 1.4.3 and genicam 1.6.0, used so that no frame is lost unseen: no `run_as_thread`, no timeout of 0
-(it means for ever), the copy made before the buffer goes back. An incomplete buffer is never handed out: it
-shows as a gap in the frame ids, so as a lost frame.
+Which number counts the parts (`part_id`):
+
+    frame_id   the producer's frame ids. They begin anew at each start: triggers while it was down are not known.
+    counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
+    encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
+
+With software triggers the triggers sent are counted, one at a time: the next one is sent when the last one's frame
+is here or was given up. So no frame can be taken for another part's.
 """
 
-import os
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from genicam import genapi, gentl
-
-# At its import harvesters asks git for its own version, of whatever repository lies around its files.
-sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
-from harvesters.core import (
-    ACQ_QUEUE_TYPE_LIST,
-    ACQ_STOP_FLAGS_LIST,
-    Harvester,
-    ImageAcquirer,
-    TimeoutException,
+from inspectd.acquire.camera import (
+    MAX_GAP,
+    U8,
+    Exposure,
+    Gap,
+    Job,
+    StalledError,
+    Started,
+    Tell,
+    Triggered,
 )
-
-from inspectd.acquire.camera import U8, Exposure, Job, Started
+from inspectd.acquire.device_clock import DeviceClock
+from inspectd.acquire.gentl import Delivered, Session
+from inspectd.acquire.pixels import converter
+from inspectd.acquire.producers import producers
 from inspectd.clock import now_ns
 from inspectd.config import Feature, GenicamCamera
 from inspectd.errors import CameraError
+from inspectd.results import ClockView, Losses
 
-SDK_ERRORS = (genapi.GenericException, gentl.GenericException, AttributeError)
-"""Two unrelated trees; an unknown node is an AttributeError without text."""
-DATA_EVENT_PERIOD_MS = 50
+PROBE_S = 0.5
+"""A camera that sends nothing is asked for a register so often: idle, or dead?"""
+EXTRA_S = 0.5
+"""What a frame may take beyond its exposure."""
+SILENT_PERIODS = 5
+"""A camera in free run that misses so many periods (and a second) has fallen silent."""
 AT_ONCE_S, ASLEEP_S = 0.001, 0.1
-"""A frame that was waited for has just come. One that was there at once may have waited since the last look,
-and so may one that came while this process slept: it is taken for that old, never for fresher than it is."""
-CHANNELS_OF = {"Mono8": 1, "RGB8": 3, "RGB8Packed": 3}
+"""Without a device time: a frame that was waited for has just come. One that was there at once may have waited
+since the last look, and so may one that came while this process slept: it is taken for that old, not fresher."""
 FORMAT_OF = {1: "Mono8", 3: "RGB8"}
-
-
-class Device(NamedTuple):
-    """A camera that a producer lists."""
-
-    producer: str
-    vendor: str
-    model: str
-    serial: str
-    user_id: str
-    access: str
-
-
-def producers(cti: str, base: Path) -> list[Path]:
-    """The producer files to use: the given one, else all in GENICAM_GENTL64_PATH. Raises CameraError."""
-    if cti:
-        path = base / cti
-        if not path.is_file():
-            raise CameraError(f"the GenTL producer {path} does not exist; check `cti`")
-        return [path]
-    folders = [Path(p) for p in os.environ.get("GENICAM_GENTL64_PATH", "").split(os.pathsep) if p]
-    found = sorted(path for folder in folders if folder.is_dir() for path in folder.glob("*.cti"))
-    if not found:
-        raise CameraError("no GenTL producer: set `cti` to the vendor's .cti file, or GENICAM_GENTL64_PATH")
-    return found
-
-
-def list_devices(paths: list[Path]) -> list[Device]:
-    """All cameras of these producers."""
-    harvester = Harvester()
-    try:
-        for path in paths:
-            harvester.add_file(str(path))
-        harvester.update()
-        return [_device(info) for info in harvester.device_info_list]
-    except SDK_ERRORS as error:
-        raise CameraError(f"the GenTL producer {paths[0]} can't be used: {_said(error)}") from None
-    finally:
-        harvester.reset()
-
-
-def _device(info: Any) -> Device:
-    def text(name: str) -> str:
-        try:
-            return str(getattr(info, name))
-        except SDK_ERRORS:
-            return ""
-
-    access = {1: "read/write", 2: "read only", 3: "in use", 5: "open", 6: "open, read only"}
-    status = text("access_status")
-    return Device(
-        text("id_"), text("vendor"), text("model"), text("serial_number"), text("user_defined_name"),
-        access.get(int(status), "unknown") if status.isdecimal() else "unknown",
-    )  # fmt: skip
+CHUNK_OF = {"counter": "CounterValue", "encoder": "EncoderValue"}
+BLOCK_IDS = 65535
+"""GigE Vision 1.x has ids of 16 bits, and 1 follows on 65535."""
 
 
 class Genicam:
-    """One camera. Its frame ids restart at each start, so triggers while it was down are not known."""
+    """One camera. Every frame that is missing is told, and counted in `losses` by what showed it."""
 
-    def __init__(self, config: GenicamCamera, job: Job, base: Path) -> None:
-        self.device = ""
-        self._config, self._job, self._base = config, job, base
-        self._harvester = Harvester()
-        self._acquirer: ImageAcquirer | None = None
-        self._buffer: Any = None
-        self._left = -1  # buffers that may still be fetched; negative = any number
-        self._first: int | None = None
-        self._looked_ns = now_ns()
+    def __init__(self, config: GenicamCamera, job: Job, base: Path, tell: Tell, losses: Losses) -> None:
+        self.device = self.serial = ""
+        self._config, self._job, self._base, self._tell, self._losses = config, job, base, tell, losses
+        self._is_software = config.trigger == "software"
+        self._reads_counter = config.part_id == "counter"
+        self._opened: Session | None = None
+        self._held: Delivered | None = None
+        self._sent = job.sent
+
+    @property
+    def _session(self) -> Session:
+        assert self._opened is not None
+        return self._opened
+
+    # ---- open and start ----
 
     def open(self) -> None:
         """Find exactly the one device, set its features, read them back."""
-        wanted = {"serial_number": self._config.serial} if self._config.serial else {
-            "user_defined_name": self._config.user_id
-        }  # fmt: skip
+        config = self._config
+        keys = ("serial", "user_id", "vendor", "model")
+        wanted = {key: value for key in keys if (value := getattr(config, key))}
+        self._opened = Session(producers(config.cti, self._base), wanted)
+        device = self._session.device
+        self.device, self.serial = f"{device.vendor} {device.model} {device.serial}".strip(), device.serial
+        if self._job.serial and self.serial != self._job.serial:
+            raise CameraError(
+                f"another camera answers: serial {self.serial}, it was {self._job.serial}; "
+                "restart inspectd if it was exchanged on purpose"
+            )
+        self._configure()
+
+    def _configure(self) -> None:
+        """Format and size first, then the trigger, the chunks, and the recipe's features as they stand there."""
+        config, session = self._config, self._session
+        pixel_format = config.pixel_format or FORMAT_OF[self._job.channels]
+        self._format = pixel_format, config.width, config.height
         try:
-            for path in producers(self._config.cti, self._base):
-                self._harvester.add_file(str(path))
-            self._harvester.update()
-            matches = [info for info in self._harvester.device_info_list if _matches(info, wanted)]
-            if len(matches) != 1:
-                raise CameraError(self._not_one(len(matches), wanted))
-            self._acquirer = self._harvester.create(self._harvester.device_info_list.index(matches[0]))
-            device = _device(matches[0])
-            self.device = f"{device.vendor} {device.model} {device.serial}".strip()
-            self._configure(self._acquirer)
-        except SDK_ERRORS as error:
-            raise CameraError(f"the camera can't be opened: {_said(error)}") from None
+            self._convert = converter(
+                pixel_format, self._job.channels, config.width, config.height, self._job.rect
+            )
+        except ValueError as error:
+            raise CameraError(str(error)) from None
+        session.set("PixelFormat", pixel_format)
+        session.set("Width", config.width)
+        session.set("Height", config.height)
+        for name, value in self._trigger_features().items():
+            session.set(name, value)
+        if chunk := CHUNK_OF.get(config.part_id):
+            self._enable_chunk(chunk)
+        for name, value in self._job.features.items():
+            session.set(name, value)
+
+    def _trigger_features(self) -> dict[str, Feature]:
+        config, session = self._config, self._session
+        features: dict[str, Feature] = {}
+        if not session.has("TriggerMode"):
+            if config.trigger != "free_run":
+                raise CameraError(f"trigger = {config.trigger!r}: the camera has no TriggerMode")
+        else:
+            if session.has("TriggerSelector"):
+                features["TriggerSelector"] = "FrameStart"
+            features["TriggerMode"] = "Off" if config.trigger == "free_run" else "On"
+        if config.trigger != "free_run":
+            features["TriggerSource"] = "Software" if self._is_software else config.trigger_source
+        elif config.acquisition_frame_rate_hz is not None:
+            if session.has("AcquisitionFrameRateEnable"):
+                features["AcquisitionFrameRateEnable"] = True
+            features["AcquisitionFrameRate"] = config.acquisition_frame_rate_hz
+        return features
+
+    def _enable_chunk(self, name: str) -> None:
+        session = self._session
+        if not session.has("ChunkModeActive") or not session.has(f"Chunk{name}"):
+            raise CameraError(f"part_id = {self._config.part_id!r}: the camera has no chunk {name}")
+        session.set("ChunkModeActive", True)
+        if session.has("ChunkSelector"):
+            session.set("ChunkSelector", name)
+            session.set("ChunkEnable", True)
 
     def start(self) -> Started:
-        """Begin to acquire; frame ids begin anew."""
-        assert self._acquirer is not None
-        try:
-            self._acquirer.timeout_period_on_update_event_data_call = DATA_EVENT_PERIOD_MS
-            self._acquirer.start()
-        except SDK_ERRORS as error:
-            raise CameraError(f"the acquisition does not start: {_said(error)}") from None
-        return Started(None)
+        """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
+        session = self._session
+        counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
+        session.start(self._config.num_buffers)
+        self._last = counted or 0  # the newest count that came or was told as missing
+        self._newest: tuple[int, int] | None = None  # count and frame id of the newest frame that came
+        self._overdue: tuple[int, int] | None = None  # a count that the camera had reached, and when to give it up
+        self._given_up = range(0)  # counts told as missing: what still comes of them is late
+        self._misses = 0  # gaps told since the newest frame
+        self._stalled = ""
+        self._ending = False
+        self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
+        self._clock = DeviceClock()
+        self._latch()
+        exposure_us = session.get("ExposureTime")
+        self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
+        self._silence_s = self._longest_silence_s()
+        return Started(counted, serial=self.serial)
 
-    def wait(self, timeout_s: float) -> Exposure | None:
-        """The oldest buffer. Its number is the device's frame id, counted from 1 at the first frame."""
-        assert self._acquirer is not None
+    def _longest_silence_s(self) -> float | None:
+        if self._config.expected_interval_s is not None or self._config.trigger != "free_run":
+            return self._config.expected_interval_s
+        rate_hz = self._config.acquisition_frame_rate_hz or self._session.get("AcquisitionFrameRate")
+        return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
+
+    def restart(self) -> Started:
+        """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
+        self._session.halt()
+        self._configure()
+        return self.start()
+
+    # ---- frames ----
+
+    def wait(self, timeout_s: float) -> Exposure | Gap | None:
+        """The next frame, oldest first, or a gap; None after the time-out.
+
+        Raises StalledError if frames should come and do not.
+        """
+        if self._stalled and not self._ending:
+            raise StalledError(self._stalled)
+        if self._is_software and not self._ending:
+            self._send_trigger()
+            timeout_s = min(timeout_s, max(0.001, (self._next_change_ns() - now_ns()) / 1e9))
         began_ns, last_look_ns = now_ns(), self._looked_ns
-        try:
-            self._left -= 1
-            self._buffer = self._acquirer.try_fetch(timeout=timeout_s) if self._left else None
-            self._looked_ns = now_ns()
-            if self._buffer is None:
-                return None
-            frame_id = int(self._buffer.frame_id)
-        except TimeoutException:
-            return None
-        except SDK_ERRORS as error:
-            raise CameraError(f"the camera was lost: {_said(error)}") from None
-        self._first = frame_id if self._first is None else self._first
+        delivered = self._session.wait(timeout_s)
+        self._looked_ns = now_ns()
+        if delivered is None:
+            return self._nothing_came()
         waited_s = (self._looked_ns - began_ns) / 1e9
-        fresh = AT_ONCE_S < waited_s < timeout_s + ASLEEP_S
-        return Exposure(frame_id - self._first + 1, self._looked_ns if fresh else last_look_ns)
+        is_fresh = AT_ONCE_S < waited_s < timeout_s + ASLEEP_S
+        return self._identified(delivered, self._looked_ns if is_fresh else last_look_ns)
+
+    def _identified(self, delivered: Delivered, seen_ns: int) -> Exposure | None:
+        """Which part is it of, and when was it exposed?"""
+        self._newest_ns = self._looked_ns
+        step = self._id_step(delivered)
+        count, part_id = self._count_of(delivered, step)
+        self._losses.frame_id_gaps += step - 1
+        self._newest = count, delivered.frame_id
+        if count in self._given_up or (self._is_software and self._overdue is None):
+            self._losses.late += 1
+            self._session.requeue(delivered)
+            return None
+        self._losses.incomplete += not delivered.is_complete
+        self._last, self._overdue, self._misses, self._held = count, None, 0, delivered
+        device_ns = self._device_ns(delivered)
+        return Exposure(count, self._exposed_ns(device_ns, seen_ns), part_id, device_ns or 0)
+
+    def _count_of(self, delivered: Delivered, step: int) -> tuple[int, int]:
+        """The frame's number in the camera's count of its triggers; the encoder's value, 0 if it is not asked."""
+        if self._is_software:
+            return self._sent, 0
+        by_id = max(self._last + 1, (self._newest or (self._last, 0))[0] + step)
+        chunk = CHUNK_OF.get(self._config.part_id)
+        if chunk is None or not delivered.is_complete:
+            return by_id, 0
+        value = self._session.chunk(delivered, f"Chunk{chunk}")
+        if self._config.part_id == "encoder":
+            return by_id, int(value or 0)
+        return by_id if value is None else int(value), 0
+
+    def _id_step(self, delivered: Delivered) -> int:
+        """Frame ids since the newest frame: 1 = the one right after it, or the first one."""
+        if self._newest is None:
+            return 1
+        step = delivered.frame_id - self._newest[1]
+        if step < 0 and self._newest[1] <= BLOCK_IDS and step + BLOCK_IDS < BLOCK_IDS // 2:
+            step += BLOCK_IDS
+        return max(1, step)
 
     def read(self, image: U8 | None) -> str:
-        """Copy the job's rectangle out of the buffer, then give the buffer back to the producer."""
+        """Convert the frame's picture into `image`, then give the buffer back to the producer."""
+        delivered = self._held
+        assert delivered is not None
         try:
-            return "" if image is None else self._copy(image)
-        except SDK_ERRORS as error:
-            raise CameraError(f"the camera was lost: {_said(error)}") from None
+            if image is None:
+                return ""
+            if not delivered.is_complete:
+                return "only a part of the frame arrived"
+            name, width, height, data = self._session.picture(delivered)
+            if (name, width, height) != self._format:
+                return f"the camera sent {width}x{height} {name}"
+            self._convert(data, image)
+            return ""
+        except ValueError as error:
+            return str(error)
         finally:
-            with suppress(*SDK_ERRORS):
-                self._buffer.queue()
-            self._buffer = None
+            self._held = None
+            self._session.requeue(delivered)
 
-    def _copy(self, image: U8) -> str:
-        component = self._buffer.payload.components[0]
-        channels = CHANNELS_OF.get(component.data_format, 0)
-        size = component.width, component.height, channels
-        if size != (self._config.width, self._config.height, self._job.channels):
-            return f"the camera sent {component.width}x{component.height} {component.data_format}"
-        x, y, width, height = self._job.rect
-        picture = np.asarray(component.data)[: size[0] * size[1] * channels].reshape(size[1], size[0], channels)
-        image[...] = picture[y : y + height, x : x + width]
-        return ""
+    # ---- software triggers; `_overdue` is the one whose frame is not here yet ----
+
+    def _send_trigger(self) -> None:
+        now = now_ns()
+        if self._overdue is not None or now < self._next_ns:
+            return
+        assert self._config.acquisition_frame_rate_hz is not None
+        self._sent += 1
+        self._tell(Triggered(self._sent, now))  # before it is sent: it counts, whatever becomes of us
+        self._session.execute("TriggerSoftware")
+        self._overdue = self._sent, now + self._patience_ns
+        self._next_ns = max(now, self._next_ns + round(1e9 / self._config.acquisition_frame_rate_hz))
+
+    def _next_change_ns(self) -> int:
+        return self._next_ns if self._overdue is None else self._overdue[1]
+
+    # ---- when nothing comes ----
+
+    def _nothing_came(self) -> Gap | None:
+        """Idle, dead, or is a frame missing? An uncached register tells."""
+        now = now_ns()
+        if self._ending:
+            return self._gap() if self._overdue is not None else None
+        if self._overdue is not None and now >= self._overdue[1]:
+            return self._gap()
+        if now - self._probed_ns < PROBE_S * 1e9:
+            return None
+        self._probed_ns = now
+        if not self._reads_counter and self._session.get("Width", fresh=True) is None:
+            raise CameraError("the camera does not answer")
+        if self._reads_counter and self._overdue is None and self._is_behind(counted := self._counter()):
+            self._overdue = counted, now + self._patience_ns
+        silent_s = (now - self._newest_ns) / 1e9
+        if self._silence_s is not None and silent_s > self._silence_s:
+            self._losses.timeouts += 1
+            raise StalledError(f"the camera answers, but has sent no frame for {silent_s:.1f} s")
+        if self._clock.is_due:
+            self._latch()
+        return None
+
+    def _gap(self) -> Gap:
+        """The frames up to the overdue count are given up. If that goes on, a new start is due; with software
+        triggers at once, or a late frame could be taken for the next one's.
+        """
+        assert self._overdue is not None
+        count, self._overdue = self._overdue[0], None
+        self._given_up, self._last = range(self._last + 1, count + 1), count
+        self._losses.timeouts += 1
+        self._misses += 1
+        if self._is_software or self._misses > 1:
+            self._stalled = "triggers are counted, but no frames come"
+        return Gap(count, "triggered, and no frame came")
+
+    def _is_behind(self, counted: int) -> bool:
+        """Whether frames are missing; a counter that jumped is left to the next frame, which shows it."""
+        return 0 < counted - self._last <= MAX_GAP
+
+    def _counter(self) -> int:
+        value = self._session.get("CounterValue", fresh=True)
+        if value is None:
+            raise CameraError("part_id = 'counter': the camera has no CounterValue to read")
+        return int(value)
+
+    # ---- time ----
+
+    def _device_ns(self, delivered: Delivered) -> int | None:
+        time, hertz = delivered.device_time, self._session.tick_hz
+        return None if time is None else time * 1_000_000_000 // hertz
+
+    def _exposed_ns(self, device_ns: int | None, seen_ns: int) -> int:
+        """When the frame was exposed, on the host's monotonic clock; `seen_ns` where the device can't tell."""
+        if device_ns is None:
+            return seen_ns
+        exposed_ns = self._clock.exposed_ns(device_ns, self._looked_ns)
+        if exposed_ns is None:
+            self._losses.clock_jumps += 1
+            self._clock = DeviceClock()
+            self._latch()
+            return seen_ns
+        return exposed_ns
+
+    def _latch(self) -> None:
+        """Read the device's clock, where it can be read."""
+        session = self._session
+        if not session.has("TimestampLatch"):
+            return
+        before_ns = now_ns()
+        session.execute("TimestampLatch")
+        after_ns = now_ns()
+        value = session.get("TimestampLatchValue", fresh=True)
+        if value is not None:
+            self._clock.latched(before_ns, int(value) * 1_000_000_000 // session.tick_hz, after_ns)
+
+    def clock_view(self) -> ClockView:
+        """What is known of the device's clock; and the producer's own counts go into `losses`."""
+        self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
+        ptp = self._session.get("PtpStatus") or self._session.get("GevIEEE1588Status") or ""
+        return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        """Every feature in the order of the camera's description."""
+        return self._session.features()
+
+    # ---- the end ----
 
     def stop(self) -> None:
         """No exposures from now on; what is on its way or in the producer's buffers is still fetched."""
-        assert self._acquirer is not None
-        self._left = self._config.num_buffers  # a camera that does not obey must not keep us
-        with suppress(*SDK_ERRORS):
-            self._acquirer.remote_device.node_map.AcquisitionStop.execute()
+        self._session.execute("AcquisitionStop")
+        self._ending = True
+        if self._reads_counter and self._is_behind(counted := self._counter()):
+            self._overdue = counted, 0
 
     def close(self) -> None:
-        """Let go of the device even when it is gone: `stop` may then throw half-way and leave it open."""
-        if self._acquirer is not None:
-            _destroy(self._acquirer)
-        with suppress(*SDK_ERRORS):
-            self._harvester.reset()
-
-    def _configure(self, acquirer: ImageAcquirer) -> None:
-        pixel_format = self._config.pixel_format or FORMAT_OF[self._job.channels]
-        if CHANNELS_OF.get(pixel_format) != self._job.channels:
-            raise CameraError(
-                f"the model wants {FORMAT_OF[self._job.channels]}, the camera is set to {pixel_format}"
-            )
-        nodes = acquirer.remote_device.node_map
-        acquirer.num_buffers = self._config.num_buffers
-        features: dict[str, Feature] = {
-            "PixelFormat": pixel_format, "Width": self._config.width, "Height": self._config.height,
-        }  # fmt: skip
-        for name, value in (features | self._job.features).items():
-            _set(nodes, name, value)
-        with suppress(*SDK_ERRORS):  # not every producer has it; oldest first is then its only way
-            acquirer.data_streams[0].node_map.StreamBufferHandlingMode.value = "OldestFirst"
-
-    def _not_one(self, found: int, wanted: dict[str, str]) -> str:
-        asked = " ".join(f"{name.split('_')[0]} {value!r}" for name, value in wanted.items())
-        listed = ", ".join(repr(_device(i).serial) for i in self._harvester.device_info_list) or "none at all"
-        if found:
-            return f"{found} cameras have {asked}; name one by its serial ({listed})"
-        return f"no camera with {asked}; the producer lists the serials {listed}"
-
-
-def _matches(info: Any, wanted: dict[str, str]) -> bool:
-    try:
-        return all(getattr(info, name) == value for name, value in wanted.items())
-    except SDK_ERRORS:
-        return False
-
-
-def _set(nodes: Any, name: str, value: Feature) -> None:
-    """Write a feature and read it back; refused with the feature's name and range."""
-    node = getattr(nodes, name, None)
-    if node is None:
-        raise CameraError(f"feature {name}: the camera has no such feature")
-    try:
-        node.value = value
-        found = node.value
-    except SDK_ERRORS as error:
-        raise CameraError(f"feature {name}: {value!r} was refused{_range(node)}: {_said(error)}") from None
-    if found != value and not (isinstance(value, float) and abs(found - value) <= 1e-3 * max(1.0, abs(value))):
-        raise CameraError(f"feature {name}: {value!r} was asked, the camera took {found!r}{_range(node)}")
-
-
-def _range(node: Any) -> str:
-    with suppress(*SDK_ERRORS):
-        return f" (allowed {node.min} to {node.max})"
-    with suppress(*SDK_ERRORS):
-        return f" (allowed {', '.join(node.symbolics)})"
-    return ""
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _destroy(acquirer: ImageAcquirer) -> None:
-    calls: list[Callable[[], object]] = [acquirer.stop]
-    for stream in list(acquirer._data_streams):
-        calls.append(partial(stream.stop_acquisition, ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL))
-        calls.append(partial(stream.flush_buffer_queue, ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD))
-    for call in (*calls, acquirer.destroy):
-        with suppress(Exception):  # whatever a vendor's library says of a device that is gone: go on closing
-            call()
+        """Let go of the device, whatever state it is in."""
+        if self._opened is not None:
+            self._opened.close()

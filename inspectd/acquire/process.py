@@ -6,6 +6,7 @@ ring's memfd. The main thread takes free slots from the socket, the acquisition 
 
 import array
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -13,34 +14,48 @@ import sys
 import threading
 import traceback
 from collections import deque
+from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from inspectd.acquire import open_camera
 from inspectd.acquire.camera import (
+    EXIT_ANEW,
     Camera,
     EndOfImagesError,
     Exposure,
     Filled,
     Finished,
     FromCamera,
+    Gap,
     Idle,
     Job,
     Missed,
     Slot,
+    StalledError,
+    Started,
     Stop,
     Streaming,
     ToCamera,
+    Triggered,
     Trouble,
+    Vitals,
 )
 from inspectd.clock import now_ns
 from inspectd.errors import CameraError
-from inspectd.results import Reason
+from inspectd.results import Losses, Reason
 from inspectd.ring import Ring, Shape
 
 PR_SET_PDEATHSIG = 1
 WAIT_S = 0.25
-RETRY_S = (0.2, 0.5, 1.0, 2.0)
+RETRY_S = (0.2, 0.5, 1.0)
+"""Waits before the camera is connected again."""
+ATTEMPTS = 10
+"""So often it is tried without a single frame; then this process makes way for a new one."""
+GROWTH_BYTES = 256 * 2**20
+"""So much more than at the start may be lost in leaks of vendors' libraries; then likewise."""
+VITALS_S = 0.5
 MAX_PACKET = 65536
 
 
@@ -50,6 +65,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.free: deque[int] = deque()
+        self.handed = 0  # exposures told of, whole or not
         self.stop = threading.Event()
 
     def send(self, message: FromCamera) -> None:
@@ -72,6 +88,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     sock = socket.socket(fileno=os.dup(0))
     job, fd = _receive_job(sock)
+    if job.config.core is not None:
+        os.sched_setaffinity(0, {job.config.core})
     _, _, width, height = job.rect
     ring = Ring(fd, job.slots, Shape(height, width, job.channels))
     link = Link(sock)
@@ -99,49 +117,84 @@ def _acquisition_or_die(job: Job, ring: Ring, link: Link) -> None:
 
 def _acquisition(job: Job, ring: Ring, link: Link) -> None:
     """Open, acquire, and after every trouble try again; harvesters wants to live outside the main thread."""
-    attempt = 0
+    losses, attempt, begun_bytes = Losses(), 0, _resident_bytes()
+
+    def tell(triggered: Triggered) -> None:
+        nonlocal job
+        job = structs.replace(job, sent=triggered.sent)
+        link.send(triggered)
+
     while attempt == 0 or not link.stop.is_set():  # once in any case: it tells what was triggered meanwhile
-        camera = open_camera(job)
+        camera, handed = None, link.handed
         try:
+            camera = open_camera(job, tell, losses)
             camera.open()
-            started = camera.start()
-            job = job.after(started)  # it counts on through every trouble
-            link.send(Streaming(camera.device, started))
-            attempt = 0
-            _stream(camera, ring, link)
+            job = job.after(_begin(camera.start(), camera, link))
+            _stream(camera, ring, link, losses)
             break
         except CameraError as error:
             link.send(Trouble(str(error)))
         except EndOfImagesError:
             break
         finally:
-            camera.close()
-        link.stop.wait(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-        attempt += 1
+            if camera is not None:
+                camera.close()
+        attempt = 1 if link.handed > handed else attempt + 1
+        losses.reconnects += 1
+        if attempt > ATTEMPTS or _resident_bytes() > begun_bytes + GROWTH_BYTES:
+            os._exit(EXIT_ANEW)
+        link.stop.wait(RETRY_S[min(attempt, len(RETRY_S)) - 1])
     link.send(Finished())
 
 
-def _stream(camera: Camera, ring: Ring, link: Link) -> None:
-    stopping = False
+def _begin(started: Started, camera: Camera, link: Link) -> Started:
+    link.send(Streaming(camera.device, started))
+    return started
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
+    """Hand over what comes. A camera that stalls is started anew; if that brings nothing, it is reconnected."""
+    is_stopping = is_restarted = False
+    told_ns = now_ns()
     while True:
-        if link.stop.is_set() and not stopping:
-            stopping = True
+        if link.stop.is_set() and not is_stopping:
+            is_stopping = True
             camera.stop()
-        exposure = camera.wait(WAIT_S)
-        if exposure is not None:
-            _hand_over(exposure, camera, ring, link)
-        elif stopping:
+        try:
+            found = camera.wait(WAIT_S)
+        except StalledError as error:
+            if is_restarted:
+                raise
+            is_restarted, losses.restarts = True, losses.restarts + 1
+            link.send(Trouble(str(error)))
+            _begin(camera.restart(), camera, link)
+            continue
+        if isinstance(found, Exposure):
+            is_restarted = False
+            _hand_over(found, camera, ring, link)
+        elif isinstance(found, Gap):
+            link.send(Missed(found.frame_id, now_ns(), Reason.LOST, found.detail))
+        elif is_stopping:
+            link.send(Vitals(losses, camera.clock_view()))
             return
         else:
             link.send(Idle())
+        if now_ns() - told_ns > VITALS_S * 1e9:
+            told_ns = now_ns()
+            link.send(Vitals(losses, camera.clock_view()))
 
 
 def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: Link) -> None:
     """One exposure into a free slot; without one it is an overrun, at once: the next part is coming."""
-    frame_id, trigger_ns = exposure
+    frame_id, trigger_ns, part_id, device_ns = exposure
+    link.handed += 1
     if not link.free:
         camera.read(None)
-        link.send(Missed(frame_id, trigger_ns, Reason.OVERRUN, "no free slot in the ring"))
+        link.send(Missed(frame_id, trigger_ns, Reason.OVERRUN, "no free slot in the ring", part_id))
         return
     slot = link.free.popleft()
     ring.begin_write(slot, frame_id, trigger_ns)
@@ -155,9 +208,9 @@ def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: Link) -> No
         generation = ring.end_write(slot)
         if trouble:
             link.free.appendleft(slot)
-            link.send(Missed(frame_id, trigger_ns, reason, trouble))
+            link.send(Missed(frame_id, trigger_ns, reason, trouble, part_id))
     if not trouble:
-        link.send(Filled(slot, generation, frame_id, trigger_ns, now_ns()))
+        link.send(Filled(slot, generation, frame_id, trigger_ns, now_ns(), part_id, device_ns))
 
 
 if __name__ == "__main__":

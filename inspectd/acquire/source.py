@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from inspectd.acquire.camera import (
+    MAX_GAP,
     Filled,
     Finished,
     FromCamera,
@@ -21,19 +23,21 @@ from inspectd.acquire.camera import (
     Stop,
     Streaming,
     ToCamera,
+    Triggered,
     Trouble,
+    Vitals,
 )
 from inspectd.clock import now_ns, utc_of
 from inspectd.health import Ledger
-from inspectd.results import Ended, Frame, Reason, unknown
+from inspectd.results import ClockView, Ended, Frame, Losses, Reason, unknown
 from inspectd.ring import Ring, SlotPool
 
 log = structlog.get_logger()
 MAX_PACKET = 65536
 MAX_MESSAGES = 64
 """Read in one turn of the engine's loop."""
-MAX_GAP = 100_000
-"""A counter that jumps further has not counted parts: it was restarted."""
+OPENING_S = 30.0
+"""Opening a camera may take so long: some are searched for, and wait for their last host to be forgotten."""
 
 
 class Source:
@@ -51,6 +55,10 @@ class Source:
         self._sock: socket.socket | None = None
         self._counted: int | None = None  # the trigger accounted for last, by the camera's count
         self._part_id = part_id  # the last one given
+        self._part_offset = 0  # of an encoder that was restarted, to what its part ids would have been
+        self.losses, self.clock = Losses(), ClockView()
+        self._losses_before = Losses()  # of camera processes that have ended
+        self.process_starts = 0
         self._restarted = part_id > 0  # triggers before the next frame may be uncounted: the daemon was down
         self._stop_asked = self._streaming = self._counts_on = False
         self._heard_ns = 0
@@ -63,8 +71,10 @@ class Source:
     def attach(self, sock: socket.socket) -> None:
         """A new camera process: lend it every free slot."""
         sock.setblocking(False)
+        self._heard_ns = now_ns()
         with self._lock:
             self._sock = sock
+            self.process_starts += 1
             if self._stop_asked:
                 self._send(Stop())
             while (slot := self._pool.lend()) is not None:
@@ -86,6 +96,12 @@ class Source:
     def silent_s(self) -> float:
         """For how long a streaming camera's process, which speaks all the time, has said nothing."""
         return (now_ns() - self._heard_ns) / 1e9 if self._streaming else 0.0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the camera process should have spoken long ago."""
+        limit_s = self.job.config.stall_s if self._streaming else OPENING_S
+        return self._sock is not None and (now_ns() - self._heard_ns) / 1e9 > limit_s
 
     def request_stop(self, give_up: bool = False) -> None:
         """Ask for the end of the acquisition; frames exposed before still come.
@@ -126,19 +142,21 @@ class Source:
 
     def _heard(self, message: FromCamera) -> Iterator[Frame | Ended]:
         match message:
-            case Filled() if self._jumped(message.frame_id):
+            case Filled() if self._jumped(message):
                 with self._lock:
                     self._pool.receive(message.slot)
                 self.give_back(message.slot)
-                yield self._never(Reason.CAMERA, "the camera's count of triggers jumped", message.trigger_ns)
+                yield self._never(Reason.CAMERA, "the camera's count of its triggers jumped", message.trigger_ns)
             case Filled():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._received(message)
-            case Missed() if self._jumped(message.frame_id):
+            case Missed() if self._jumped(message):
                 yield self._never(message.reason, message.detail, message.trigger_ns)
             case Missed():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
-                yield self._never(message.reason, message.detail, message.trigger_ns)
+                yield self._never(message.reason, message.detail, message.trigger_ns, message.part_id)
+            case Triggered():
+                self.job = structs.replace(self.job, sent=message.sent)
             case Streaming():
                 self.state, self.detail = "streaming", message.device
                 log.info("camera streams", camera=self.name, device=message.device)
@@ -147,6 +165,8 @@ class Source:
                 yield from self._rebase(message.started.counted)
             case Idle():
                 self.state = "idle"
+            case Vitals():
+                self.losses, self.clock = _sum(self._losses_before, message.losses), message.clock
             case Trouble():
                 if self.detail != message.detail:
                     log.warning("camera trouble", camera=self.name, detail=message.detail)
@@ -167,14 +187,21 @@ class Source:
         else:
             yield from self._missing_before(counted + 1, Reason.CAMERA)
 
-    def _jumped(self, frame_id: int) -> bool:
+    def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
         assert self._counted is not None
-        if 0 <= frame_id - self._counted - 1 <= MAX_GAP:
-            return False
-        log.error("the trigger count jumped", camera=self.name, was=self._counted, now=frame_id)
-        self._restarted, self._counted = True, frame_id - 1
-        return True
+        if not 0 <= message.frame_id - self._counted - 1 <= MAX_GAP:
+            log.error("the trigger count jumped", camera=self.name, was=self._counted, now=message.frame_id)
+            self._restarted, self._counted = True, message.frame_id - 1
+            return True
+        skipped = message.frame_id - self._counted - 1  # their part ids come before this one's
+        encoder = message.part_id + self._part_offset
+        if message.part_id and encoder <= self._part_id + skipped:
+            log.error("the encoder stepped back", camera=self.name, was=self._part_id, now=encoder)
+            self._restarted, self._counted = True, message.frame_id - 1
+            self._part_offset = self._part_id + 1 - message.part_id
+            return True
+        return False
 
     def _missing_before(self, frame_id: int, reason: Reason) -> Iterator[Ended]:
         """A result for every trigger between the last one accounted for and this one."""
@@ -182,11 +209,11 @@ class Source:
         for _ in range(frame_id - self._counted - 1):
             yield self._never(reason, "", now_ns())
 
-    def _next(self, trigger_ns: int) -> Frame:
+    def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:
         """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""
         assert self._counted is not None
         self._counted += 1
-        self._part_id += 1
+        self._part_id = encoder + self._part_offset if encoder else self._part_id + 1
         frame = Frame(
             self.index,
             self._part_id,
@@ -201,15 +228,16 @@ class Source:
     def _received(self, message: Filled) -> Frame:
         with self._lock:
             self._pool.receive(message.slot)
-        frame = self._next(message.trigger_ns)
+        frame = self._next(message.trigger_ns, message.part_id)
+        frame.device_ns = message.device_ns
         frame.slot, frame.generation, frame.ring_ns = message.slot, message.generation, message.ring_ns
         self.ring.set_part_id(message.slot, frame.part_id)
         self.state, self.newest_ns = "streaming", message.ring_ns
         self._ledger.trigger(self.index, None)
         return frame
 
-    def _never(self, reason: Reason, detail: str, trigger_ns: int) -> Ended:
-        frame = self._next(trigger_ns)
+    def _never(self, reason: Reason, detail: str, trigger_ns: int, encoder: int = 0) -> Ended:
+        frame = self._next(trigger_ns, encoder)
         frame.claim()
         self._ledger.trigger(self.index, reason)
         return Ended(frame, unknown(reason, detail))
@@ -217,6 +245,7 @@ class Source:
     def _process_ended(self) -> Iterator[Ended]:
         """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
         writing = []
+        self._losses_before = self.losses
         for slot in self._detach("the camera process ended"):
             header = self.ring.header(slot)
             if header.generation % 2:
@@ -227,6 +256,8 @@ class Source:
             if self._counted is not None and 0 < frame_id - self._counted <= MAX_GAP:
                 yield from self._missing_before(frame_id, Reason.LOST)
                 yield self._never(Reason.CAMERA, "the camera process ended while copying", now_ns())
+        if self._counted is not None:  # a software trigger whose frame had not come yet
+            yield from self._missing_before(self.job.sent + 1, Reason.CAMERA)
 
     def _detach(self, detail: str) -> list[int]:
         """No camera process from now on; returns the slots it had, which are free again."""
@@ -236,6 +267,10 @@ class Source:
                 self._sock.close()
             self._sock = None
             return self._pool.reclaim()
+
+
+def _sum(before: Losses, now: Losses) -> Losses:
+    return Losses(*(getattr(before, name) + getattr(now, name) for name in Losses.__struct_fields__))
 
 
 def spawn(source: Source) -> tuple[subprocess.Popen[bytes], socket.socket]:

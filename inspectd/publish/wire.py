@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from inspectd.results import Books, Reason, Region, Verdict
+from inspectd.results import Books, ClockView, Losses, Reason, Region, Verdict
 
 HEADER = struct.Struct("<2sBBHHQQQQQ")
 MAGIC, VERSION, CODEC_JSON = b"IN", 1, 0
@@ -106,6 +106,8 @@ class Times(msgspec.Struct, frozen=True):
     judge_us: float | None
     publish_us: float
     deadline_us: float
+    device_ns: int | None = None
+    """The exposure on the camera's own clock, where it has one."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +143,10 @@ class CameraView(msgspec.Struct, frozen=True):
     """Since the daemon started."""
     in_flight: int
     balanced: bool
+    losses: Losses = msgspec.field(default_factory=Losses)
+    clock: ClockView = ClockView()
+    process_starts: int = 0
+    """Camera processes started so far."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ from inspectd.publish.wire import (
     heartbeat_topic,
     result_topic,
 )
-from inspectd.results import Ended, Frame, Judgement, Reason, unknown
+from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, unknown
 
 log = structlog.get_logger()
 LINGER_MS = 1000
@@ -47,6 +47,9 @@ class CameraStatus(Protocol):
     state: str
     detail: str
     newest_ns: int
+    losses: Losses
+    clock: ClockView
+    process_starts: int
 
 
 class Identity(NamedTuple):
@@ -190,7 +193,10 @@ class Publisher:
     def _view(self, index: int, camera: CameraStatus) -> CameraView:
         books = self._ledger.read(index)
         age_s = (now_ns() - camera.newest_ns) / 1e9 if camera.newest_ns else None
-        return CameraView(camera.state, camera.detail, age_s, books, books.in_flight, books.balanced)
+        return CameraView(
+            camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
+            camera.losses, camera.clock, camera.process_starts,
+        )  # fmt: skip
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:
@@ -204,4 +210,5 @@ def _times(frame: Frame, publish_ns: int) -> Times:
         judge_us=since_trigger(frame.judge_ns),
         publish_us=(publish_ns - frame.trigger_ns) / 1e3,
         deadline_us=(frame.deadline_ns - frame.trigger_ns) / 1e3,
+        device_ns=frame.device_ns or None,
     )

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspectd.acquire import open_camera, probe
+from inspectd.acquire import open_camera
 from inspectd.acquire.camera import EndOfImagesError, Job
 from inspectd.acquire.folder import BUFFERS, Folder
+from inspectd.acquire.survey import Opening, ask
 from inspectd.clock import now_ns
-from inspectd.config import FolderCamera, View
+from inspectd.config import FolderCamera
 from inspectd.errors import CameraError
 from inspectd.images import write_png
+from inspectd.results import Losses
 
 Make = Callable[..., Folder]
 
@@ -241,6 +243,7 @@ def test_a_trigger_counter_that_is_none(make: Make, tmp_path: Path, content: byt
 
 def test_open_camera_and_probe(make: Make, tmp_path: Path) -> None:
     job = make()._job
-    assert isinstance(open_camera(job), Folder)
+    assert isinstance(open_camera(job, lambda _: None, Losses()), Folder)
     assert isinstance(job.config, FolderCamera)
-    assert probe(job.config, View(), tmp_path, 1) == "folder parts"
+    assert ask(Opening(job)) == [{"device": "folder parts"}]
+    assert ask(Opening(job, features=True)) == []

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from inspectd.acquire.camera import Exposure, Filled, FromCamera, Missed, Started
 from inspectd.acquire.process import Link, _hand_over
 from inspectd.errors import CameraError
-from inspectd.results import Reason
+from inspectd.results import ClockView, Reason
 from inspectd.ring import Ring, Shape, create
 
 
@@ -28,6 +29,15 @@ class Toy:
 
     def start(self) -> Started:
         return Started(0)
+
+    def restart(self) -> Started:
+        return self.start()
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        yield from ()
+
+    def clock_view(self) -> ClockView:
+        return ClockView()
 
     def wait(self, timeout_s: float) -> Exposure | None:
         return None

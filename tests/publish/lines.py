@@ -11,7 +11,7 @@ from inspectd.health import Ledger, Progress
 from inspectd.publish.journal import Journal
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.publish.zmq import Identity, Publisher
-from inspectd.results import Ended, Frame, Judgement, Reason, Verdict
+from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, Verdict
 from inspectd.subscribe.client import Beat, Event, Received, Subscriber
 
 PASS = Judgement(Verdict.PASS, Reason.NONE)
@@ -27,6 +27,7 @@ class Camera:
 
     def __init__(self, name: str) -> None:
         self.name, self.state, self.detail, self.newest_ns = name, "idle", f"the {name} camera", 0
+        self.losses, self.clock, self.process_starts = Losses(), ClockView(), 1
 
 
 class Line:

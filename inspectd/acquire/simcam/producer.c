@@ -612,4 +612,19 @@ EXPORT GC_ERROR DSGetBufferChunkData(HANDLE stream, HANDLE handle, struct single
     return GC_ERR_SUCCESS;
 }
 
+/* What simcam has nothing for; the host's loader mutters about each function that is not there at all. No arguments
+ * are looked at, so all have the same shape. */
+#define NOT_IMPLEMENTED(name) \
+    EXPORT GC_ERROR name(void); \
+    EXPORT GC_ERROR name(void) { return done(GC_ERR_NOT_IMPLEMENTED); }
+NOT_IMPLEMENTED(GCReadPortStacked)
+NOT_IMPLEMENTED(GCWritePortStacked)
+NOT_IMPLEMENTED(DSGetNumBufferParts)
+NOT_IMPLEMENTED(DSGetBufferPartInfo)
+NOT_IMPLEMENTED(DSAnnounceCompositeBuffer)
+NOT_IMPLEMENTED(DSGetNumFlows)
+NOT_IMPLEMENTED(DSGetFlowInfo)
+NOT_IMPLEMENTED(DSGetNumBufferSegments)
+NOT_IMPLEMENTED(DSGetBufferSegmentInfo)
+
 EXPORT size_t simcam_size(void) { return sizeof(struct camera); }

@@ -278,7 +278,9 @@ static void *acquire(void *argument) {
         pthread_mutex_unlock(&stream->lock);
         uint32_t wake = atomic_load(&camera->wake);
         if (is_free) run_free(opened);
-        if (works && stream->handled > atomic_load(&camera->counter)) stream->handled = atomic_load(&camera->counter);
+        /* A counter that was set back or far ahead has not counted triggers: nothing is exposed for that. */
+        if (works && atomic_load(&camera->counter) - stream->handled > PULSES)
+            stream->handled = atomic_load(&camera->counter);
         if (works && stream->handled < atomic_load(&camera->counter)) {
             expose(opened, ++stream->handled);
         } else {

@@ -114,7 +114,7 @@ class Rig:
         return int(self._library.simcam_pulse(self._address, count))
 
     def unplug(self, seconds: float, power: bool = False) -> None:
-        """Pull the cable for so long. With `power` the camera loses its counter, its clock and its settings too."""
+        """Pull the cable for so long. With `power` the camera also loses its counter, its clock, its settings."""
         self.memory.back_ns = now_ns() + int(seconds * 1e9)
         self.memory.plug += 1
         if power:
@@ -158,6 +158,7 @@ class Rig:
     def jump_counter(self, by: int) -> None:
         """The trigger counter jumps, ahead or back, without any trigger."""
         self.memory.counter = max(0, self.memory.counter + by)
+        self._library.simcam_wake(self._address)
 
 
 def camera_path(folder: Path, name: str) -> Path:

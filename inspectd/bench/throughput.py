@@ -1,4 +1,4 @@
-"""`inspectd bench`: frames in the ring -> results out, against the bare engine, in one run.
+"""`inspectd bench throughput`: frames in the ring -> results out, against the bare engine, in one run.
 
 Both sides get the same pictures in the same ring slots, the same graph, precision, threads and requests in
 flight. The daemon's side is the real pipeline (engine, judge, journal, ZeroMQ) with a subscriber in another
@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from inspectd.clock import now_ns, utc_of
-from inspectd.config import FolderCamera, Settings
+from inspectd.config import FolderCamera, Settings, SimCamera
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
 from inspectd.errors import ConfigError
@@ -27,7 +27,7 @@ from inspectd.health import Ledger, Progress
 from inspectd.images import U8, image_files, read_image
 from inspectd.pipeline import STAGES, build
 from inspectd.publish.journal import Journal, boot_id
-from inspectd.results import Ended, Frame
+from inspectd.results import ClockView, Ended, Frame, Losses
 from inspectd.ring import Ring, Shape, create
 
 SLOTS = 8
@@ -69,7 +69,8 @@ class Ratio(msgspec.Struct, frozen=True):
 class RingSource:
     """Stands in for the camera: every slot holds a picture, and is a new frame as soon as it is given back."""
 
-    name, state, detail, newest_ns = "bench", "streaming", "frames in the ring", 0
+    name, state, detail, newest_ns, process_starts = "bench", "streaming", "frames in the ring", 0, 0
+    losses, clock = Losses(), ClockView()
 
     def __init__(self, ring: Ring, ledger: Ledger) -> None:
         self.finished = False
@@ -104,11 +105,11 @@ class RingSource:
         os.eventfd_write(self._wake, 1)
 
 
-def bench(settings: Settings, seconds: float, rounds: int, json: bool) -> None:
+def bench_throughput(settings: Settings, seconds: float, rounds: int, json: bool) -> None:
     """Print one line per picture size: the camera's own, and a mosaic of 2 x 2 pictures."""
     camera = settings.config.camera[0]
-    if not isinstance(camera, FolderCamera):
-        raise ConfigError("bench wants a folder camera as the first one: it takes its pictures from there")
+    if not isinstance(camera, FolderCamera | SimCamera):
+        raise ConfigError("bench takes its pictures from the first camera: that must be one of kind sim or folder")
     bundle = load_bundle(settings.recipe.model_dir)
     pictures = _pictures(settings.base / camera.folder, bundle)
     for images in (pictures, [_mosaic(pictures, i) for i in range(SLOTS)]):

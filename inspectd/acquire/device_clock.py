@@ -1,0 +1,48 @@
+"""The camera's clock against the host's: when, on the host's monotonic clock, did the camera expose?"""
+
+from inspectd.clock import now_ns
+
+LATCH_S = 10.0
+"""A latched reading older than this is taken anew: clocks drift apart by up to some 50 us a second."""
+DRIFT = 50e-6
+JUMP_NS = 20_000_000
+"""An exposure that seems to lie so far ahead of its arrival comes from a clock that jumped."""
+
+
+class DeviceClock:
+    """host = device + `offset_ns`, give or take `uncertainty_ns`; None = nothing known. New at each start.
+
+    A latched reading bounds the offset on both sides. Without one, what arrives bounds it from above: a frame
+    can't arrive before it was exposed, so the smallest difference seen is the best guess.
+    """
+
+    def __init__(self) -> None:
+        self.offset_ns: int | None = None
+        self.uncertainty_ns: int | None = None
+        """None where nothing could be latched."""
+        self._latched_ns = 0
+        self._newest_ns = now_ns()  # of the exposures so far: none can be earlier than the one before it
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the device's clock should be latched again."""
+        return now_ns() - self._latched_ns > LATCH_S * 1e9
+
+    def latched(self, before_ns: int, device_ns: int, after_ns: int) -> None:
+        """The device's clock stood at `device_ns` between two moments of the host's."""
+        half_ns = (after_ns - before_ns) // 2
+        aged_ns = (self.uncertainty_ns or 0) + DRIFT * (after_ns - self._latched_ns)
+        if self.uncertainty_ns is None or half_ns <= aged_ns:  # else it took so long that the old one says more
+            self.offset_ns, self.uncertainty_ns = before_ns + half_ns - device_ns, half_ns
+            self._latched_ns = after_ns
+
+    def exposed_ns(self, device_ns: int, arrived_ns: int) -> int | None:
+        """When a frame with this device time was exposed, on the host's clock; None if the clock has jumped."""
+        difference_ns = arrived_ns - device_ns
+        if self.offset_ns is None or (self.uncertainty_ns is None and difference_ns < self.offset_ns):
+            self.offset_ns = difference_ns
+        exposed_ns = device_ns + self.offset_ns
+        if not self._newest_ns - JUMP_NS <= exposed_ns <= arrived_ns + JUMP_NS:
+            return None
+        self._newest_ns = max(self._newest_ns, exposed_ns)
+        return min(exposed_ns, arrived_ns)

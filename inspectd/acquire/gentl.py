@@ -1,0 +1,391 @@
+"""harvesters and genicam, behind the few calls we need; the only file that imports them.
+
+harvesters 1.4.3 and genicam 1.6.0, private attributes included (`tests/acquire/test_gentl.py` fails when those
+change). No `run_as_thread`, no timeout of 0 (it means for ever), no view of a buffer after it went back. Whatever
+the SDK raises becomes a CameraError with one sentence.
+
+Waiting: harvesters waits inside GenTL with Python's lock held, so that no other thread of the process runs. Where
+the producer lets us, its own `EventGetData` is called by ctypes, which lets go of the lock.
+"""
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from genicam import genapi, gentl
+
+# At its import harvesters asks git for its own version, of whatever repository lies around its files.
+sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
+from harvesters.core import (
+    ACQ_QUEUE_TYPE_LIST,
+    ACQ_STOP_FLAGS_LIST,
+    Harvester,
+    ImageAcquirer,
+    TimeoutException,
+)
+from harvesters.util import pfnc
+
+from inspectd.config import Feature
+from inspectd.errors import CameraError
+
+SDK_ERRORS = (genapi.GenericException, gentl.GenericException, AttributeError)
+"""Two unrelated trees; an unknown node is an AttributeError without text."""
+POLL_S = 0.0004
+GC_ERR_TIMEOUT, GC_ERR_ABORT = -1011, -1012
+IMAGE_PAYLOADS = ("PAYLOAD_TYPE_IMAGE", "PAYLOAD_TYPE_CHUNK_DATA")
+
+
+class Device(NamedTuple):
+    """A camera that a producer lists."""
+
+    producer: str
+    vendor: str
+    model: str
+    serial: str
+    user_id: str
+    access: str
+
+
+class Delivered(NamedTuple):
+    """A buffer that the producer delivered; ours until `Session.requeue`."""
+
+    raw: Any
+    frame_id: int
+    is_complete: bool
+    device_time: int | None
+    """In ticks of `Session.tick_hz`; None if the producer tells none."""
+
+
+class _NewBuffer(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("buffer", ctypes.c_void_p), ("user", ctypes.c_void_p))
+
+
+@contextmanager
+def _said_as(what: str) -> Iterator[None]:
+    try:
+        yield
+    except SDK_ERRORS as error:
+        raise CameraError(f"{what}: {said(error)}") from None
+
+
+def said(error: Exception) -> str:
+    """The first line of what an SDK's exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _harvester(paths: list[Path]) -> Harvester:
+    """With the producers' device lists read; a file that is no producer is refused (harvesters would only log)."""
+    harvester = Harvester()
+    for path in paths:
+        try:
+            loaded = ctypes.CDLL(str(path))
+            loaded.GCInitLib  # noqa: B018  (a symbol that every producer has)
+        except (OSError, AttributeError) as error:
+            raise CameraError(f"{path} is not a GenTL producer that can be loaded: {error}") from None
+        harvester.add_file(str(path))
+    harvester.update()
+    return harvester
+
+
+def list_devices(paths: list[Path]) -> list[Device]:
+    """All cameras of these producers. Loads them into this process: run it in a child."""
+    with _said_as("the cameras can't be listed"):
+        harvester = _harvester(paths)
+        try:
+            return [_device(info) for info in harvester.device_info_list]
+        finally:
+            harvester.reset()
+
+
+def _device(info: Any) -> Device:
+    def text(name: str) -> str:
+        try:
+            return str(getattr(info, name))
+        except SDK_ERRORS:
+            return ""
+
+    access = {1: "read/write", 2: "read only", 3: "no access", 4: "in use", 5: "open", 6: "open, read only"}
+    status = text("access_status")
+    return Device(
+        text("id_"), text("vendor"), text("model"), text("serial_number"), text("user_defined_name"),
+        access.get(int(status), "unknown") if status.isdecimal() else "unknown",
+    )  # fmt: skip
+
+
+class Session:
+    """One open camera. Used by one thread alone, and never the main one: harvesters would take its signals."""
+
+    def __init__(self, paths: list[Path], wanted: dict[str, str]) -> None:
+        """Open the one device whose `wanted` fields (of Device) match; raises CameraError if it is not one."""
+        self._acquirer: ImageAcquirer | None = None
+        with _said_as("the GenTL producer can't be used"):
+            self._harvester = _harvester(paths)
+        try:
+            index, self.device = self._find(wanted)
+            with _said_as(f"the camera {self.device.serial} can't be opened ({self.device.access})"):
+                self._acquirer = self._harvester.create(index)
+                self._nodes = self._acquirer.remote_device.node_map
+                self._stream = self._acquirer.data_streams[0]
+                self._monitor = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
+        except CameraError:
+            self.close()
+            raise
+        self._event_get_data = _event_get_data(paths, self._monitor)
+        self._buffers: dict[int, Any] = {}
+
+    @property
+    def waits_outside_the_lock(self) -> bool:
+        """Whether other Python threads run while this one waits for a buffer."""
+        return self._event_get_data is not None
+
+    def _find(self, wanted: dict[str, str]) -> tuple[int, Device]:
+        listed = [_device(info) for info in self._harvester.device_info_list]
+        matches = [i for i, device in enumerate(listed) if wanted.items() <= device._asdict().items()]
+        if len(matches) == 1:
+            return matches[0], listed[matches[0]]
+        asked = " ".join(f"{name} {value!r}" for name, value in wanted.items())
+        serials = ", ".join(repr(device.serial) for device in listed) or "none at all"
+        if matches:
+            raise CameraError(f"{len(matches)} cameras have {asked}; name one by its serial ({serials})")
+        raise CameraError(f"no camera with {asked}; the producer lists the serials {serials}")
+
+    # ---- features ----
+
+    def has(self, name: str) -> bool:
+        """Whether the camera has a feature, now."""
+        return getattr(self._nodes, name, None) is not None
+
+    def get(self, name: str, fresh: bool = False) -> Any:
+        """A feature's value, or None if it has none now. `fresh`: from the device, not from a cache.
+
+        Raises CameraError if the device does not answer.
+        """
+        node = getattr(self._nodes, name, None)
+        if node is None:
+            return None
+        try:
+            return node.get_value(verify=False, ignore_cache=True) if fresh else node.value
+        except gentl.GenericException as error:
+            raise CameraError(f"the camera does not answer: {said(error)}") from None
+        except (genapi.GenericException, AttributeError):
+            return None
+
+    def set(self, name: str, value: Feature) -> None:
+        """Write a feature and read it back; refused with the feature's name and range."""
+        node = getattr(self._nodes, name, None)
+        if node is None:
+            raise CameraError(f"feature {name}: the camera has no such feature")
+        try:
+            node.value = value
+            found = node.value
+        except SDK_ERRORS as error:
+            raise CameraError(f"feature {name}: {value!r} was refused{_range(node)}: {said(error)}") from None
+        if found != value and not (isinstance(value, float) and abs(found - value) <= 1e-3 * max(1.0, abs(value))):
+            raise CameraError(f"feature {name}: {value!r} was asked, the camera took {found!r}{_range(node)}")
+
+    def execute(self, name: str) -> None:
+        """Execute a command feature."""
+        with _said_as(f"command {name}"):
+            getattr(self._nodes, name).execute()
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        """Every feature in the order of the camera's description: name, value, range, unit, access."""
+        for name in dir(self._nodes):
+            if name[:1].isupper() and (node := getattr(self._nodes, name, None)) is not None:
+                with suppress(*SDK_ERRORS):
+                    if found := _described(name, node):
+                        yield found
+
+    # ---- acquisition ----
+
+    def start(self, num_buffers: int) -> None:
+        """Begin to acquire, oldest frame first; frame ids begin anew."""
+        assert self._acquirer is not None
+        with suppress(*SDK_ERRORS):  # not every producer has it; oldest first is then its only way
+            self._stream.node_map.StreamBufferHandlingMode.value = "OldestFirst"
+        with _said_as("the acquisition does not start"):
+            self._acquirer.num_buffers = num_buffers
+            self._acquirer.start()
+        self._buffers = {int(raw._handle): raw for raw in self._acquirer._announced_buffers}
+
+    def wait(self, timeout_s: float) -> Delivered | None:
+        """The oldest filled buffer, whole or not; None after the time-out."""
+        raw = self._wait_outside_the_lock(timeout_s) if self._event_get_data else self._poll(timeout_s)
+        if raw is None:
+            return None
+        with _said_as("the camera was lost"):
+            return Delivered(raw, _number(raw, "frame_id") or 0, bool(raw.is_complete()), self._time_of(raw))
+
+    def _wait_outside_the_lock(self, timeout_s: float) -> Any:
+        event, size = _NewBuffer(), ctypes.c_size_t(ctypes.sizeof(_NewBuffer))
+        timeout_ms = max(1, int(timeout_s * 1e3))
+        assert self._event_get_data is not None
+        error = self._event_get_data(
+            int(self._monitor.handle), ctypes.byref(event), ctypes.byref(size), timeout_ms
+        )
+        if error in (GC_ERR_TIMEOUT, GC_ERR_ABORT):
+            return None
+        if error or event.buffer not in self._buffers:
+            raise CameraError(f"the camera was lost: EventGetData returned {error}")
+        return self._buffers[event.buffer]
+
+    def _poll(self, timeout_s: float) -> Any:
+        """Look whether a buffer waits, and fetch only then: fetching an empty queue would hold the lock."""
+        until_s = time.monotonic() + timeout_s
+        with _said_as("the camera was lost"):
+            while not self._stream.num_awaiting_delivery:
+                if time.monotonic() >= until_s:
+                    return None
+                time.sleep(POLL_S)
+            try:
+                self._monitor.update_event_data(1)
+            except TimeoutException:
+                return None
+            return self._monitor.buffer
+
+    def _time_of(self, raw: Any) -> int | None:
+        time_ns = _number(raw, "timestamp_ns")
+        return time_ns if time_ns is not None else _number(raw, "timestamp") or None
+
+    @property
+    def tick_hz(self) -> int:
+        """Ticks per second of `Delivered.device_time`."""
+        assert self._acquirer is not None
+        raw = next(iter(self._buffers.values()), None)
+        if raw is not None and _number(raw, "timestamp_ns") is not None:
+            return 1_000_000_000
+        frequency = _number(self._acquirer.device, "timestamp_frequency") or self.get("GevTimestampTickFrequency")
+        return int(frequency or 1_000_000_000)
+
+    def picture(self, delivered: Delivered) -> tuple[str, int, int, npt.NDArray[np.uint8]]:
+        """Pixel format, width, height and bytes of a whole buffer's picture, in place.
+
+        Raises CameraError for a payload that is no single picture.
+        """
+        raw = delivered.raw
+        with _said_as("the camera was lost"):
+            if raw.payload_type not in [getattr(gentl.PAYLOADTYPE_INFO_IDS, name) for name in IMAGE_PAYLOADS]:
+                kind = _payload_name(raw.payload_type)
+                raise CameraError(
+                    f"the camera sends {kind} payload, single images are wanted: switch off its other components"
+                )
+            name = pfnc.dict_by_ints.get(raw.pixel_format, hex(raw.pixel_format))
+            data = np.frombuffer(raw.raw_buffer, np.uint8, offset=int(_number(raw, "image_offset") or 0))
+            return name, int(raw.width), int(raw.height), data
+
+    def chunk(self, delivered: Delivered, name: str) -> Any:
+        """The chunk feature's value in this buffer; None if it has none."""
+        assert self._acquirer is not None
+        with suppress(*SDK_ERRORS):
+            self._acquirer._update_chunk_data(buffer=delivered.raw, is_manual=True)
+            return getattr(self._nodes, name).value
+        return None
+
+    def requeue(self, delivered: Delivered) -> None:
+        """Give the buffer back to the producer; nothing of it may be looked at any more."""
+        with suppress(*SDK_ERRORS):
+            delivered.raw.parent.queue_buffer(delivered.raw)
+
+    def stream_losses(self) -> tuple[int, int]:
+        """Frames that found no free buffer, and frames lost on their way, by the producer's own count."""
+        lost = None
+        with suppress(*SDK_ERRORS):
+            lost = self._stream.node_map.StreamLostFrameCount.value
+        return _number(self._stream, "num_underrun") or 0, int(lost or 0)
+
+    def halt(self) -> None:
+        """End the acquisition and take all buffers back, so that `start` may follow; whatever the device says."""
+        if self._acquirer is not None:
+            for call in _stopping(self._acquirer):
+                with suppress(Exception):
+                    call()
+
+    def close(self) -> None:
+        """Let go of the device even when it is gone: `stop` may then throw half-way and leave it open."""
+        if self._acquirer is not None:
+            for call in (*_stopping(self._acquirer), self._acquirer.destroy):
+                with suppress(
+                    Exception
+                ):  # whatever a vendor's library says of a device that is gone: go on closing
+                    call()
+            _forget(self._harvester, self._acquirer)
+        with suppress(*SDK_ERRORS):
+            self._harvester.reset()
+
+
+def _event_get_data(paths: list[Path], monitor: Any) -> Callable[..., int] | None:
+    """The producer's own function, if it is certain whose it is."""
+    if len(paths) != 1:
+        return None
+    try:
+        function = ctypes.CDLL(str(paths[0])).EventGetData
+        int(monitor.handle)
+    except (OSError, AttributeError, TypeError, ValueError):
+        return None
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.c_uint64]
+    function.restype = ctypes.c_int32
+    return function
+
+
+def _stopping(acquirer: ImageAcquirer) -> list[Callable[[], object]]:
+    calls: list[Callable[[], object]] = [acquirer.stop]
+    for stream in list(acquirer._data_streams):
+        calls.append(partial(stream.stop_acquisition, ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL))
+        calls.append(partial(stream.flush_buffer_queue, ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD))
+    return calls
+
+
+def _forget(harvester: Harvester, acquirer: ImageAcquirer) -> None:
+    """Otherwise a destroyed acquirer would be kept for ever."""
+    with suppress(AttributeError, ValueError):
+        harvester._ias.remove(acquirer)
+    with suppress(AttributeError):
+        acquirer._finalizer.detach()
+
+
+def _number(thing: Any, name: str) -> int | None:
+    try:
+        return int(getattr(thing, name))
+    except (*SDK_ERRORS, TypeError, ValueError):
+        return None
+
+
+def _payload_name(kind: int) -> str:
+    ids = gentl.PAYLOADTYPE_INFO_IDS
+    names = {getattr(ids, name): name for name in dir(ids) if name.startswith("PAYLOAD_TYPE_")}
+    return names.get(kind, str(kind)).removeprefix("PAYLOAD_TYPE_").lower().replace("_", "-")
+
+
+def _range(node: Any) -> str:
+    with suppress(*SDK_ERRORS):
+        return f" (allowed {node.min} to {node.max})"
+    with suppress(*SDK_ERRORS):
+        return f" (allowed {', '.join(node.symbolics)})"
+    return ""
+
+
+def _described(name: str, node: Any) -> dict[str, Any]:
+    """None of a category, a register or a command; else what an engineer wants to know of the feature."""
+    access = genapi.EAccessMode
+    modes = {access.RO: "RO", access.WO: "WO", access.RW: "RW"}
+    mode = modes.get(node.get_access_mode() if hasattr(node, "get_access_mode") else node.node.get_access_mode())
+    if mode is None or not hasattr(node, "value"):
+        return {}
+    found: dict[str, Any] = {"name": name, "value": node.value, "access": mode}
+    with suppress(*SDK_ERRORS):
+        found |= {"min": node.min, "max": node.max}
+    with suppress(*SDK_ERRORS):
+        found["allowed"] = list(node.symbolics)
+    with suppress(*SDK_ERRORS):
+        found["unit"] = node.unit
+    return found

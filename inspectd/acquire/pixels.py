@@ -1,0 +1,212 @@
+"""From the bytes of a GenTL buffer to the slot's picture: Mono8 or RGB8, cut to the camera's rectangle.
+
+Pixel formats have their PFNC names. Of deeper pixels the upper 8 bits are kept and the lower ones dropped, not
+rounded. Lines follow each other without padding, those of the packed formats (`p`) too: with an odd width a line
+may begin within a byte. Bayer mosaics are cut to 8 bits, then demosaiced by OpenCV's bilinear method.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from inspectd.acquire.camera import U8
+
+Rect = tuple[int, int, int, int]
+Fill = Callable[[U8, U8], None]
+
+
+class _Format(NamedTuple):
+    bits: int
+    """Of the buffer, per pixel."""
+    depth: int
+    """Bits that count, per channel."""
+    channels: int
+    order: str
+    """The colours of a pixel; of a Bayer mosaic those of its first 2x2 pixels."""
+
+
+LAYOUTS = {"8": (8, 8), "10": (16, 10), "12": (16, 12), "10p": (10, 10), "12p": (12, 12)}
+BAYER = {"RG": "RGGB", "GR": "GRBG", "GB": "GBRG", "BG": "BGGR"}
+FORMATS = (
+    {f"Mono{name}": _Format(*layout, 1, "") for name, layout in LAYOUTS.items()}
+    | {f"Bayer{c}{name}": _Format(*layout, 3, BAYER[c]) for c in BAYER for name, layout in LAYOUTS.items()}
+    | {name + "8": _Format(24, 8, 3, name) for name in ("RGB", "BGR")}
+)
+ALLOWED = {
+    1: "Mono8, Mono10, Mono12, Mono10p, Mono12p",
+    3: "RGB8, BGR8, and BayerRG, BayerGR, BayerGB, BayerBG with 8, 10, 12, 10p or 12p",
+}
+GROUPS = {10: (4, 5), 12: (2, 3)}
+"""Of packed pixels with so many bits: so many pixels fill so many bytes."""
+
+
+def channels_of(pixel_format: str) -> int | None:
+    """Channels of the picture that a pixel format becomes, 1 or 3; None if it can't be converted."""
+    how = FORMATS.get(pixel_format)
+    return how.channels if how else None
+
+
+def nbytes(pixel_format: str, width: int, height: int) -> int:
+    """Bytes of one picture in the buffer; raises ValueError for a format that can't be converted."""
+    how = FORMATS.get(pixel_format)
+    if how is None:
+        raise ValueError(f"pixel format {pixel_format} can't be converted; allowed are {ALLOWED[1]}, {ALLOWED[3]}")
+    return (how.bits * width * height + 7) // 8
+
+
+def converter(pixel_format: str, channels: int, width: int, height: int, rect: Rect) -> Fill:
+    """A function (buffer, image) that fills `image` with the rectangle (x, y, w, h) of the buffer's picture.
+
+    The buffer is uint8 [n], n at least `nbytes`, else ValueError; the image uint8 [h, w, channels], C-contiguous.
+    The function has scratch memory of its own: one call at a time. Raises ValueError if the format can't become
+    what the model wants (channels 1 = Mono8, 3 = RGB8), or the rectangle does not lie in the picture.
+    """
+    how = FORMATS.get(pixel_format)
+    if how is None or how.channels != channels:
+        wanted = {1: "Mono8", 3: "RGB8"}.get(channels, f"a picture of {channels} channels")
+        allowed = ALLOWED.get(channels, "none")
+        raise ValueError(
+            f"pixel format {pixel_format} can't become {wanted}, as the model wants; allowed are {allowed}"
+        )
+    x, y, w, h = rect
+    if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
+        raise ValueError(f"the rectangle {rect} does not lie within the camera's {width}x{height} pixels")
+    fill = _filler(how, width, height, rect)
+    size = nbytes(pixel_format, width, height)
+
+    def convert(buffer: U8, image: U8) -> None:
+        if buffer.size < size:
+            raise ValueError(f"the buffer has {buffer.size} bytes, {width}x{height} {pixel_format} has {size}")
+        # of any other target OpenCV and reshape would make a new one, and say nothing
+        assert image.shape == (h, w, channels) and image.flags.c_contiguous
+        fill(buffer[:size], image)
+
+    return convert
+
+
+def _filler(how: _Format, width: int, height: int, rect: Rect) -> Fill:
+    if how.order in BAYER.values():
+        return _demosaiced(how, width, height, rect)
+    if how.bits in GROUPS:
+        return _unpacked(how.bits, width, height, rect)
+    if how.bits == 16:
+        return _shifted(how.depth, width, height, rect)
+    shape, cut = (height, width, how.channels), _cut(rect)
+    if how.order == "BGR":
+
+        def swap(data: U8, image: U8) -> None:
+            cv2.cvtColor(data.reshape(shape)[cut], cv2.COLOR_BGR2RGB, dst=image)
+
+        return swap
+    return lambda data, image: np.copyto(image, data.reshape(shape)[cut])
+
+
+def _cut(rect: Rect) -> Any:
+    x, y, w, h = rect
+    return np.s_[y : y + h, x : x + w]
+
+
+def _shifted(depth: int, width: int, height: int, rect: Rect) -> Fill:
+    """16-bit little-endian pixels to the upper 8 of their `depth` bits."""
+    cut, step = _cut(rect), 1 << (depth - 8)
+    # OpenCV scales and rounds in one pass, numpy's shift with a narrower target takes longer. Centred on 0, the
+    # `step` values that shall become one round to that one, and none lies half-way.
+    scale, offset = 1 / step, -(step - 1) / 2 / step
+
+    def fill(data: U8, image: U8) -> None:
+        cv2.convertScaleAbs(data.view("<u2").reshape(height, width)[cut], dst=image, alpha=scale, beta=offset)
+
+    return fill
+
+
+def _unpacked(bits: int, width: int, height: int, rect: Rect) -> Fill:
+    """Pixels of 10 or 12 bits, lowest bits first, to their upper 8.
+
+    Each byte of a group goes to a plane of its own: planes are shifted and joined much faster than strided bytes.
+    """
+    x, y, w, h = rect
+    pixels, size = GROUPS[bits]
+    first, last = y * width // pixels * pixels, (y + h) * width  # from the group in which the rectangle begins
+    count = (last - first) // pixels
+    data_cut = slice(first // pixels * size, (first // pixels + count) * size)
+    planes = [np.empty((count, 1), np.uint8) for _ in range(size)]
+    spare, scratch = np.empty((count, 1), np.uint8), np.empty(last - first, np.uint8)
+    picture = scratch[y * width - first :].reshape(h, width, 1)[:, x : x + w]
+    is_direct = w == width and first == y * width
+    upper = [divmod(bits * i + bits - 8, 8) for i in range(pixels)]  # the byte and bit where they begin
+
+    def fill(data: U8, image: U8) -> None:
+        target = image.reshape(-1) if is_direct else scratch
+        if count:
+            cv2.split(data[data_cut].reshape(count, 1, size), planes)
+            for byte, bit in upper:
+                if bit:
+                    np.multiply(planes[byte + 1], 1 << (8 - bit), out=spare)  # for bytes faster than left_shift
+                    np.right_shift(planes[byte], bit, out=planes[byte])
+                    np.bitwise_or(planes[byte], spare, out=planes[byte])
+            found = [planes[byte] for byte, _ in upper]
+            cv2.merge(found, target[: count * pixels].reshape(count, 1, pixels))
+        for i in range(first + count * pixels, last):  # of a group that the rectangle does not fill
+            byte, bit = divmod(bits * i + bits - 8, 8)
+            target[i - first] = int.from_bytes(data[byte : byte + 2].tobytes(), "little") >> bit & 255
+        if not is_direct:
+            np.copyto(image, picture)
+
+    return fill
+
+
+def _demosaiced(how: _Format, width: int, height: int, rect: Rect) -> Fill:
+    """The same as if the whole picture were demosaiced and then cut."""
+    if min(width, height) < 3:
+        raise ValueError(f"a Bayer picture of {width}x{height} pixels can't be converted, 3x3 are needed")
+    x, y, w, h = rect
+    mosaic_of = _mosaic_of(how, width, height)
+    cut, code, code_of_repairs = _cut(rect), _bayer_code(how.order, x, y), _bayer_code(how.order, 0, 0)
+    borders = [(x, y, w, 1), (x, y + h - 1, w, 1), (x, y, 1, h), (x + w - 1, y, 1, h)]
+    repairs = [_repair(width, height, rect, border) for border in borders]
+
+    def fill(data: U8, image: U8) -> None:
+        mosaic = mosaic_of(data)
+        if min(w, h) > 2:
+            cv2.cvtColor(mosaic[cut], code, dst=image)
+        # OpenCV takes the cut's border for the sensor's, where it repeats what lies one pixel further in
+        for around, scratch, inner, border in repairs:
+            cv2.cvtColor(mosaic[around], code_of_repairs, dst=scratch)
+            image[border] = scratch[inner]
+
+    return fill
+
+
+def _mosaic_of(how: _Format, width: int, height: int) -> Callable[[U8], U8]:
+    """A function that makes uint8 [height, width] of the buffer: a view of it, or scratch memory."""
+    if how.bits == 8:
+        return lambda data: data.reshape(height, width)
+    reduce = _filler(how._replace(order=""), width, height, (0, 0, width, height))
+    scratch = np.empty((height, width, 1), np.uint8)
+
+    def mosaic_of(data: U8) -> U8:
+        reduce(data, scratch)
+        return scratch[:, :, 0]
+
+    return mosaic_of
+
+
+def _bayer_code(order: str, x: int, y: int) -> int:
+    """OpenCV's code for a cut that begins at (x, y). Its names with four letters begin at the first pixel, those
+    with two letters at the second one of the second row.
+    """
+    seen = [order[(y + row) % 2 * 2 + (x + column) % 2] for row in (0, 1) for column in (0, 1)]
+    return int(getattr(cv2, f"COLOR_Bayer{''.join(seen)}2RGB"))
+
+
+def _repair(width: int, height: int, rect: Rect, border: Rect) -> tuple[Any, U8, Any, Any]:
+    """Where to look for a border of `rect`, scratch memory for that, and where the border lies in it and in `rect`."""
+    x, y, w, h = border
+    # two pixels around, if there are: what the sensor's own border repeats needs its neighbours too
+    left, top = max(0, x - 2) // 2 * 2, max(0, y - 2) // 2 * 2
+    columns, rows = min(width, x + w + 2) - left, min(height, y + h + 2) - top
+    scratch = np.empty((rows, columns, 3), np.uint8)
+    inner, outer = _cut((x - left, y - top, w, h)), _cut((x - rect[0], y - rect[1], w, h))
+    return _cut((left, top, columns, rows)), scratch, inner, outer

@@ -1,0 +1,142 @@
+"""Looking at cameras from outside the daemon: which are there, what features they have, what they see.
+
+Each question is asked in a process of its own, `python -m inspectd.acquire.survey`: a vendor's producer may
+crash or hang, and then takes only that process with it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from inspectd.acquire import open_camera
+from inspectd.acquire.camera import Exposure, Job
+from inspectd.acquire.simcam import world
+from inspectd.clock import now_ns
+from inspectd.errors import CameraError
+from inspectd.images import write_png
+from inspectd.results import Losses
+
+TIMEOUT_S = 60.0
+PICTURE_S = 10.0
+"""A picture that is not triggered may take so long to come."""
+
+
+class Listing(msgspec.Struct, frozen=True, tag=True):
+    """Which devices do these producers list?"""
+
+    producers: list[str]
+    sim_folder: str = ""
+
+
+class Opening(msgspec.Struct, frozen=True, tag=True):
+    """Can the camera be opened, and its features be set? With `features`: which has it? With `picture`: what does
+    it see (written there as PNG)?
+    """
+
+    job: Job
+    features: bool = False
+    picture: str = ""
+
+
+Question = Listing | Opening
+Rows = list[dict[str, Any]]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Rows for people and programs, or the sentence that says why not."""
+
+    rows: Rows
+    trouble: str = ""
+
+
+def ask(question: Question) -> Rows:
+    """The answer to a question; raises CameraError."""
+    command = [sys.executable, "-P", "-m", "inspectd.acquire.survey"]
+    try:
+        done = subprocess.run(
+            command, input=msgspec.json.encode(question), stdout=subprocess.PIPE, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise CameraError(f"the GenTL producer did not answer within {TIMEOUT_S:.0f} s") from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise CameraError(
+            f"the GenTL producer crashed ({name}); a crash in its library takes only its own process"
+        )
+    try:
+        answer = msgspec.json.decode(done.stdout, type=Answer)
+    except msgspec.DecodeError:
+        raise CameraError(
+            f"the process that looked at the camera ended with exit code {done.returncode}"
+        ) from None
+    if answer.trouble:
+        raise CameraError(answer.trouble)
+    return answer.rows
+
+
+def _answer(question: Question) -> Rows:
+    match question:
+        case Listing(producers, sim_folder):
+            from inspectd.acquire.gentl import list_devices
+
+            os.environ[world.FOLDER_VARIABLE] = sim_folder
+            return [device._asdict() for device in list_devices([Path(path) for path in producers])]
+        case Opening(job):
+            return _look(question, job)
+
+
+def _look(question: Opening, job: Job) -> Rows:
+    camera = open_camera(job, lambda _: None, Losses())
+    try:
+        camera.open()
+        if question.features:
+            return list(camera.features())
+        if question.picture:
+            camera.start()
+            _snapshot(question, job, camera)
+        return [{"device": camera.device}]
+    finally:
+        camera.close()
+
+
+def _snapshot(question: Opening, job: Job, camera: Any) -> None:
+    until_ns = now_ns() + int(PICTURE_S * 1e9)
+    image = np.zeros((job.rect[3], job.rect[2], job.channels), np.uint8)
+    trouble = "no picture came; is the camera triggered?"
+    while now_ns() < until_ns:
+        if isinstance(camera.wait(0.25), Exposure) and not (trouble := camera.read(image)):
+            write_png(Path(question.picture), image)
+            return
+    raise CameraError(f"{trouble} ({PICTURE_S:.0f} s)")
+
+
+def main() -> None:
+    """Answer the question on the standard input. What SDKs print must not get between the answer's lines."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    found: list[Answer] = []
+
+    def work() -> None:
+        try:
+            found.append(Answer(_answer(question)))
+        except (CameraError, OSError) as error:
+            found.append(Answer([], str(error)))
+
+    thread = threading.Thread(target=work)  # harvesters takes over the signals of a main thread
+    thread.start()
+    thread.join()
+    if found:
+        os.write(out, msgspec.json.encode(found[0]))
+    os._exit(0 if found else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""A line of its own for a measurement: a simulated camera, the daemon as a user starts it, a subscriber."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from inspectd.acquire import sim
+from inspectd.acquire.simcam.world import Rig, camera_path
+from inspectd.config import FolderCamera, Settings, SimCamera
+from inspectd.errors import ConfigError, UserError
+from inspectd.publish.wire import CameraView
+from inspectd.subscribe import Beat, Received, Subscriber
+
+CAMERA = "sim"
+START_S = 60.0
+
+
+def pictures_of(settings: Settings) -> tuple[Path, int, int]:
+    """Folder, width and height of the first camera that shows images; raises ConfigError if there is none."""
+    for camera in settings.config.camera:
+        if isinstance(camera, FolderCamera | SimCamera):
+            return settings.base.resolve() / camera.folder, camera.width, camera.height
+    raise ConfigError(
+        "this bench needs a camera of kind sim or folder in the config: it takes its pictures from there"
+    )
+
+
+def _quoted(path: Path) -> str:
+    return msgspec.json.encode(str(path)).decode()  # a TOML text as well
+
+
+def _recipe_text(settings: Settings) -> str:
+    """The recipe's limits, without its regions of a camera that is not here; a frozen camera is told."""
+    recipe = settings.recipe
+    lines = [f"model = {_quoted(recipe.model_dir.resolve())}", f"deadline_ms = {recipe.recipe.deadline_ms}"]
+    lines += ["[image]", "refuse_identical = true"]
+    for name, limits in recipe.recipe.limits.items():
+        kept = ((key, value) for key, value in msgspec.to_builtins(limits).items() if value is not None)
+        lines += [f"[limits.{name}]", *(f"{key} = {value}" for key, value in kept)]
+    return "\n".join(lines) + "\n"
+
+
+class BenchLine:
+    """`with` starts the daemon and waits until its camera streams; the end stops it."""
+
+    def __init__(self, settings: Settings, folder: Path, camera: str) -> None:
+        images, width, height = pictures_of(settings)
+        self.folder, self.endpoint = folder, f"ipc://{folder}/results"
+        self.state_dir = folder / "state" / "bench"
+        self.results: list[Received] = []
+        self.view: CameraView | None = None
+        self.state = ""
+        (folder / "recipe.toml").write_text(_recipe_text(settings))
+        self._config = folder / "config.toml"
+        self._config.write_text(
+            f'line = "bench"\nrecipes = ["recipe.toml"]\n'
+            f'state_dir = "state"\n\n[publish]\nresults = "{self.endpoint}"\nhigh_water_mark = 100000\n\n'
+            f'[[camera]]\nname = "{CAMERA}"\nkind = "sim"\nfolder = {_quoted(images)}\n'
+            f"width = {width}\nheight = {height}\n{camera}\n"
+        )
+
+    def __enter__(self) -> "BenchLine":
+        self._log = (self.folder / "log").open("w")
+        command = [sys.executable, "-P", "-m", "inspectd", "run", "-c", str(self._config)]
+        self.daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self._subscriber = Subscriber(self.endpoint, high_water_mark=1_000_000)
+        self.until(lambda: self.state == "ContinuousExecution", START_S, "the camera does not stream")
+        self.rig = Rig(camera_path(sim.sim_folder(self.state_dir), CAMERA))
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.daemon.send_signal(signal.SIGTERM)
+        try:
+            self.daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            self.daemon.wait()
+        self._subscriber.close()
+        self._log.close()
+        if hasattr(self, "rig"):
+            self.rig.close()
+
+    @property
+    def camera_pid(self) -> int | None:
+        """The daemon's camera process; None while there is none."""
+        children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def kill_camera(self, number: int = signal.SIGKILL) -> None:
+        """Signal the camera process, if there is one just now."""
+        if (pid := self.camera_pid) is not None:
+            os.kill(pid, number)
+
+    def take(self, timeout_s: float) -> None:
+        """What the daemon says within the time-out, at least one event if there is any."""
+        event = self._subscriber.receive(timeout_s)
+        while event is not None:
+            if isinstance(event, Received):
+                self.results.append(event)
+            elif isinstance(event, Beat):
+                self.state, self.view = event.heartbeat.state, event.heartbeat.cameras[CAMERA]
+            event = self._subscriber.receive(0)
+
+    def until(self, holds: Callable[[], bool], timeout_s: float, else_say: str) -> None:
+        """Take what the daemon says until something holds; raises UserError after the time-out."""
+        end_s = time.monotonic() + timeout_s
+        while not holds():
+            if self.daemon.poll() is not None or time.monotonic() > end_s:
+                raise UserError(f"{else_say}; the daemon's log:\n{(self.folder / 'log').read_text()[-2000:]}")
+            self.take(0.05)

@@ -1,0 +1,220 @@
+"""The commands around cameras: `inspectd cameras`, `inspectd simcam`, `inspectd doctor`."""
+
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inspectd import config
+from inspectd.errors import CameraError, UserError
+
+if TYPE_CHECKING:
+    from inspectd.acquire.simcam.world import Rig
+
+DEFAULT_CONFIG = Path("config.toml")
+ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The line's config file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+
+cameras = typer.Typer(help="GenICam cameras: which there are, what features they have, what they see.")
+NameArgument = Annotated[str, typer.Argument(metavar="CAMERA", help="Its name in the config.")]
+
+
+@cameras.callback(invoke_without_command=True)
+def list_cameras(context: typer.Context, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """List the cameras of the configured producers and of GENICAM_GENTL64_PATH."""
+    if context.invoked_subcommand is not None:
+        return
+    from inspectd.acquire.survey import Listing, ask
+
+    paths, sim_folder = _producers(path)
+    devices = ask(Listing([str(p) for p in paths], sim_folder))
+    _print_rows(devices, json)
+    if not devices:
+        raise CameraError(f"no camera found by {', '.join(str(p) for p in paths)}")
+
+
+def _producers(path: Path) -> tuple[list[Path], str]:
+    """Producer files, and the folder of simulated cameras."""
+    from inspectd.acquire import sim
+    from inspectd.acquire.producers import producers
+    from inspectd.acquire.simcam import world
+
+    settings = config.load(path) if path != DEFAULT_CONFIG or path.exists() else None
+    configured = settings.config.camera if settings else []
+    ctis = {c.cti for c in configured if isinstance(c, config.GenicamCamera)}
+    paths = {p for cti in ctis for p in producers(cti, path.parent)}
+    simulated = settings and any(isinstance(c, config.SimCamera) for c in configured)
+    if simulated and (built := world.producer()):
+        paths.add(built)
+    if not paths or os.environ.get("GENICAM_GENTL64_PATH"):
+        paths |= set(producers("", path.parent))
+    return sorted(paths), str(sim.sim_folder(settings.state_dir)) if settings else ""
+
+
+@cameras.command()
+def features(name: NameArgument, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show a camera's features as they are once the config and the recipe are applied."""
+    from inspectd.acquire.survey import Opening, ask
+
+    _print_rows(ask(Opening(_job(name, path), features=True)), json)
+
+
+@cameras.command()
+def snapshot(
+    name: NameArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file to write.")] = Path("snapshot.png"),
+    path: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Write the next picture of a camera, cropped as the recipe says, as PNG."""
+    from inspectd.acquire.survey import Opening, ask
+
+    ask(Opening(_job(name, path), picture=str(out.absolute())))
+    print(out)
+
+
+def _job(name: str, path: Path) -> Any:
+    from inspectd.engine.bundle import load_bundle
+    from inspectd.pipeline import make_jobs
+
+    settings = config.load(path)
+    jobs = {job.config.name: job for job in make_jobs(settings, load_bundle(settings.recipe.model_dir))}
+    if name not in jobs:
+        raise UserError(f"{path} has no camera {name!r}; it has {', '.join(jobs)}")
+    return jobs[name]
+
+
+def _print_rows(rows: list[dict[str, Any]], json: bool) -> None:
+    """One JSON object a line, or a table; a column for every key that any row has."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    if json:
+        for row in rows:
+            print(msgspec.json.encode(row).decode())
+        return
+    titles = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*titles, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(row.get(title, "")) for title in titles))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+simcam = typer.Typer(help="Play the machine around a simulated camera: its trigger line, its cable, its defects.")
+SimArgument = Annotated[
+    str, typer.Option("--camera", help="Its name in the config; needed where there are several.")
+]
+
+
+class Fault(StrEnum):
+    """What can happen to a simulated camera."""
+
+    DROP = "drop"
+    INCOMPLETE = "incomplete"
+    IDENTICAL = "identical"
+    STARVE = "starve"
+    UNPLUG = "unplug"
+    POWER_OFF = "power-off"
+    SERIAL = "serial"
+    SILENT = "silent"
+    SLOW_REGISTER = "slow-register"
+    CLOCK = "clock"
+    COUNTER = "counter"
+
+
+@simcam.command()
+def trigger(
+    path: ConfigOption = DEFAULT_CONFIG,
+    camera: SimArgument = "",
+    count: Annotated[int, typer.Option(min=1, help="So many pulses.")] = 1,
+    rate_hz: Annotated[float, typer.Option(min=0.01, max=10000, help="So many a second.")] = 10.0,
+) -> None:
+    """Send pulses to the camera's hardware trigger line, Line0."""
+    import time
+
+    with _rig(path, camera) as rig:
+        start_s = time.monotonic()
+        for i in range(count):
+            time.sleep(max(0.0, start_s + i / rate_hz - time.monotonic()))
+            rig.pulse()
+        print(f"{count} pulses; the camera's trigger counter stands at {rig.memory.counter}")
+
+
+@simcam.command()
+def fault(
+    kind: Fault,
+    value: Annotated[str, typer.Argument(help="Frames, seconds, counts, or the new serial.")] = "1",
+    path: ConfigOption = DEFAULT_CONFIG,
+    camera: SimArgument = "",
+) -> None:
+    """Do harm: drop, incomplete, identical N frames; starve, unplug, power-off, slow-register, clock SECONDS;
+    counter BY; serial NEW; silent.
+    """
+    with _rig(path, camera) as rig:
+        try:
+            _harm(rig, kind, value)
+        except ValueError:
+            raise UserError(f"fault {kind}: {value!r} is not a number") from None
+
+
+def _harm(rig: "Rig", kind: Fault, value: str) -> None:
+    calls: dict[Fault, Callable[[], None]] = {
+        Fault.DROP: lambda: rig.drop(int(value)),
+        Fault.INCOMPLETE: lambda: rig.incomplete(int(value)),
+        Fault.IDENTICAL: lambda: rig.identical(int(value)),
+        Fault.STARVE: lambda: rig.starve(float(value)),
+        Fault.UNPLUG: lambda: rig.unplug(float(value)),
+        Fault.POWER_OFF: lambda: rig.unplug(float(value), power=True),
+        Fault.SERIAL: lambda: rig.rename(value),
+        Fault.SILENT: rig.fall_silent,
+        Fault.SLOW_REGISTER: lambda: rig.slow_register(float(value)),
+        Fault.CLOCK: lambda: rig.jump_clock(float(value)),
+        Fault.COUNTER: lambda: rig.jump_counter(int(value)),
+    }
+    calls[kind]()
+
+
+def _rig(path: Path, name: str) -> "Rig":
+    from inspectd.acquire import sim
+    from inspectd.acquire.simcam.world import Rig, camera_path
+
+    settings = config.load(path)
+    names = [camera.name for camera in settings.config.camera if isinstance(camera, config.SimCamera)]
+    if not names or (name and name not in names) or (not name and len(names) > 1):
+        there_are = f"; it has {', '.join(names)}: name one with --camera" if names else ""
+        raise UserError(f"{path} has no simulated camera {name}".rstrip() + there_are)
+    file = camera_path(sim.sim_folder(settings.state_dir), name or names[0])
+    try:
+        return Rig(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist: the daemon makes the camera when it first runs") from None
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+
+
+doctor = typer.Typer(help="Look at this machine for what breaks cameras in practice.", no_args_is_help=True)
+
+
+@doctor.callback()
+def about_this_machine() -> None:
+    """Look at this machine for what breaks cameras in practice."""
+
+
+@doctor.command("camera")
+def doctor_camera(json: JsonOption = False) -> None:
+    """Check network, USB, permissions and producers, and name the remedies. Run it as the daemon's user."""
+    import msgspec
+
+    from inspectd.doctor import camera_findings
+
+    findings = camera_findings()
+    _print_rows([msgspec.to_builtins(finding) for finding in findings], json)
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(1)
