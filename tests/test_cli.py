@@ -204,7 +204,7 @@ class TestGenicam:
             (
                 "height = 400",
                 'height = 400\npixel_format = "RGB8"',
-                "the model wants Mono8, the camera is set to RGB8",
+                "pixel format RGB8 can't become Mono8, as the model wants; allowed are Mono8",
             ),
             (str(VIKY), "/gone.cti", "the GenTL producer /gone.cti does not exist"),
         ],

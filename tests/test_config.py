@@ -111,7 +111,11 @@ def test_a_bundles_own_recipe_is_called_after_the_bundle(folder: Path, monkeypat
         ("width = 640", "width = 63", "camera[0].width: expected a whole number ≥ 64 and ≤ 65536, got 63"),
         ('line = "line1"', 'line = "Line 1"', "line: expected text"),
         (CONFIG, CONFIG + CONFIG[CONFIG.index("[[camera") :], "camera[1].name: two cameras are named 'top'"),
-        (CONFIG, CONFIG + SIDE, "camera[1]: name the device by exactly one of `serial` and `user_id`"),
+        (
+            CONFIG,
+            CONFIG + SIDE,
+            "camera[1]: name the device by exactly one of `serial`, `user_id`, or",
+        ),
         (CONFIG, CONFIG + SIDE + 'serial = "1"\nuser_id = "a"\n', "name the device by exactly one of"),
         (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\n", "engine"),
         ('["screw.toml"]', "[]", "recipes: expected"),

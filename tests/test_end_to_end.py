@@ -36,7 +36,7 @@ JSON_KEYS = {
     "seq", "epoch", "line", "camera", "kind", "part_id", "frame_id", "verdict", "reason", "simulated", "regions",
     "recipe", "model", "image", "times",
 }  # fmt: skip
-TIMES = {"trigger_utc_ns", "ring_us", "engine_us", "judge_us", "publish_us", "deadline_us"}
+TIMES = {"trigger_utc_ns", "ring_us", "engine_us", "judge_us", "publish_us", "deadline_us", "device_ns"}
 
 
 def test_run_in_one_shell_watch_in_another(line: Line) -> None:

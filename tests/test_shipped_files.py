@@ -31,13 +31,18 @@ def test_config_toml_shows_every_key_and_nothing_else(tmp_path: Path) -> None:
     example = tmp_path / "config.toml"
     example.write_text(text.replace('kind = "genicam"', 'kind = "genicam"', 1))
     loaded = toml.load(example, config.Config)
-    assert {type(camera) for camera in loaded.camera} == {config.FolderCamera, config.GenicamCamera}
+    assert {type(camera) for camera in loaded.camera} == {
+        config.FolderCamera,
+        config.GenicamCamera,
+        config.SimCamera,
+    }
     shown = {match[1] for line in text.splitlines() if (match := KEY.match(line))}
     tables = {"camera", "engine", "publish", "journal"}
-    wanted = fields(config.Config, config.FolderCamera, config.GenicamCamera, config.OpenVinoEngine)
-    wanted |= fields(config.Publish, config.Journal) | {"kind"}
-    assert shown | tables == wanted - {"user_id"}  # it excludes `serial` and stands in that line's comment
-    assert "user_id" in text
+    wanted = fields(config.Config, config.FolderCamera, config.GenicamCamera, config.SimCamera)
+    wanted |= fields(config.OpenVinoEngine, config.Publish, config.Journal) | {"kind"}
+    others = {"user_id", "vendor", "model"}  # they exclude `serial` and stand in that line's comment
+    assert shown | tables == wanted - others
+    assert all(f"{name} = " in text for name in others)
 
 
 def test_commented_keys_of_config_toml_show_the_defaults() -> None:

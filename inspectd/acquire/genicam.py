@@ -26,11 +26,12 @@ from inspectd.acquire.camera import (
     Triggered,
 )
 from inspectd.acquire.device_clock import DeviceClock
+from inspectd.acquire.features import CHUNK_OF, Features, settings_of
 from inspectd.acquire.gentl import Delivered, Session
 from inspectd.acquire.pixels import converter
 from inspectd.acquire.producers import producers
 from inspectd.clock import now_ns
-from inspectd.config import Feature, GenicamCamera
+from inspectd.config import GenicamCamera
 from inspectd.errors import CameraError
 from inspectd.results import ClockView, Losses
 
@@ -44,7 +45,6 @@ AT_ONCE_S, ASLEEP_S = 0.001, 0.1
 """Without a device time: a frame that was waited for has just come. One that was there at once may have waited
 since the last look, and so may one that came while this process slept: it is taken for that old, not fresher."""
 FORMAT_OF = {1: "Mono8", 3: "RGB8"}
-CHUNK_OF = {"counter": "CounterValue", "encoder": "EncoderValue"}
 BLOCK_IDS = 65535
 """GigE Vision 1.x has ids of 16 bits, and 1 follows on 65535."""
 
@@ -66,6 +66,10 @@ class Genicam:
         assert self._opened is not None
         return self._opened
 
+    @property
+    def _features(self) -> Features:
+        return self._session.features
+
     # ---- open and start ----
 
     def open(self) -> None:
@@ -84,58 +88,22 @@ class Genicam:
         self._configure()
 
     def _configure(self) -> None:
-        """Format and size first, then the trigger, the chunks, and the recipe's features as they stand there."""
-        config, session = self._config, self._session
-        pixel_format = config.pixel_format or FORMAT_OF[self._job.channels]
+        config, job = self._config, self._job
+        pixel_format = config.pixel_format or FORMAT_OF[job.channels]
         self._format = pixel_format, config.width, config.height
         try:
-            self._convert = converter(
-                pixel_format, self._job.channels, config.width, config.height, self._job.rect
-            )
+            self._convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
         except ValueError as error:
             raise CameraError(str(error)) from None
-        session.set("PixelFormat", pixel_format)
-        session.set("Width", config.width)
-        session.set("Height", config.height)
-        for name, value in self._trigger_features().items():
-            session.set(name, value)
-        if chunk := CHUNK_OF.get(config.part_id):
-            self._enable_chunk(chunk)
-        for name, value in self._job.features.items():
-            session.set(name, value)
-
-    def _trigger_features(self) -> dict[str, Feature]:
-        config, session = self._config, self._session
-        features: dict[str, Feature] = {}
-        if not session.has("TriggerMode"):
-            if config.trigger != "free_run":
-                raise CameraError(f"trigger = {config.trigger!r}: the camera has no TriggerMode")
-        else:
-            if session.has("TriggerSelector"):
-                features["TriggerSelector"] = "FrameStart"
-            features["TriggerMode"] = "Off" if config.trigger == "free_run" else "On"
-        if config.trigger != "free_run":
-            features["TriggerSource"] = "Software" if self._is_software else config.trigger_source
-        elif config.acquisition_frame_rate_hz is not None:
-            if session.has("AcquisitionFrameRateEnable"):
-                features["AcquisitionFrameRateEnable"] = True
-            features["AcquisitionFrameRate"] = config.acquisition_frame_rate_hz
-        return features
-
-    def _enable_chunk(self, name: str) -> None:
-        session = self._session
-        if not session.has("ChunkModeActive") or not session.has(f"Chunk{name}"):
-            raise CameraError(f"part_id = {self._config.part_id!r}: the camera has no chunk {name}")
-        session.set("ChunkModeActive", True)
-        if session.has("ChunkSelector"):
-            session.set("ChunkSelector", name)
-            session.set("ChunkEnable", True)
+        for name, value in settings_of(config, pixel_format, self._features).items():
+            self._features.set(name, value)
+        for name, value in job.features.items():  # the recipe's, in its order: it may know better
+            self._features.set(name, value)
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
-        session = self._session
         counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
-        session.start(self._config.num_buffers)
+        self._session.start(self._config.num_buffers)
         self._last = counted or 0  # the newest count that came or was told as missing
         self._newest: tuple[int, int] | None = None  # count and frame id of the newest frame that came
         self._overdue: tuple[int, int] | None = None  # a count that the camera had reached, and when to give it up
@@ -146,7 +114,7 @@ class Genicam:
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
         self._clock = DeviceClock()
         self._latch()
-        exposure_us = session.get("ExposureTime")
+        exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
         self._silence_s = self._longest_silence_s()
         return Started(counted, serial=self.serial)
@@ -154,7 +122,7 @@ class Genicam:
     def _longest_silence_s(self) -> float | None:
         if self._config.expected_interval_s is not None or self._config.trigger != "free_run":
             return self._config.expected_interval_s
-        rate_hz = self._config.acquisition_frame_rate_hz or self._session.get("AcquisitionFrameRate")
+        rate_hz = self._config.acquisition_frame_rate_hz or self._features.get("AcquisitionFrameRate")
         return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
 
     def restart(self) -> Started:
@@ -251,7 +219,7 @@ class Genicam:
         assert self._config.acquisition_frame_rate_hz is not None
         self._sent += 1
         self._tell(Triggered(self._sent, now))  # before it is sent: it counts, whatever becomes of us
-        self._session.execute("TriggerSoftware")
+        self._features.execute("TriggerSoftware")
         self._overdue = self._sent, now + self._patience_ns
         self._next_ns = max(now, self._next_ns + round(1e9 / self._config.acquisition_frame_rate_hz))
 
@@ -270,7 +238,7 @@ class Genicam:
         if now - self._probed_ns < PROBE_S * 1e9:
             return None
         self._probed_ns = now
-        if not self._reads_counter and self._session.get("Width", fresh=True) is None:
+        if not self._reads_counter and self._features.get("Width", fresh=True) is None:
             raise CameraError("the camera does not answer")
         if self._reads_counter and self._overdue is None and self._is_behind(counted := self._counter()):
             self._overdue = counted, now + self._patience_ns
@@ -300,7 +268,7 @@ class Genicam:
         return 0 < counted - self._last <= MAX_GAP
 
     def _counter(self) -> int:
-        value = self._session.get("CounterValue", fresh=True)
+        value = self._features.get("CounterValue", fresh=True)
         if value is None:
             raise CameraError("part_id = 'counter': the camera has no CounterValue to read")
         return int(value)
@@ -325,31 +293,30 @@ class Genicam:
 
     def _latch(self) -> None:
         """Read the device's clock, where it can be read."""
-        session = self._session
-        if not session.has("TimestampLatch"):
+        if not self._features.has("TimestampLatch"):
             return
         before_ns = now_ns()
-        session.execute("TimestampLatch")
+        self._features.execute("TimestampLatch")
         after_ns = now_ns()
-        value = session.get("TimestampLatchValue", fresh=True)
+        value = self._features.get("TimestampLatchValue", fresh=True)
         if value is not None:
-            self._clock.latched(before_ns, int(value) * 1_000_000_000 // session.tick_hz, after_ns)
+            self._clock.latched(before_ns, int(value) * 1_000_000_000 // self._session.tick_hz, after_ns)
 
     def clock_view(self) -> ClockView:
         """What is known of the device's clock; and the producer's own counts go into `losses`."""
         self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
-        ptp = self._session.get("PtpStatus") or self._session.get("GevIEEE1588Status") or ""
+        ptp = self._features.get("PtpStatus") or self._features.get("GevIEEE1588Status") or ""
         return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
 
     def features(self) -> Iterator[dict[str, Any]]:
         """Every feature in the order of the camera's description."""
-        return self._session.features()
+        return self._features.all()
 
     # ---- the end ----
 
     def stop(self) -> None:
         """No exposures from now on; what is on its way or in the producer's buffers is still fetched."""
-        self._session.execute("AcquisitionStop")
+        self._features.execute("AcquisitionStop")
         self._ending = True
         if self._reads_counter and self._is_behind(counted := self._counter()):
             self._overdue = counted, 0

@@ -1,4 +1,4 @@
-"""harvesters and genicam, behind the few calls we need; the only file that imports them.
+"""harvesters and genicam, behind the few calls we need: which devices there are, and an open one's buffers.
 
 harvesters 1.4.3 and genicam 1.6.0, private attributes included (`tests/acquire/test_gentl.py` fails when those
 change). No `run_as_thread`, no timeout of 0 (it means for ever), no view of a buffer after it went back. Whatever
@@ -11,8 +11,8 @@ the producer lets us, its own `EventGetData` is called by ctypes, which lets go 
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from genicam import genapi, gentl
+from genicam import gentl
 
 # At its import harvesters asks git for its own version, of whatever repository lies around its files.
 sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
@@ -33,11 +33,9 @@ from harvesters.core import (
 )
 from harvesters.util import pfnc
 
-from inspectd.config import Feature
+from inspectd.acquire.features import SDK_ERRORS, Features, said_as
 from inspectd.errors import CameraError
 
-SDK_ERRORS = (genapi.GenericException, gentl.GenericException, AttributeError)
-"""Two unrelated trees; an unknown node is an AttributeError without text."""
 POLL_S = 0.0004
 GC_ERR_TIMEOUT, GC_ERR_ABORT = -1011, -1012
 IMAGE_PAYLOADS = ("PAYLOAD_TYPE_IMAGE", "PAYLOAD_TYPE_CHUNK_DATA")
@@ -70,19 +68,6 @@ class _NewBuffer(ctypes.Structure):
     _fields_ = (("buffer", ctypes.c_void_p), ("user", ctypes.c_void_p))
 
 
-@contextmanager
-def _said_as(what: str) -> Iterator[None]:
-    try:
-        yield
-    except SDK_ERRORS as error:
-        raise CameraError(f"{what}: {said(error)}") from None
-
-
-def said(error: Exception) -> str:
-    """The first line of what an SDK's exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _harvester(paths: list[Path]) -> Harvester:
     """With the producers' device lists read; a file that is no producer is refused (harvesters would only log)."""
     harvester = Harvester()
@@ -99,7 +84,7 @@ def _harvester(paths: list[Path]) -> Harvester:
 
 def list_devices(paths: list[Path]) -> list[Device]:
     """All cameras of these producers. Loads them into this process: run it in a child."""
-    with _said_as("the cameras can't be listed"):
+    with said_as("the cameras can't be listed"):
         harvester = _harvester(paths)
         try:
             return [_device(info) for info in harvester.device_info_list]
@@ -128,18 +113,18 @@ class Session:
     def __init__(self, paths: list[Path], wanted: dict[str, str]) -> None:
         """Open the one device whose `wanted` fields (of Device) match; raises CameraError if it is not one."""
         self._acquirer: ImageAcquirer | None = None
-        with _said_as("the GenTL producer can't be used"):
+        with said_as("the GenTL producer can't be used"):
             self._harvester = _harvester(paths)
         try:
             index, self.device = self._find(wanted)
-            with _said_as(f"the camera {self.device.serial} can't be opened ({self.device.access})"):
+            with said_as(f"the camera {self.device.serial} can't be opened ({self.device.access})"):
                 self._acquirer = self._harvester.create(index)
-                self._nodes = self._acquirer.remote_device.node_map
                 self._stream = self._acquirer.data_streams[0]
                 self._monitor = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
         except CameraError:
             self.close()
             raise
+        self.features = Features(self._acquirer.remote_device.node_map)
         self._event_get_data = _event_get_data(paths, self._monitor)
         self._buffers: dict[int, Any] = {}
 
@@ -159,53 +144,6 @@ class Session:
             raise CameraError(f"{len(matches)} cameras have {asked}; name one by its serial ({serials})")
         raise CameraError(f"no camera with {asked}; the producer lists the serials {serials}")
 
-    # ---- features ----
-
-    def has(self, name: str) -> bool:
-        """Whether the camera has a feature, now."""
-        return getattr(self._nodes, name, None) is not None
-
-    def get(self, name: str, fresh: bool = False) -> Any:
-        """A feature's value, or None if it has none now. `fresh`: from the device, not from a cache.
-
-        Raises CameraError if the device does not answer.
-        """
-        node = getattr(self._nodes, name, None)
-        if node is None:
-            return None
-        try:
-            return node.get_value(verify=False, ignore_cache=True) if fresh else node.value
-        except gentl.GenericException as error:
-            raise CameraError(f"the camera does not answer: {said(error)}") from None
-        except (genapi.GenericException, AttributeError):
-            return None
-
-    def set(self, name: str, value: Feature) -> None:
-        """Write a feature and read it back; refused with the feature's name and range."""
-        node = getattr(self._nodes, name, None)
-        if node is None:
-            raise CameraError(f"feature {name}: the camera has no such feature")
-        try:
-            node.value = value
-            found = node.value
-        except SDK_ERRORS as error:
-            raise CameraError(f"feature {name}: {value!r} was refused{_range(node)}: {said(error)}") from None
-        if found != value and not (isinstance(value, float) and abs(found - value) <= 1e-3 * max(1.0, abs(value))):
-            raise CameraError(f"feature {name}: {value!r} was asked, the camera took {found!r}{_range(node)}")
-
-    def execute(self, name: str) -> None:
-        """Execute a command feature."""
-        with _said_as(f"command {name}"):
-            getattr(self._nodes, name).execute()
-
-    def features(self) -> Iterator[dict[str, Any]]:
-        """Every feature in the order of the camera's description: name, value, range, unit, access."""
-        for name in dir(self._nodes):
-            if name[:1].isupper() and (node := getattr(self._nodes, name, None)) is not None:
-                with suppress(*SDK_ERRORS):
-                    if found := _described(name, node):
-                        yield found
-
     # ---- acquisition ----
 
     def start(self, num_buffers: int) -> None:
@@ -213,7 +151,7 @@ class Session:
         assert self._acquirer is not None
         with suppress(*SDK_ERRORS):  # not every producer has it; oldest first is then its only way
             self._stream.node_map.StreamBufferHandlingMode.value = "OldestFirst"
-        with _said_as("the acquisition does not start"):
+        with said_as("the acquisition does not start"):
             self._acquirer.num_buffers = num_buffers
             self._acquirer.start()
         self._buffers = {int(raw._handle): raw for raw in self._acquirer._announced_buffers}
@@ -223,7 +161,7 @@ class Session:
         raw = self._wait_outside_the_lock(timeout_s) if self._event_get_data else self._poll(timeout_s)
         if raw is None:
             return None
-        with _said_as("the camera was lost"):
+        with said_as("the camera was lost"):
             return Delivered(raw, _number(raw, "frame_id") or 0, bool(raw.is_complete()), self._time_of(raw))
 
     def _wait_outside_the_lock(self, timeout_s: float) -> Any:
@@ -242,7 +180,7 @@ class Session:
     def _poll(self, timeout_s: float) -> Any:
         """Look whether a buffer waits, and fetch only then: fetching an empty queue would hold the lock."""
         until_s = time.monotonic() + timeout_s
-        with _said_as("the camera was lost"):
+        with said_as("the camera was lost"):
             while not self._stream.num_awaiting_delivery:
                 if time.monotonic() >= until_s:
                     return None
@@ -264,7 +202,9 @@ class Session:
         raw = next(iter(self._buffers.values()), None)
         if raw is not None and _number(raw, "timestamp_ns") is not None:
             return 1_000_000_000
-        frequency = _number(self._acquirer.device, "timestamp_frequency") or self.get("GevTimestampTickFrequency")
+        frequency = _number(self._acquirer.device, "timestamp_frequency") or self.features.get(
+            "GevTimestampTickFrequency"
+        )
         return int(frequency or 1_000_000_000)
 
     def picture(self, delivered: Delivered) -> tuple[str, int, int, npt.NDArray[np.uint8]]:
@@ -273,11 +213,15 @@ class Session:
         Raises CameraError for a payload that is no single picture.
         """
         raw = delivered.raw
-        with _said_as("the camera was lost"):
+        with said_as("the camera was lost"):
             if raw.payload_type not in [getattr(gentl.PAYLOADTYPE_INFO_IDS, name) for name in IMAGE_PAYLOADS]:
                 kind = _payload_name(raw.payload_type)
                 raise CameraError(
                     f"the camera sends {kind} payload, single images are wanted: switch off its other components"
+                )
+            if _number(raw, "padding_x"):
+                raise CameraError(
+                    f"the camera pads its lines ({raw.padding_x} bytes): choose a width without padding"
                 )
             name = pfnc.dict_by_ints.get(raw.pixel_format, hex(raw.pixel_format))
             data = np.frombuffer(raw.raw_buffer, np.uint8, offset=int(_number(raw, "image_offset") or 0))
@@ -288,7 +232,7 @@ class Session:
         assert self._acquirer is not None
         with suppress(*SDK_ERRORS):
             self._acquirer._update_chunk_data(buffer=delivered.raw, is_manual=True)
-            return getattr(self._nodes, name).value
+            return self.features.get(name)
         return None
 
     def requeue(self, delivered: Delivered) -> None:
@@ -364,28 +308,3 @@ def _payload_name(kind: int) -> str:
     ids = gentl.PAYLOADTYPE_INFO_IDS
     names = {getattr(ids, name): name for name in dir(ids) if name.startswith("PAYLOAD_TYPE_")}
     return names.get(kind, str(kind)).removeprefix("PAYLOAD_TYPE_").lower().replace("_", "-")
-
-
-def _range(node: Any) -> str:
-    with suppress(*SDK_ERRORS):
-        return f" (allowed {node.min} to {node.max})"
-    with suppress(*SDK_ERRORS):
-        return f" (allowed {', '.join(node.symbolics)})"
-    return ""
-
-
-def _described(name: str, node: Any) -> dict[str, Any]:
-    """None of a category, a register or a command; else what an engineer wants to know of the feature."""
-    access = genapi.EAccessMode
-    modes = {access.RO: "RO", access.WO: "WO", access.RW: "RW"}
-    mode = modes.get(node.get_access_mode() if hasattr(node, "get_access_mode") else node.node.get_access_mode())
-    if mode is None or not hasattr(node, "value"):
-        return {}
-    found: dict[str, Any] = {"name": name, "value": node.value, "access": mode}
-    with suppress(*SDK_ERRORS):
-        found |= {"min": node.min, "max": node.max}
-    with suppress(*SDK_ERRORS):
-        found["allowed"] = list(node.symbolics)
-    with suppress(*SDK_ERRORS):
-        found["unit"] = node.unit
-    return found

@@ -14,7 +14,8 @@ import numpy as np
 from inspectd.acquire.camera import U8
 
 Rect = tuple[int, int, int, int]
-Fill = Callable[[U8, U8], None]
+Convert = Callable[[U8, U8], None]
+Fill = Callable[[U8, U8], object]
 
 
 class _Format(NamedTuple):
@@ -56,7 +57,7 @@ def nbytes(pixel_format: str, width: int, height: int) -> int:
     return (how.bits * width * height + 7) // 8
 
 
-def converter(pixel_format: str, channels: int, width: int, height: int, rect: Rect) -> Fill:
+def converter(pixel_format: str, channels: int, width: int, height: int, rect: Rect) -> Convert:
     """A function (buffer, image) that fills `image` with the rectangle (x, y, w, h) of the buffer's picture.
 
     The buffer is uint8 [n], n at least `nbytes`, else ValueError; the image uint8 [h, w, channels], C-contiguous.
@@ -90,16 +91,12 @@ def _filler(how: _Format, width: int, height: int, rect: Rect) -> Fill:
     if how.order in BAYER.values():
         return _demosaiced(how, width, height, rect)
     if how.bits in GROUPS:
-        return _unpacked(how.bits, width, height, rect)
+        return _unpacked(how.bits, width, rect)
     if how.bits == 16:
         return _shifted(how.depth, width, height, rect)
     shape, cut = (height, width, how.channels), _cut(rect)
     if how.order == "BGR":
-
-        def swap(data: U8, image: U8) -> None:
-            cv2.cvtColor(data.reshape(shape)[cut], cv2.COLOR_BGR2RGB, dst=image)
-
-        return swap
+        return lambda data, image: cv2.cvtColor(data.reshape(shape)[cut], cv2.COLOR_BGR2RGB, dst=image)
     return lambda data, image: np.copyto(image, data.reshape(shape)[cut])
 
 
@@ -121,7 +118,7 @@ def _shifted(depth: int, width: int, height: int, rect: Rect) -> Fill:
     return fill
 
 
-def _unpacked(bits: int, width: int, height: int, rect: Rect) -> Fill:
+def _unpacked(bits: int, width: int, rect: Rect) -> Fill:
     """Pixels of 10 or 12 bits, lowest bits first, to their upper 8.
 
     Each byte of a group goes to a plane of its own: planes are shifted and joined much faster than strided bytes.
@@ -162,35 +159,25 @@ def _demosaiced(how: _Format, width: int, height: int, rect: Rect) -> Fill:
     if min(width, height) < 3:
         raise ValueError(f"a Bayer picture of {width}x{height} pixels can't be converted, 3x3 are needed")
     x, y, w, h = rect
-    mosaic_of = _mosaic_of(how, width, height)
-    cut, code, code_of_repairs = _cut(rect), _bayer_code(how.order, x, y), _bayer_code(how.order, 0, 0)
+    whole = (0, 0, width, height)
+    reduce = None if how.bits == 8 else _filler(how._replace(order=""), width, height, whole)
+    reduced = np.empty((height, width, 1) if reduce else 0, np.uint8)
+    cut, code, repairs_code = _cut(rect), _bayer_code(how.order, x, y), _bayer_code(how.order, 0, 0)
     borders = [(x, y, w, 1), (x, y + h - 1, w, 1), (x, y, 1, h), (x + w - 1, y, 1, h)]
-    repairs = [_repair(width, height, rect, border) for border in borders]
+    repairs = [_repair(width, height, rect, border) for border in borders if rect != whole]
 
     def fill(data: U8, image: U8) -> None:
-        mosaic = mosaic_of(data)
-        if min(w, h) > 2:
+        if reduce:
+            reduce(data, reduced)
+        mosaic = (reduced if reduce else data).reshape(height, width)
+        if min(w, h) > 2:  # else all of it is border
             cv2.cvtColor(mosaic[cut], code, dst=image)
-        # OpenCV takes the cut's border for the sensor's, where it repeats what lies one pixel further in
+        # OpenCV takes the cut's border for the sensor's, and repeats there what lies one pixel further in
         for around, scratch, inner, border in repairs:
-            cv2.cvtColor(mosaic[around], code_of_repairs, dst=scratch)
+            cv2.cvtColor(mosaic[around], repairs_code, dst=scratch)
             image[border] = scratch[inner]
 
     return fill
-
-
-def _mosaic_of(how: _Format, width: int, height: int) -> Callable[[U8], U8]:
-    """A function that makes uint8 [height, width] of the buffer: a view of it, or scratch memory."""
-    if how.bits == 8:
-        return lambda data: data.reshape(height, width)
-    reduce = _filler(how._replace(order=""), width, height, (0, 0, width, height))
-    scratch = np.empty((height, width, 1), np.uint8)
-
-    def mosaic_of(data: U8) -> U8:
-        reduce(data, scratch)
-        return scratch[:, :, 0]
-
-    return mosaic_of
 
 
 def _bayer_code(order: str, x: int, y: int) -> int:
@@ -202,11 +189,10 @@ def _bayer_code(order: str, x: int, y: int) -> int:
 
 
 def _repair(width: int, height: int, rect: Rect, border: Rect) -> tuple[Any, U8, Any, Any]:
-    """Where to look for a border of `rect`, scratch memory for that, and where the border lies in it and in `rect`."""
+    """The cut around a border of `rect`, scratch memory for it, where the border lies in that and in `rect`."""
     x, y, w, h = border
-    # two pixels around, if there are: what the sensor's own border repeats needs its neighbours too
-    left, top = max(0, x - 2) // 2 * 2, max(0, y - 2) // 2 * 2
-    columns, rows = min(width, x + w + 2) - left, min(height, y + h + 2) - top
+    left, top = max(0, x - 2) // 2 * 2, max(0, y - 2) // 2 * 2  # even: the order is that of the whole picture
+    columns, rows = min(width, x + w + 2) - left, min(height, y + h + 2) - top  # at the sensor's border three
     scratch = np.empty((rows, columns, 3), np.uint8)
     inner, outer = _cut((x - left, y - top, w, h)), _cut((x - rect[0], y - rect[1], w, h))
     return _cut((left, top, columns, rows)), scratch, inner, outer

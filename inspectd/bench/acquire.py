@@ -24,11 +24,12 @@ from inspectd.config import Settings, SimCamera
 from inspectd.errors import UserError
 from inspectd.health import Ledger
 from inspectd.images import write_png
-from inspectd.results import Frame
+from inspectd.results import Ended, Frame
 from inspectd.ring import Shape, create
 
 SLOTS = 8
 TRIGGERS, TRIGGER_S = 300, 0.02
+EXPOSURE_US = 20.0
 RATE_HZ, RATE_S = 500.0, 6.0
 START_S = 30.0
 
@@ -91,7 +92,7 @@ def _latency(settings: Settings) -> Latency:
             source.give_back(frame.slot)
             time.sleep(TRIGGER_S)
     return Latency(
-        2448, 2048, len(took_ms), 0.1, round(statistics.median(took_ms), 4),
+        2448, 2048, len(took_ms), EXPOSURE_US / 1e3, round(statistics.median(took_ms), 4),
         round(float(np.percentile(took_ms, 99)), 4), round(max(took_ms), 4),
     )  # fmt: skip
 
@@ -125,7 +126,7 @@ def _camera(
             acquisition_frame_rate_hz=RATE_HZ if trigger == "free_run" else None,
         )  # fmt: skip
         ring = create(SLOTS, Shape(height, width, 1), "bench")
-        job = Job(config, folder, {}, (0, 0, width, height), 1, SLOTS, state_dir=folder)
+        job = Job(config, folder, {"ExposureTime": EXPOSURE_US}, (0, 0, width, height), 1, SLOTS, state_dir=folder)
         source = Source(0, job, ring, Ledger(1), int(60e9), 0)
         process, sock = spawn(source)
         source.attach(sock)
@@ -161,4 +162,6 @@ def _next_frame(source: Source, timeout_s: float) -> Frame | None:
         for item in _read(source, left_s):
             if isinstance(item, Frame):
                 return item
+            assert isinstance(item, Ended)
+            raise UserError(f"a trigger brought no frame: {item.judgement.reason} {item.judgement.detail}")
     return None

@@ -74,7 +74,8 @@ int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base
     pthread_mutex_lock(&stream->lock);
     for (struct buffer **at = &stream->buffers; *at; at = &(*at)->next) {
         if (*at != buffer) continue;
-        error = stream->running && (buffer->state == QUEUED || buffer->state == WAITING) ? GC_ERR_BUSY : GC_ERR_SUCCESS;
+        bool is_at_work = buffer->state == QUEUED || buffer->state == FILLING || buffer->state == WAITING;
+        error = stream->running && is_at_work ? GC_ERR_BUSY : GC_ERR_SUCCESS;
         if (error) break;
         *at = buffer->next;
         stream->announced--;
@@ -94,7 +95,8 @@ int stream_queue(struct open_camera *opened, struct buffer *buffer) {
     int error = GC_ERR_INVALID_BUFFER;
     pthread_mutex_lock(&stream->lock);
     if (knows(stream, buffer)) {
-        error = buffer->state == QUEUED || buffer->state == WAITING ? GC_ERR_RESOURCE_IN_USE : GC_ERR_SUCCESS;
+        bool is_ours = buffer->state == ANNOUNCED || buffer->state == DELIVERED;
+        error = is_ours ? GC_ERR_SUCCESS : GC_ERR_RESOURCE_IN_USE;
         if (!error) move(stream, buffer, QUEUED);
     }
     pthread_mutex_unlock(&stream->lock);
@@ -106,7 +108,7 @@ static bool flushed(CMD operation, enum buffer_state from, enum buffer_state *to
     switch (operation) {
     case ACQ_QUEUE_INPUT_TO_OUTPUT: *to = WAITING; return from == QUEUED;
     case ACQ_QUEUE_OUTPUT_DISCARD: *to = ANNOUNCED; return from == WAITING;
-    case ACQ_QUEUE_ALL_TO_INPUT: *to = QUEUED; return true;
+    case ACQ_QUEUE_ALL_TO_INPUT: *to = QUEUED; return from != FILLING;
     case ACQ_QUEUE_UNQUEUED_TO_INPUT: *to = QUEUED; return from == ANNOUNCED;
     default: *to = ANNOUNCED; return from == QUEUED || from == WAITING;
     }
@@ -206,21 +208,47 @@ static void put_chunks(const struct camera *camera, struct buffer *buffer, uint6
     if (buffer->has_chunks) memcpy(buffer->base + buffer->chunks_at, values, sizeof values);
 }
 
-/* The buffer is this thread's alone here: it is neither queued nor waiting. */
-static void fill(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, uint64_t at_ns) {
-    struct camera *camera = opened->device.camera;
-    static const uint64_t ns_per_tick = 1000000000u / TICKS_PER_SECOND;
-    uint64_t picture = trigger - 1 - (trigger > 1 && take(&camera->identical));
-    uint64_t device_ns = at_ns + (uint64_t)atomic_load(&camera->clock_offset_ns);
-    buffer->frame_id = opened->stream.frame_id;
-    buffer->timestamp = camera->timestamp_mode == TIMESTAMP_TICKS ? device_ns / ns_per_tick : device_ns;
+/* The picture of a trigger into a buffer that is this thread's alone, if it fits and is not there yet. */
+static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, bool is_identical) {
+    const struct camera *camera = opened->device.camera;
     buffer->width = camera->reg[R_WIDTH];
     buffer->height = camera->reg[R_HEIGHT];
     buffer->pixel_format = camera->reg[R_PIXEL_FORMAT];
     size_t size = picture_size(buffer->pixel_format, buffer->width, buffer->height);
-    buffer->incomplete = size > buffer->size || opened->device.flags[picture % camera->image_count] || take(&camera->incomplete);
-    if (size <= buffer->size)
-        device_render(&opened->device, picture, buffer->pixel_format, buffer->width, buffer->height, buffer->base);
+    if (size <= buffer->size && (is_identical || buffer->rendered != trigger))
+        device_render(&opened->device, trigger - 1 - is_identical, buffer->pixel_format, buffer->width, buffer->height,
+                      buffer->base);
+    buffer->rendered = is_identical ? 0 : trigger;
+    return size;
+}
+
+/* While nothing happens the next picture is put where it will be wanted: a camera's transfer costs the host nothing. */
+static bool prepare(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
+    pthread_mutex_lock(&stream->lock);
+    struct buffer *buffer = oldest(stream, QUEUED);
+    bool is_due = buffer && buffer->rendered != stream->handled + 1;
+    if (is_due) buffer->state = FILLING;
+    pthread_mutex_unlock(&stream->lock);
+    if (!is_due) return false;
+    render(opened, buffer, stream->handled + 1, false);
+    pthread_mutex_lock(&stream->lock);
+    buffer->state = QUEUED; /* where it was in the order */
+    pthread_mutex_unlock(&stream->lock);
+    return true;
+}
+
+static void fill(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, uint64_t at_ns) {
+    struct camera *camera = opened->device.camera;
+    static const uint64_t ns_per_tick = 1000000000u / TICKS_PER_SECOND;
+    bool is_identical = trigger > 1 && take(&camera->identical);
+    uint64_t picture = trigger - 1 - is_identical;
+    uint64_t device_ns = at_ns + (uint64_t)atomic_load(&camera->clock_offset_ns);
+    buffer->frame_id = opened->stream.frame_id;
+    buffer->timestamp = camera->timestamp_mode == TIMESTAMP_TICKS ? device_ns / ns_per_tick : device_ns;
+    size_t size = render(opened, buffer, trigger, is_identical);
+    bool is_bad = size > buffer->size || opened->device.flags[picture % camera->image_count];
+    buffer->incomplete = is_bad || take(&camera->incomplete);
     buffer->filled = buffer->incomplete ? size / 2 : size;
     put_chunks(camera, buffer, trigger);
 }
@@ -245,11 +273,12 @@ static void expose(struct open_camera *opened, uint64_t trigger) {
     bool starves = now_ns() < atomic_load(&camera->starve_until_ns);
     pthread_mutex_lock(&stream->lock);
     struct buffer *buffer = starves ? NULL : oldest(stream, QUEUED);
-    if (buffer) buffer->state = ANNOUNCED;
+    if (buffer) buffer->state = FILLING;
     else stream->underrun++;
     pthread_mutex_unlock(&stream->lock);
     if (!buffer) return;
     fill(opened, buffer, trigger, at_ns);
+    buffer->rendered = 0; /* the host may do with it what it likes */
     pthread_mutex_lock(&stream->lock);
     move(stream, buffer, WAITING);
     pthread_cond_broadcast(&stream->ready);
@@ -283,7 +312,7 @@ static void *acquire(void *argument) {
             stream->handled = atomic_load(&camera->counter);
         if (works && stream->handled < atomic_load(&camera->counter)) {
             expose(opened, ++stream->handled);
-        } else {
+        } else if (!works || !prepare(opened)) {
             uint64_t until = now_ns() + LOOK_NS;
             device_sleep(camera, wake, is_free && stream->next_ns < until ? stream->next_ns : until);
         }
@@ -300,6 +329,7 @@ int stream_start(struct open_camera *opened) {
     stream->frame_id = 0; /* begins anew at every start, as most cameras' do */
     stream->stopping = false;
     stream->kills = 0;
+    for (struct buffer *b = stream->buffers; b; b = b->next) b->rendered = 0; /* the format may be another one */
     if (pthread_create(&stream->thread, NULL, acquire, opened)) return GC_ERR_OUT_OF_MEMORY;
     stream->running = true;
     return GC_ERR_SUCCESS;

@@ -17,7 +17,7 @@ struct object {
 enum { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNK_COUNTER_VALUE, CHUNK_ENCODER_VALUE, CHUNKS };
 #define CHUNK_IDS 0x51CA0000u
 
-enum buffer_state { ANNOUNCED, QUEUED, WAITING, DELIVERED }; /* WAITING: filled, not fetched yet */
+enum buffer_state { ANNOUNCED, QUEUED, FILLING, WAITING, DELIVERED }; /* WAITING: filled, not fetched yet */
 struct buffer {
     struct object object;
     enum buffer_state state;
@@ -27,6 +27,7 @@ struct buffer {
     size_t size, filled, chunks_at;
     bool is_own, incomplete, has_chunks;
     uint64_t frame_id, timestamp, width, height, pixel_format;
+    uint64_t rendered; /* it holds the picture of this trigger already; 0 = none */
     struct buffer *next;
 };
 
