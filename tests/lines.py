@@ -13,6 +13,8 @@ from typing import Any
 
 import cv2
 
+from inspectd.acquire.sim import sim_folder
+from inspectd.acquire.simcam.world import Rig, camera_path
 from inspectd.publish.wire import Heartbeat
 from inspectd.subscribe import Beat, Event, Received, Silence, Subscriber
 from tests.bundles import spotted, write_bundle
@@ -53,6 +55,18 @@ class Line:
             f'[[camera]]\nname = "top"\nkind = "folder"\nfolder = "parts"\n'
             f"width = {WIDTH}\nheight = {HEIGHT}\n{camera}\n"
         )
+
+    def write_sim(self, *cameras: str, images: str = "parts") -> None:
+        """Write config.toml with simulated GenICam cameras, each with these further lines: cam0, cam1, …"""
+        text = f'line = "test"\nrecipes = ["dark/recipe.toml"]\n\n[publish]\nresults = "{self.endpoint}"\n'
+        for i, more in enumerate(cameras):
+            text += f'\n[[camera]]\nname = "cam{i}"\nkind = "sim"\nfolder = "{images}"\n'
+            text += f"width = {WIDTH}\nheight = {HEIGHT}\n{more}\n"
+        self.config.write_text(text)
+
+    def rig(self, camera: int = 0) -> Rig:
+        """The machine around a simulated camera, which the daemon has made."""
+        return Rig(camera_path(sim_folder(self.state_dir), f"cam{camera}"))
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the daemon; its log is in `log`."""

@@ -1,5 +1,6 @@
 """Every command and program that README and docs show is run as it stands there."""
 
+import json
 import os
 import re
 import shlex
@@ -12,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from inspectd.subscribe import Subscriber
-from tests.lines import Line, collect, results_of, stop
+from tests.acquire.sims import needs_simcam
+from tests.lines import Line, collect, results_of, state_is, stop
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEFAULT = "tcp://127.0.0.1:5556"
 BIN = Path(sys.executable).parent
+TRIGGER = "inspectd simcam trigger --count 20 --rate-hz 50 -c config.toml"
+FAULT = "inspectd simcam fault unplug 1.5 -c config.toml"
 
 
 def blocks(language: str) -> list[str]:
@@ -61,7 +65,9 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     """A new command in a document needs its test below."""
     tested = {"make run", "make test", "inspectd --help", "inspectd run -c config.toml", "inspectd watch"}
     tested |= {"inspectd watch --json --count 50", "inspectd check -c config.toml", "inspectd bench"}
-    tested |= {"inspectd replay models/ballscrew/parts"}
+    tested |= {"inspectd replay models/ballscrew/parts", "inspectd bench faults --json", "inspectd doctor camera"}
+    tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
+    tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -78,9 +84,70 @@ def test_a_command_that_ends_by_itself(clone: Path, command: str, said: str) -> 
     assert shown.returncode == 0 and said in shown.stdout, shown.stderr
 
 
+@needs_simcam
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("inspectd cameras -c config.toml", "SIM-top"),
+        ("inspectd cameras features top -c config.toml", "ExposureTime"),
+        ("inspectd cameras snapshot top -o top.png -c config.toml", "top.png"),
+    ],
+)
+def test_a_command_that_looks_at_cameras(clone: Path, command: str, said: str) -> None:
+    run_as_shown("inspectd check -c config.toml", clone)  # makes the simulated camera, as any opening does
+    shown = run_as_shown(command, clone)
+    assert shown.returncode == 0 and said in shown.stdout, shown.stderr
+
+
+def test_doctor_camera(clone: Path) -> None:
+    shown = run_as_shown("inspectd doctor camera", clone)
+    assert shown.returncode in (0, 1) and "net.core.rmem" in shown.stdout, shown.stderr
+    found = [json.loads(row) for row in run_as_shown("inspectd doctor camera --json", clone).stdout.splitlines()]
+    assert (shown.returncode == 1) == any(finding["status"] == "fail" for finding in found)
+    assert all(finding["remedy"] for finding in found if finding["status"] in ("warn", "fail"))
+
+
+@needs_simcam
+def test_playing_the_machine_around_the_camera(clone: Path) -> None:
+    config = clone / "config.toml"
+    config.write_text(config.read_text().replace('trigger = "free_run"', 'trigger = "line"'))
+    daemon = subprocess.Popen(
+        shlex.split("inspectd run -c config.toml"), cwd=clone, env=activated(), stderr=subprocess.DEVNULL
+    )
+    with Subscriber(f"ipc://{clone}/results") as subscriber:
+        collect(subscriber, state_is("ContinuousExecution"))
+        assert "20 pulses" in run_as_shown(TRIGGER, clone).stdout
+        collect(subscriber, lambda e: bool(r := results_of(e[-1:])) and r[0].result.part_id == 20)
+        assert run_as_shown(FAULT, clone).returncode == 0
+        collect(subscriber, state_is("Preoperational"))
+        collect(subscriber, state_is("ContinuousExecution"))
+    assert stop(daemon) == 0
+
+
 def test_bench(clone: Path) -> None:
     shown = run_as_shown("inspectd bench --seconds 1 --rounds 1", clone)  # the default takes a minute
     assert shown.returncode == 0 and shown.stdout.count("ratio") == 2, shown.stderr
+
+
+@needs_simcam
+def test_bench_faults_finds_every_book_balanced(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench faults --json", clone)
+    assert shown.returncode == 0, shown.stderr
+    scenarios = json.loads(shown.stdout)["scenarios"]
+    assert len(scenarios) == 16
+    for scenario in scenarios:
+        assert scenario["balanced"] and scenario["triggered"] > 0, scenario
+    for name in ("unplugged for 1 s", "unplugged for 1 s, power lost"):
+        (unplugged,) = (s for s in scenarios if s["name"] == name)
+        assert unplugged["recovery_s"] <= 2.0
+
+
+@needs_simcam
+def test_bench_acquire(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench acquire --json", clone)
+    assert shown.returncode == 0, shown.stderr
+    latency, rate = (json.loads(row) for row in shown.stdout.splitlines())
+    assert latency["frames"] == 300 and rate["frames"] > 2000
 
 
 def test_make_run_inspects_until_ctrl_c(clone: Path) -> None:

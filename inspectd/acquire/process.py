@@ -159,7 +159,7 @@ def _resident_bytes() -> int:
 def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
     """Hand over what comes. A camera that stalls is started anew; if that brings nothing, it is reconnected."""
     is_stopping = is_restarted = False
-    told_ns = now_ns()
+    told_ns = 0
     while True:
         if link.stop.is_set() and not is_stopping:
             is_stopping = True

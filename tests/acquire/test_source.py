@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.acquire.camera import (
+    MAX_GAP,
     Filled,
     Finished,
     FromCamera,
@@ -23,13 +24,15 @@ from inspectd.acquire.camera import (
     Stop,
     Streaming,
     ToCamera,
+    Triggered,
     Trouble,
+    Vitals,
 )
-from inspectd.acquire.source import MAX_GAP, Source
+from inspectd.acquire.source import Source
 from inspectd.clock import now_ns
 from inspectd.config import FolderCamera
 from inspectd.health import Ledger
-from inspectd.results import Ended, Frame, Reason, Verdict
+from inspectd.results import ClockView, Ended, Frame, Losses, Reason, Verdict
 from inspectd.ring import Shape, create
 from tests.makers import examples
 
@@ -473,3 +476,71 @@ def test_the_picture_stays_where_the_camera_wrote_it(line: Line) -> None:
     (frame,) = line.say(message)
     assert isinstance(frame, Frame)
     assert np.all(line.ring.images[frame.slot] == 77)
+
+
+def test_an_encoder_is_the_part_id_and_lost_frames_take_the_numbers_above_the_last(line: Line) -> None:
+    def at(frame_id: int, encoder: int) -> Filled:
+        return msgspec.structs.replace(line.filled(frame_id), part_id=encoder)
+
+    assert ends(line.say(at(1, 5000))) == [(5000, "frame")]
+    assert ends(line.say(at(4, 5300))) == [(5001, "lost"), (5002, "lost"), (5300, "frame")]
+    assert ends(line.say(msgspec.structs.replace(missed(5), part_id=5400))) == [(5400, "overrun")]
+
+
+def test_an_encoder_that_steps_back_is_an_alarm_and_part_ids_go_on(line: Line) -> None:
+    for frame_id, encoder, expected in (
+        (1, 5000, (5000, "frame")),
+        (2, 10, (5001, "camera")),  # somebody set it to zero
+        (3, 110, (5101, "frame")),
+        (4, 210, (5201, "frame")),
+        (5, 210, (5202, "camera")),  # it stands still: two parts can't have one number
+        (6, 310, (5302, "frame")),
+    ):
+        (item,) = line.say(msgspec.structs.replace(line.filled(frame_id), part_id=encoder))
+        assert ends([item]) == [expected]
+        frame = item if isinstance(item, Frame) else item.frame
+        assert frame.counting_restarted == (expected[1] == "camera")
+        if isinstance(item, Frame):
+            line.source.give_back(item.slot)
+
+
+def test_a_software_trigger_under_way_when_the_process_dies_is_one_unknown(line: Line) -> None:
+    line.say(Triggered(1, now_ns()))
+    assert ends(line.say(line.filled(1))) == [(1, "frame")]
+    line.say(Triggered(2, now_ns()))
+    assert ends(line.die()) == [(2, "camera")]
+    assert line.source.job.sent == 2  # where the next process goes on
+    assert line.start(counted=2) == []
+    assert ends(line.say(line.filled(3))) == [(3, "frame")]
+
+
+def test_losses_add_up_over_camera_processes(line: Line) -> None:
+    line.say(Vitals(Losses(frame_id_gaps=2, timeouts=1), ClockView(5, 6, "Slave")))
+    assert line.source.clock == ClockView(5, 6, "Slave")
+    line.die()
+    line.start()
+    line.say(Vitals(Losses(frame_id_gaps=3), ClockView()))
+    assert (line.source.losses.frame_id_gaps, line.source.losses.timeouts) == (5, 1)
+    assert line.source.process_starts == 2
+
+
+def test_another_serial_is_known_from_the_first_start_on(line: Line) -> None:
+    line.say(Streaming("toy", Started(0, serial="S1")))
+    assert line.source.job.serial == "S1"
+    line.say(Streaming("toy", Started(0)))
+    assert line.source.job.serial == "S1"
+
+
+def test_a_process_that_says_nothing_hangs(make: Callable[..., Line]) -> None:
+    line = make()
+    line.start()
+    assert not line.source.hangs
+    line.source._heard_ns -= int(5.5e9)  # the default of stall_s is 5
+    assert line.source.hangs
+    line.say(Trouble("gone"))  # from here on it may take as long as opening a camera takes
+    line.source._heard_ns -= int(25e9)
+    assert not line.source.hangs
+    line.source._heard_ns -= int(6e9)
+    assert line.source.hangs
+    line.die()
+    assert not line.source.hangs
