@@ -16,7 +16,7 @@ from inspectd.publish.journal import read_entries
 from inspectd.publish.wire import Result, decode_result
 from inspectd.subscribe import Subscriber
 from tests.bundles import write_bundle
-from tests.lines import Line, camera_process_of, collect, inspectd, results_of, stop
+from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, stop
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
 
@@ -213,6 +213,17 @@ class TestGenicam:
         edit(ball.config, old, new)
         shown = inspectd("check", "-c", ball.config)
         assert shown.returncode == 69 and said in shown.stderr and shown.stderr.count("\n") == 1
+
+    def test_a_payload_that_is_no_single_image_is_a_state_that_names_it(self, ball: Line) -> None:
+        recipe = ball.folder / "mono/recipe.toml"
+        recipe.write_text(recipe.read_text() + '[camera.ball.features]\nGenDCStreamingMode = "On"\n')
+        with Subscriber(ball.endpoint) as subscriber:
+            daemon = ball.start()
+            said = "camera ball: the camera sends gendc payload, single images are wanted"
+            events = collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and said in b[0].detail)
+            assert beats_of(events)[-1].state == "Preoperational"
+            assert stop(daemon) == 0, ball.log
+        assert all(r.result.reason == "camera" for r in results_of(events))
 
     def test_a_feature_that_is_not_there(self, ball: Line) -> None:
         recipe = ball.folder / "mono/recipe.toml"

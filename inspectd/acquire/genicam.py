@@ -156,6 +156,7 @@ class Genicam:
         """Which part is it of, and when was it exposed?"""
         self._newest_ns = self._looked_ns
         step = self._id_step(delivered)
+        self._unfit = "" if delivered.is_complete else "only a part of the frame arrived"
         count, part_id = self._count_of(delivered, step)
         self._losses.frame_id_gaps += step - 1
         self._newest = count, delivered.frame_id
@@ -177,6 +178,8 @@ class Genicam:
         if chunk is None or not delivered.is_complete:
             return by_id, 0
         value = self._session.chunk(delivered, f"Chunk{chunk}")
+        if value is None:
+            self._unfit = f"the frame carries no chunk {chunk}: it can't be told which part it shows"
         if self._config.part_id == "encoder":
             return by_id, int(value or 0)
         return by_id if value is None else int(value), 0
@@ -197,8 +200,8 @@ class Genicam:
         try:
             if image is None:
                 return ""
-            if not delivered.is_complete:
-                return "only a part of the frame arrived"
+            if self._unfit:
+                return self._unfit
             name, width, height, data = self._session.picture(delivered)
             if (name, width, height) != self._format:
                 return f"the camera sent {width}x{height} {name}"

@@ -54,7 +54,7 @@ RETRY_S = (0.2, 0.5, 1.0)
 ATTEMPTS = 10
 """So often it is tried without a single frame; then this process makes way for a new one."""
 GROWTH_BYTES = 256 * 2**20
-"""So much more than at the start may be lost in leaks of vendors' libraries; then likewise."""
+"""So much more than after the first connection may be lost in leaks of vendors' libraries; then likewise."""
 VITALS_S = 0.5
 MAX_PACKET = 65536
 
@@ -117,7 +117,7 @@ def _acquisition_or_die(job: Job, ring: Ring, link: Link) -> None:
 
 def _acquisition(job: Job, ring: Ring, link: Link) -> None:
     """Open, acquire, and after every trouble try again; harvesters wants to live outside the main thread."""
-    losses, attempt, begun_bytes = Losses(), 0, _resident_bytes()
+    losses, attempt, closed_bytes = Losses(), 0, 0
 
     def tell(triggered: Triggered) -> None:
         nonlocal job
@@ -141,7 +141,8 @@ def _acquisition(job: Job, ring: Ring, link: Link) -> None:
                 camera.close()
         attempt = 1 if link.handed > handed else attempt + 1
         losses.reconnects += 1
-        if attempt > ATTEMPTS or _resident_bytes() > begun_bytes + GROWTH_BYTES:
+        closed_bytes = closed_bytes or _own_bytes()
+        if attempt > ATTEMPTS or _own_bytes() > closed_bytes + GROWTH_BYTES:
             os._exit(EXIT_ANEW)
         link.stop.wait(RETRY_S[min(attempt, len(RETRY_S)) - 1])
     link.send(Finished())
@@ -152,8 +153,10 @@ def _begin(started: Started, camera: Camera, link: Link) -> Started:
     return started
 
 
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+def _own_bytes() -> int:
+    """Resident memory, without that which is shared, as the ring is."""
+    _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+    return (int(resident) - int(shared)) * mmap.PAGESIZE
 
 
 def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:

@@ -387,6 +387,20 @@ def test_what_can_not_be_set_is_named(make: Make, config: dict, features: dict, 
         camera.close()
 
 
+def test_a_frame_that_does_not_say_whose_it_is_shows_no_part(make: Make) -> None:
+    """Here the recipe switches off what `part_id` needs."""
+    sim = make()
+    camera = sim.camera()
+    camera._job.features["ChunkModeActive"] = False
+    try:
+        camera.open()
+        camera.start()
+        sim.rig.pulse()
+        assert take(camera) == (1, "the frame carries no chunk CounterValue: it can't be told which part it shows")
+    finally:
+        camera.close()
+
+
 def test_a_camera_in_use_is_said_to_be(make: Make, tmp_path: Path) -> None:
     """The lock on its file is what simcam holds an open camera by."""
     camera = make().camera()
