@@ -14,7 +14,7 @@ import typer
 
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, doctor, simcam
-from inspectd.errors import CameraError, ConfigError, UserError
+from inspectd.errors import CameraError, ConfigError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
 
@@ -35,6 +35,9 @@ def main() -> None:
     except UserError as error:
         print(f"inspectd: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        print(f"inspectd: {missing_package(error, 'run')}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except OSError as error:
         print(f"inspectd: {error.strerror or error}", file=sys.stderr)
         sys.exit(UserError.exit_code)
@@ -86,7 +89,7 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.engine.bundle import load_bundle
     from inspectd.engine.openvino import open_segmenter, precision_of, thread_count
     from inspectd.pipeline import make_jobs, make_plans
-    from inspectd.ring import Shape
+    from inspectd.ring import Shape, check_memory
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
@@ -99,9 +102,12 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     missing = []
     for job in make_jobs(settings, bundle):
         try:
+            check_memory(job.slots, Shape(job.rect[3], job.rect[2], job.channels), job.config.name)
             print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
         except CameraError as error:
             missing.append(f"camera {job.config.name}: {error}")
+        except UnavailableError as error:
+            missing.append(str(error))
     if missing:
         raise CameraError("\n".join(missing))
 
@@ -147,6 +153,7 @@ def throughput(
     json: JsonOption = False,
 ) -> None:
     """Without a subcommand: the daemon against the bare engine on the same frames, in one run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it has begun is put away
     if context.invoked_subcommand is not None:
         return
     from inspectd.bench.throughput import bench_throughput
@@ -175,7 +182,8 @@ def _log_to_stderr(level: int) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S"),
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr is not None and sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
         ),
     ]
     structlog.configure(

@@ -23,6 +23,8 @@ Size = Annotated[float, Meta(ge=0, le=1e12)]
 """Bounded so that TOML's inf and nan are refused."""
 Feature = bool | int | Annotated[float, Meta(ge=-1e15, le=1e15)] | str
 RESERVED_CAMERA_NAME = "part"
+IPC_PATH_BYTES = 107
+"""What a Unix socket's address has room for."""
 
 
 class CameraBase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -273,6 +275,10 @@ def load(path: Path) -> Settings:
     results = config.publish.results
     if results.startswith("ipc://"):
         results = f"ipc://{path.parent / results.removeprefix('ipc://')}"
+        if len(results.encode()) - len("ipc://") > IPC_PATH_BYTES:
+            raise ConfigError(
+                f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
+            )
     config = structs.replace(config, publish=structs.replace(config.publish, results=results))
     return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
 

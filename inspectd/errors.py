@@ -18,6 +18,15 @@ class UserError(Exception):
     exit_code = 1
 
 
+def missing_package(error: ModuleNotFoundError, extra: str) -> str:
+    """The sentence for a package that an installation without this extra lacks; ours missing is a fault."""
+    if (error.name or "").split(".")[0] in ("inspectd", "tools"):
+        raise error
+    return (
+        f"this command needs the package {error.name}: install inspectd[{extra}] (`make venv` installs everything)"
+    )
+
+
 class ConfigError(UserError):
     """Editing a file cures it. `problems` holds one sentence per error, in file order."""
 

@@ -36,6 +36,6 @@ class Stderr:
             except Empty:
                 self._idle.set()
                 continue
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError):  # AttributeError: it was closed before we began
                 sys.stderr.write(text)
                 sys.stderr.flush()

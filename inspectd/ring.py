@@ -98,16 +98,22 @@ def create(count: int, shape: Shape, name: str) -> Ring:
 
     Raises UnavailableError if there is no memory for it: said now, not by a killed process later.
     """
+    size = check_memory(count, shape, name)
+    fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.posix_fallocate(fd, 0, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return Ring(fd, count, shape)
+
+
+def check_memory(count: int, shape: Shape, name: str) -> int:
+    """The bytes that a ring needs; raises UnavailableError if they are not to be had."""
     size = count * (PAGE + -(-shape.nbytes // PAGE) * PAGE)
     if size > _available_bytes():
         raise UnavailableError(
             f"camera {name}: {count} slots of {shape.width}x{shape.height} need {size >> 20} MiB of memory, "
             f"{_available_bytes() >> 20} MiB are available; are width and height right?"
         )
-    fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.posix_fallocate(fd, 0, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return Ring(fd, count, shape)
+    return size
 
 
 def _available_bytes() -> int:

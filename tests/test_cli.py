@@ -4,6 +4,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -147,6 +150,73 @@ def test_bench_prints_a_ratio(line: Line) -> None:
     assert [(s["width"], s["height"]) for s in sizes] == [(160, 128), (320, 256)]
     for size in sizes:
         assert size["bare_hz"] > 0 and size["daemon_hz"] > 0 and size["received"] > 0 and size["missing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "package"),
+    [
+        ("inspectd.__main__", ["check"], "cv2"),
+        ("inspectd.__main__", ["replay", "parts"], "cv2"),
+        ("tools.cli", ["parts", "data", "out"], "cv2"),
+        ("tools.cli", ["train", "data", "--out", "run", "--minutes", "1"], "torch"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    line: Line, program: str, arguments: list[str], package: str
+) -> None:
+    """As where an extra was left out at the installation."""
+    code = f"import sys; sys.modules['{package}'] = None; from {program} import main; main()"
+    options = ["-c", str(line.config)] if program.startswith("inspectd") else []
+    command = [sys.executable, "-c", code, *arguments, *options]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=line.folder)
+    assert shown.returncode == 1 and shown.stderr.count("\n") == 1, shown.stderr
+    assert f"needs the package {package}: install inspectd[" in shown.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_bench_leaves_nothing_behind(line: Line, number: int) -> None:
+    log = (line.folder / "bench.log").open("w+")
+    command = [sys.executable, "-m", "inspectd", "bench", "-c", line.config, "--seconds", "5", "--rounds", "1"]
+    bench = line.spawn(command, stdout=log, stderr=log)
+    while not (children := Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()):
+        assert bench.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    code = stop(bench, number)
+    log.seek(0)
+    said = log.read()
+    log.close()
+    assert code in (1, 130, 143) and "Traceback" not in said, said
+    assert not list(line.state_dir.glob("tmp*"))
+    end_s = time.monotonic() + 5
+    while any(
+        Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children
+    ):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def test_a_closed_standard_error_does_not_stop_the_line(line: Line) -> None:
+    command = f"{sys.executable} -m inspectd run -c {line.config} --count 5 2>&-"
+    assert subprocess.run(command, shell=True).returncode == 0
+    assert len(list(read_entries(line.state_dir / "journal"))) >= 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("width = 160\nheight = 128", "width = 65535\nheight = 65535", "MiB of memory"),
+        (
+            "width = 160",
+            "width = 320",
+            "part_001.png is 160x128 with 3 channel(s), 320x128 with 3 channel(s) is configured",
+        ),
+    ],
+)
+def test_check_finds_what_run_could_not_use(line: Line, old: str, new: str, said: str) -> None:
+    edit(line.config, old, new)
+    shown = inspectd("check", "-c", line.config)
+    assert shown.returncode == 69 and said in shown.stderr, shown.stderr
 
 
 class TestGenicam:

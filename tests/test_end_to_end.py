@@ -256,6 +256,28 @@ def test_a_port_in_use_is_one_sentence(line: Line) -> None:
     assert refused.stderr.count("\n") == 1 and endpoint in refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_an_ipc_path_in_use_is_one_sentence(line: Line) -> None:
+    """libzmq alone would take it away from the daemon that has it."""
+    with Subscriber(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        other = line.folder / "other.toml"
+        other.write_text(line.config.read_text().replace('line = "test"', 'line = "other"'))
+        refused = inspectd("run", "-c", other)
+        assert refused.returncode == 69 and refused.stderr.count("\n") == 1, refused.stderr
+        assert f"{line.endpoint} is in use by another daemon" in refused.stderr
+        assert stop(daemon) == 0
+    gone = inspectd("run", "-c", rewritten(line, "/results", "/gone/results"))
+    assert gone.returncode == 69 and "/gone can't be used: No such file or directory" in gone.stderr
+    long = inspectd("run", "-c", rewritten(line, "/gone/results", f"/{'x' * 120}"))
+    assert long.returncode == 78 and "107 bytes" in long.stderr
+
+
+def rewritten(line: Line, old: str, new: str) -> Path:
+    line.config.write_text(line.config.read_text().replace(old, new))
+    return line.config
+
+
 def test_systemd_is_told_ready_alive_and_stopping(line: Line, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -296,6 +318,25 @@ def test_run_watch_shows_results_and_ends_with_the_daemon(line: Line) -> None:
     assert shown.returncode == 0, shown.stderr
     rows = [row for row in shown.stdout.splitlines() if "PASS" in row or "FAIL" in row]
     assert rows and "spot" in shown.stdout and "Traceback" not in shown.stderr
+
+
+def test_watch_tells_of_a_daemon_in_trouble_without_a_terminal_too(line: Line) -> None:
+    line.images.rename(line.folder / "away")
+    daemon = line.start()
+    watcher = line.spawn(
+        [sys.executable, "-m", "inspectd", "watch", "--json", "--connect", line.endpoint],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert watcher.stdout is not None and watcher.stderr is not None
+    while not (said := watcher.stderr.readline()).startswith("Preoperational: camera top: "):
+        assert "silence" in said or "starting" in said, said
+    (line.folder / "away").rename(line.images)
+    assert json.loads(watcher.stdout.readline())["line"] == "test"
+    while watcher.stderr.readline() != "ContinuousExecution\n":
+        pass
+    assert stop(daemon) == 0
+    watcher.send_signal(signal.SIGINT)
+    watcher.communicate()
 
 
 def test_watch_tells_of_a_silent_daemon(line: Line) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from inspectd.errors import UserError
-from tools.dataset import open_data_set
+from inspectd.errors import UserError, missing_package
 
 ALL_THREADS = os.cpu_count() or 1
 
@@ -29,6 +29,7 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 @app.command()
 def parts(data_set: DataSetFolder, out: Path, split: Split = "split.json") -> None:
     """Cut demo parts out of the test split by a fixed rule, before any network has seen it."""
+    from tools.dataset import open_data_set
     from tools.demo_parts import write_demo_parts
 
     with _plain_errors():
@@ -48,6 +49,7 @@ def train(
     import cv2
     import torch
 
+    from tools.dataset import open_data_set
     from tools.train import Settings
     from tools.train import train as run_training
 
@@ -60,6 +62,7 @@ def train(
 @app.command()
 def export(run: Path, data_set: DataSetFolder, bundle: Path, split: Split = "split.json") -> None:
     """Write the bundle's graph, golden images and manifest, and measure that all runtimes agree."""
+    from tools.dataset import open_data_set
     from tools.export import export as write_bundle
 
     with _plain_errors():
@@ -73,6 +76,7 @@ def export(run: Path, data_set: DataSetFolder, bundle: Path, split: Split = "spl
 @app.command()
 def evaluate(bundle: Path, data_set: DataSetFolder, split: Split = "split.json", threads: Threads = 1) -> None:
     """Choose the recipe on the dev split, measure it on the test split and the demo parts, write the report."""
+    from tools.dataset import open_data_set
     from tools.evaluate import evaluate as measure
 
     with _plain_errors():
@@ -92,4 +96,8 @@ def _plain_errors() -> Iterator[None]:
 
 def main() -> None:
     """Entry point."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        print(f"inspectd-train: {missing_package(error, 'train')}", file=sys.stderr)
+        sys.exit(UserError.exit_code)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inspectd.acquire.camera import U8, EndOfImagesError, Exposure, Job, Started
+from inspectd.acquire.camera import MAX_GAP, U8, EndOfImagesError, Exposure, Job, Started
 from inspectd.clock import now_ns
 from inspectd.config import FolderCamera
 from inspectd.errors import CameraError
@@ -73,7 +73,9 @@ class Folder:
         self._decode(number)
         if not self._wait_for(number, now_ns() + int(timeout_s * 1e9)):
             return None
-        self._last = max(number, self._count() - BUFFERS + 1) if self._config.loop else number
+        count = self._count()
+        oldest = count if count - number > MAX_GAP else count - BUFFERS + 1  # a count that jumped is one exposure
+        self._last = max(number, oldest) if self._config.loop else number
         return Exposure(self._last, self._moment_of(self._last))
 
     def read(self, image: U8 | None) -> str:

@@ -61,6 +61,7 @@ class Source:
         self.process_starts = 0
         self._restarted = part_id > 0  # triggers before the next frame may be uncounted: the daemon was down
         self._stop_asked = self._streaming = self._counts_on = False
+        self._alarm = False  # the count jumped; the next frame says so
         self._heard_ns = 0
         self._decoder = msgspec.msgpack.Decoder(FromCamera)
 
@@ -180,6 +181,7 @@ class Source:
         if counted is None or (self._counted is not None and not 0 <= counted - self._counted <= MAX_GAP):
             if counted is not None:
                 log.error("the trigger count jumped", camera=self.name, was=self._counted, now=counted)
+                self._alarm = True
             self._restarted = self._counted is not None
             self._counted = counted or 0
         elif self._counted is None:
@@ -190,6 +192,9 @@ class Source:
     def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
         assert self._counted is not None
+        if self._alarm:  # it jumped while the camera was down: this is the first frame that shows it
+            self._alarm, self._restarted, self._counted = False, True, message.frame_id - 1
+            return True
         if not 0 <= message.frame_id - self._counted - 1 <= MAX_GAP:
             log.error("the trigger count jumped", camera=self.name, was=self._counted, now=message.frame_id)
             self._restarted, self._counted = True, message.frame_id - 1

@@ -17,10 +17,12 @@ import numpy as np
 
 from inspectd.acquire import open_camera
 from inspectd.acquire.camera import Exposure, Job
+from inspectd.acquire.folder import list_images
 from inspectd.acquire.simcam import world
 from inspectd.clock import now_ns
+from inspectd.config import FolderCamera, SimCamera
 from inspectd.errors import CameraError
-from inspectd.images import write_png
+from inspectd.images import read_image, write_png
 from inspectd.results import Losses
 
 TIMEOUT_S = 60.0
@@ -95,6 +97,8 @@ def _answer(question: Question) -> Rows:
 def _look(question: Opening, job: Job) -> Rows:
     camera = open_camera(job, lambda _: None, Losses())
     try:
+        if isinstance(job.config, FolderCamera | SimCamera):
+            _check_first_image(job.config, job)
         camera.open()
         if question.features:
             return list(camera.features())
@@ -104,6 +108,19 @@ def _look(question: Opening, job: Job) -> Rows:
         return [{"device": camera.device}]
     finally:
         camera.close()
+
+
+def _check_first_image(config: FolderCamera | SimCamera, job: Job) -> None:
+    first = list_images(Path(job.base) / config.folder)[0]
+    try:
+        shape = read_image(first).shape
+    except ValueError:
+        return  # one that can't be read is an UNKNOWN result, and says nothing of the others
+    if shape != (config.height, config.width, job.channels):
+        size = f"{config.width}x{config.height} with {job.channels} channel(s)"
+        raise CameraError(
+            f"{first.name} is {shape[1]}x{shape[0]} with {shape[2]} channel(s), {size} is configured"
+        )
 
 
 def _snapshot(question: Opening, job: Job, camera: Any) -> None:

@@ -34,7 +34,8 @@ SLOTS = 8
 WARM_UP_S = 0.5
 DEADLINE_MS = 60_000.0
 COUNTER = """
-import sys
+import ctypes, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
 from inspectd.subscribe import Beat, Gap, Received, Subscriber
 
 received = missing = 0
@@ -206,15 +207,18 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         subscriber = subprocess.Popen([sys.executable, "-c", COUNTER, endpoint], stdout=subprocess.PIPE, text=True)
         for stage in pipeline.stages:
             stage.start()
-        time.sleep(WARM_UP_S)
-        start, before = time.perf_counter(), pipeline.publisher.published
-        time.sleep(seconds)
-        rate = (pipeline.publisher.published - before) / (time.perf_counter() - start)
-        source.stop()
+        try:
+            time.sleep(WARM_UP_S)
+            start, before = time.perf_counter(), pipeline.publisher.published
+            time.sleep(seconds)
+            rate = (pipeline.publisher.published - before) / (time.perf_counter() - start)
+        finally:  # an interrupted bench, too, ends its threads: the engine's would crash on the way out
+            source.stop()
+            for stage in pipeline.stages:
+                stage.join()
+            journal.close()
         for stage in pipeline.stages:
-            stage.join()
             if stage.error is not None:
                 raise stage.error
-        journal.close()
         received, missing = (int(number) for number in subscriber.communicate()[0].split())
         return rate, received, missing

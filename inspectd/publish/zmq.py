@@ -1,8 +1,11 @@
 """The publish thread: journal, then results stream; between results the heartbeat."""
 
+import fcntl
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -79,6 +82,7 @@ class Publisher:
         self._config, self._identity = config, identity
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
+        self._lock = _own_ipc_path(config.results)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, config.high_water_mark)
@@ -115,6 +119,8 @@ class Publisher:
         """Let the last messages out, at most LINGER_MS long."""
         self._socket.close()
         self._context.term()
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def _take_subscriptions(self) -> None:
         """XPUB accepts a new subscriber only inside calls on its socket; results come first."""
@@ -197,6 +203,29 @@ class Publisher:
             camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
             camera.losses, camera.clock, camera.process_starts,
         )  # fmt: skip
+
+
+def _own_ipc_path(endpoint: str) -> int:
+    """The descriptor that holds an ipc path for us alone, -1 for other endpoints; raises UnavailableError.
+
+    libzmq would take the path away from whoever uses it, without an error on either side.
+    """
+    if not endpoint.startswith("ipc://"):
+        return -1
+    path = Path(endpoint.removeprefix("ipc://"))
+    try:
+        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        reason = f"its folder {path.parent} can't be used: {error.strerror}"
+        raise UnavailableError(f"publish.results: {endpoint} can't be bound: {reason}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise UnavailableError(
+            f"publish.results: {endpoint} is in use by another daemon; give each line its own"
+        ) from None
+    return fd
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:

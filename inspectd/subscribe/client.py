@@ -27,7 +27,8 @@ from inspectd.publish.wire import (
 
 SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
-RECONNECT_MS, RECONNECT_MAX_MS = 100, 2000
+RECONNECT_MS = 100
+"""Always so often: what a daemon sends before it is connected is missed."""
 
 
 class Received(NamedTuple):
@@ -83,7 +84,6 @@ class Subscriber:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         for topic in (b"res/", b"hb/"):  # the whole stream: whoever filters finer can't tell loss from filter
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         self._socket.setsockopt(zmq.IPV6, "[" in endpoint)

@@ -18,6 +18,7 @@ from inspectd.results import Verdict
 from inspectd.subscribe.client import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
 
 ROWS = 15
+WELL = "ContinuousExecution"
 COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -70,12 +71,17 @@ def _print_plain(subscriber: Subscriber, count: int | None) -> None:
 
 
 def _print(subscriber: Subscriber, count: int | None, text: Callable[[Received], str]) -> None:
-    shown = 0
+    shown, told_state = 0, WELL
     while count is None or shown < count:
         event = _receive(subscriber, 1.0)
         if isinstance(event, Received):
             print(text(event), flush=True)
             shown += 1
+        elif isinstance(event, Beat):
+            state, detail = event.heartbeat.state, event.heartbeat.detail
+            if (state if state == WELL else f"{state}: {detail}") != told_state:
+                told_state = state if state == WELL else f"{state}: {detail}"
+                print(told_state, file=sys.stderr, flush=True)
         elif event is not None and (told := trouble(event)):
             print(told, file=sys.stderr, flush=True)
 
@@ -136,7 +142,7 @@ class _Screen:
             return [(f"{counts}   {silent}", "bold red"), *foreign]
         if self.beat is None:
             return [("waiting for the daemon", "yellow"), *foreign]
-        style = "" if self.beat.state == "ContinuousExecution" and not self.missing else "bold yellow"
+        style = "" if self.beat.state == WELL and not self.missing else "bold yellow"
         gaps = f"   MISSING {self.missing}" if self.missing else ""
         runs = f"line {self.beat.line}: {self.beat.model.name} on {self.beat.engine}"
         return [(f"{counts}{gaps}   {self.beat.state}, {self.beat.detail}", style), (runs, ""), *foreign]

@@ -271,9 +271,10 @@ def test_a_counter_that_jumps_while_down_is_a_restart(line: Line, counted: int) 
     line.say(line.filled(5))
     line.die()
     assert line.start(counted=counted) == []
-    (frame,) = line.say(line.filled(counted + 1))
-    assert isinstance(frame, Frame)
-    assert (frame.part_id, frame.counting_restarted) == (6, True)
+    (alarm,) = line.say(line.filled(counted + 1))
+    assert isinstance(alarm, Ended) and alarm.judgement.reason is Reason.CAMERA
+    assert (alarm.frame.part_id, alarm.frame.counting_restarted) == (6, True)
+    assert ends(line.say(line.filled(counted + 2))) == [(7, "frame")]
 
 
 def test_a_slot_being_written_at_the_end_is_one_unknown(line: Line) -> None:
