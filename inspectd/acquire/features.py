@@ -33,17 +33,23 @@ class Features:
 
     def __init__(self, nodes: Any) -> None:
         self._nodes = nodes
+        self._looked_up: dict[str, Any] = {}  # looking one up takes as long as reading it
+
+    def _node(self, name: str) -> Any:
+        if (node := self._looked_up.get(name)) is None:
+            node = self._looked_up[name] = getattr(self._nodes, name, None)
+        return node
 
     def has(self, name: str) -> bool:
         """Whether the camera has a feature, now."""
-        return getattr(self._nodes, name, None) is not None
+        return self._node(name) is not None
 
     def get(self, name: str, fresh: bool = False) -> Any:
         """A feature's value, or None if it has none now. `fresh`: from the device, not from a cache.
 
         Raises CameraError if the device does not answer.
         """
-        node = getattr(self._nodes, name, None)
+        node = self._node(name)
         if node is None:
             return None
         try:
@@ -55,7 +61,7 @@ class Features:
 
     def set(self, name: str, value: Feature) -> None:
         """Write a feature and read it back; refused with the feature's name and range."""
-        node = getattr(self._nodes, name, None)
+        node = self._node(name)
         if node is None:
             raise CameraError(f"feature {name}: the camera has no such feature")
         try:
@@ -69,7 +75,7 @@ class Features:
     def execute(self, name: str) -> None:
         """Execute a command feature."""
         with said_as(f"command {name}"):
-            getattr(self._nodes, name).execute()
+            self._node(name).execute()
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Every feature that has a value, by name; range, choice and unit where it has them."""

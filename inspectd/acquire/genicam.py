@@ -127,6 +127,7 @@ class Genicam:
 
     def restart(self) -> Started:
         """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
+        self._give_back()
         self._session.halt()
         self._configure()
         return self.start()
@@ -138,6 +139,7 @@ class Genicam:
 
         Raises StalledError if frames should come and do not.
         """
+        self._give_back()
         if self._stalled and not self._ending:
             raise StalledError(self._stalled)
         if self._is_software and not self._ending:
@@ -194,7 +196,7 @@ class Genicam:
         return max(1, step)
 
     def read(self, image: U8 | None) -> str:
-        """Convert the frame's picture into `image`, then give the buffer back to the producer."""
+        """Convert the frame's picture into `image`. The buffer goes back at the next wait: the slot is first."""
         delivered = self._held
         assert delivered is not None
         try:
@@ -209,9 +211,11 @@ class Genicam:
             return ""
         except ValueError as error:
             return str(error)
-        finally:
+
+    def _give_back(self) -> None:
+        if self._held is not None:
+            self._session.requeue(self._held)
             self._held = None
-            self._session.requeue(delivered)
 
     # ---- software triggers; `_overdue` is the one whose frame is not here yet ----
 

@@ -38,7 +38,10 @@ from inspectd.errors import CameraError
 
 POLL_S = 0.0004
 GC_ERR_TIMEOUT, GC_ERR_ABORT = -1011, -1012
-IMAGE_PAYLOADS = ("PAYLOAD_TYPE_IMAGE", "PAYLOAD_TYPE_CHUNK_DATA")
+IMAGE_PAYLOADS = (
+    gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
+    gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_CHUNK_DATA,
+)
 
 
 class Device(NamedTuple):
@@ -214,7 +217,7 @@ class Session:
         """
         raw = delivered.raw
         with said_as("the camera was lost"):
-            if raw.payload_type not in [getattr(gentl.PAYLOADTYPE_INFO_IDS, name) for name in IMAGE_PAYLOADS]:
+            if raw.payload_type not in IMAGE_PAYLOADS:
                 kind = _payload_name(raw.payload_type)
                 raise CameraError(
                     f"the camera sends {kind} payload, single images are wanted: switch off its other components"
