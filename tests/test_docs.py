@@ -50,7 +50,7 @@ def run_as_shown(command: str, cwd: Path, timeout_s: float = 100) -> subprocess.
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What a user has after `make run`, on another port."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", "config.toml"):
+    for name in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt", "config.toml"):
         text = (ROOT / name).read_text().replace(DEFAULT, f"ipc://{tmp_path}/results")
         (tmp_path / name).write_text(text)
     (tmp_path / "models").symlink_to(ROOT / "models")
