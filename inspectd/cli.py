@@ -162,11 +162,11 @@ def throughput(
 
 
 @bench.command()
-def acquire(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def acquire(json: JsonOption = False) -> None:
     """Measure a simulated camera: from the trigger to the frame in the ring, and frames per second."""
     from inspectd.bench.acquire import bench_acquire
 
-    bench_acquire(config.load(path), json)
+    bench_acquire(json)
 
 
 @bench.command()

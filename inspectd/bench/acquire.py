@@ -20,7 +20,7 @@ from inspectd.acquire.camera import Job
 from inspectd.acquire.simcam.world import Rig, camera_path, producer
 from inspectd.acquire.source import Source, spawn
 from inspectd.clock import now_ns
-from inspectd.config import Settings, SimCamera
+from inspectd.config import SimCamera
 from inspectd.errors import UserError
 from inspectd.health import Ledger
 from inspectd.images import write_png
@@ -59,12 +59,12 @@ class Rate(msgspec.Struct, frozen=True):
     """Triggers without a frame, whatever the reason."""
 
 
-def bench_acquire(settings: Settings, json: bool) -> None:
+def bench_acquire(json: bool) -> None:
     """Print both measurements."""
     if producer() is None:
         raise UserError("simcam was not built: install inspectd with a C compiler, then this can be measured")
     for measure in (_latency, _rate):
-        result = measure(settings)
+        result = measure()
         print(msgspec.json.encode(result).decode() if json else _text(result), flush=True)
 
 
@@ -78,9 +78,9 @@ def _text(result: Latency | Rate) -> str:
     return f"{size}: {result.reached_hz:.1f} of {result.asked_hz:.0f} frames/s, {result.missing} missing"
 
 
-def _latency(settings: Settings) -> Latency:
+def _latency() -> Latency:
     """5 MPixel, a trigger every 20 ms."""
-    with _camera(settings, 2448, 2048, "line") as (source, rig):
+    with _camera(2448, 2048, "line") as (source, rig):
         took_ms = []
         for _ in range(TRIGGERS):
             began_ns = now_ns()
@@ -97,9 +97,9 @@ def _latency(settings: Settings) -> Latency:
     )  # fmt: skip
 
 
-def _rate(settings: Settings) -> Rate:
+def _rate() -> Rate:
     """0.3 MPixel in free run."""
-    with _camera(settings, 640, 480, "free_run") as (source, _):
+    with _camera(640, 480, "free_run") as (source, _):
         frames = missing = began_ns = newest_ns = 0
         while not began_ns or newest_ns - began_ns < RATE_S * 1e9:
             for item in _read(source, 1.0):
@@ -113,11 +113,8 @@ def _rate(settings: Settings) -> Rate:
 
 
 @contextmanager
-def _camera(
-    settings: Settings, width: int, height: int, trigger: Literal["line", "free_run"]
-) -> Iterator[tuple[Source, Rig]]:
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
+def _camera(width: int, height: int, trigger: Literal["line", "free_run"]) -> Iterator[tuple[Source, Rig]]:
+    with tempfile.TemporaryDirectory(prefix="inspectd-") as folder:
         rng = np.random.default_rng(0)
         for index in range(4):
             write_png(Path(folder) / f"{index}.png", rng.integers(0, 255, (height, width), np.uint8))
@@ -150,6 +147,8 @@ def _until(source: Source, holds: Callable[[], bool]) -> None:
 
 
 def _read(source: Source, timeout_s: float) -> Iterator[object]:
+    if source.fileno() < 0:
+        raise UserError(f"the simulated camera's process ended: {source.detail}")
     poll = select.poll()
     poll.register(source.fileno(), select.POLLIN)
     poll.poll(timeout_s * 1e3)

@@ -92,9 +92,8 @@ def bench_faults(settings: Settings, json: bool) -> None:
     folder, _, _ = pictures_of(settings)
     expected = _expected_verdicts(settings, folder)
     outcomes = []
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=settings.state_dir) as temporary,
+        tempfile.TemporaryDirectory(prefix="inspectd-") as temporary,
         BenchLine(settings, Path(temporary), CAMERA) as line,
     ):
         for scenario in scenarios():

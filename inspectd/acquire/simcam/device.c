@@ -97,7 +97,7 @@ bool device_alive(const struct device *device) {
 }
 
 void simcam_power_on(struct camera *camera) {
-    memset(camera->reg, 0, sizeof camera->reg);
+    for (int i = 0; i < R_COUNT; i++) camera->reg[i] = 0;
     camera->reg[R_WIDTH] = camera->width;
     camera->reg[R_HEIGHT] = camera->height;
     camera->reg[R_PIXEL_FORMAT] = camera->channels == 3 ? RGB8 : Mono8;
@@ -124,8 +124,9 @@ void device_sleep(struct camera *camera, uint32_t wake, uint64_t until_ns) {
 
 void device_trigger(struct camera *camera, uint64_t at_ns) {
     /* The time is in place before the count tells of it; two triggers at once may swap theirs, by microseconds. */
-    atomic_store(&camera->pulse_ns[atomic_load(&camera->counter) % PULSES], at_ns);
-    atomic_fetch_add(&camera->counter, 1);
+    uint64_t counter = atomic_load(&camera->counter);
+    do atomic_store(&camera->pulse_ns[counter % PULSES], at_ns);
+    while (!atomic_compare_exchange_weak(&camera->counter, &counter, counter + 1));
 }
 
 uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
@@ -138,8 +139,8 @@ uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
 
 /* ---- registers ---- */
 
-static uint64_t device_time(const struct camera *camera) {
-    int64_t time = (int64_t)now_ns() + atomic_load(&camera->clock_offset_ns);
+uint64_t device_time(const struct camera *camera, uint64_t at_ns) {
+    int64_t time = (int64_t)at_ns + atomic_load(&camera->clock_offset_ns); /* below 0 if it was set back so far */
     return (uint64_t)(camera->timestamp_mode == TIMESTAMP_TICKS ? time / (1000000000 / (int64_t)TICKS_PER_SECOND) : time);
 }
 
@@ -155,6 +156,12 @@ static uint64_t register_value(const struct camera *camera, enum reg index) {
     }
 }
 
+static bool is_within(uint64_t bits, double least, double most) {
+    double value = as_double(bits);
+    return value >= least && value <= most; /* not a number is neither */
+}
+
+/* As camera.xml tells it; who goes round GenApi is refused here. */
 static bool writable(const struct camera *camera, enum reg index, uint64_t value) {
     switch (index) {
     case R_TEMPERATURE: case R_PAYLOAD_SIZE: case R_COUNTER_VALUE: case R_ENCODER_VALUE: case R_SENSOR_WIDTH:
@@ -162,7 +169,12 @@ static bool writable(const struct camera *camera, enum reg index, uint64_t value
     case R_WIDTH: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->width;
     case R_HEIGHT: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->height;
     case R_PIXEL_FORMAT: return !camera->reg[R_TL_PARAMS_LOCKED] && picture_size(value, 2, 2) > 0;
-    case R_TRIGGER_MODE: case R_TRIGGER_SOURCE: case R_CHUNK_MODE_ACTIVE: return !camera->reg[R_TL_PARAMS_LOCKED];
+    case R_TRIGGER_MODE: case R_TRIGGER_SOURCE: case R_CHUNK_MODE_ACTIVE:
+        return !camera->reg[R_TL_PARAMS_LOCKED] && value <= 1;
+    case R_ACQUISITION_MODE: return value == 0;
+    case R_FRAME_RATE: return is_within(value, 0.1, 2000.0);
+    case R_EXPOSURE_TIME: return is_within(value, 10.0, 1000000.0);
+    case R_GAIN: return is_within(value, 0.0, 24.0);
     default: return true;
     }
 }
@@ -217,7 +229,7 @@ int device_write(struct device *device, uint64_t address, const void *data, size
     memcpy(&value, data, sizeof value);
     if (!writable(camera, index, value)) return GC_ERR_ACCESS_DENIED;
     camera->reg[index] = value;
-    if (index == R_TIMESTAMP_LATCH) camera->reg[R_TIMESTAMP_LATCH_VALUE] = device_time(camera);
+    if (index == R_TIMESTAMP_LATCH) camera->reg[R_TIMESTAMP_LATCH_VALUE] = device_time(camera, now_ns());
     return GC_ERR_SUCCESS;
 }
 

@@ -49,8 +49,8 @@ struct camera {
     /* faults that wait or act */
     _Atomic uint64_t drop, incomplete, identical; /* this many of the next frames */
     _Atomic uint64_t starve_until_ns, silent, slow_register_ns;
-    uint64_t reg[R_COUNT]; /* as written by the host; floats as their bits */
-    _Atomic uint64_t pulse_ns[PULSES]; /* [n % PULSES]: when the counter became n + 1 */
+    _Atomic uint64_t reg[R_COUNT]; /* as written by the host; floats as their bits */
+    _Atomic uint64_t pulse_ns[PULSES]; /* [n % PULSES]: when the counter became n + 1; 0 once that is exposed */
 };
 
 /* An open camera: the mapping of both files. */
@@ -76,6 +76,7 @@ int device_write(struct device *device, uint64_t address, const void *data, size
 
 EXPORT uint64_t simcam_pulse(struct camera *camera, uint64_t count); /* `count` pulses on Line0; returns the counter */
 EXPORT void simcam_wake(struct camera *camera);
+uint64_t device_time(const struct camera *camera, uint64_t at_ns); /* what its clock shows then, in its unit */
 void device_trigger(struct camera *camera, uint64_t at_ns); /* the counter takes one trigger */
 void device_sleep(struct camera *camera, uint32_t wake, uint64_t until_ns); /* until then, or `wake` changes */
 

@@ -22,7 +22,8 @@
 
 static char names[MAX_CAMERAS][NAME_MAX + 1]; /* of the cameras, as the last update found them */
 static uint32_t name_count;
-static bool initialized;
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool initialized;
 static struct object the_system = {KIND_SYSTEM}, the_interface = {KIND_INTERFACE};
 
 /* ---- what every call needs ---- */
@@ -67,15 +68,11 @@ static GC_ERROR put_number(uint64_t value, INFO_DATATYPE kind, INFO_DATATYPE *ty
 /* ---- library ---- */
 
 EXPORT GC_ERROR GCInitLib(void) {
-    if (initialized) return done(GC_ERR_RESOURCE_IN_USE);
-    initialized = true;
-    return GC_ERR_SUCCESS;
+    return done(atomic_exchange(&initialized, true) ? GC_ERR_RESOURCE_IN_USE : GC_ERR_SUCCESS);
 }
 
 EXPORT GC_ERROR GCCloseLib(void) {
-    if (!initialized) return done(GC_ERR_NOT_INITIALIZED);
-    initialized = false;
-    return GC_ERR_SUCCESS;
+    return done(atomic_exchange(&initialized, false) ? GC_ERR_SUCCESS : GC_ERR_NOT_INITIALIZED);
 }
 
 EXPORT GC_ERROR GCGetLastError(GC_ERROR *code, char *text, size_t *size) {
@@ -196,6 +193,7 @@ EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t 
     (void)timeout_ms;
     if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
     DIR *listing = opendir(folder());
+    pthread_mutex_lock(&names_lock);
     name_count = 0;
     for (struct dirent *entry; listing && name_count < MAX_CAMERAS && (entry = readdir(listing));) {
         struct device device;
@@ -208,20 +206,33 @@ EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t 
         device_unmap(&device);
         memcpy(names[name_count++], name, sizeof name);
     }
-    if (listing) closedir(listing);
     qsort(names, name_count, sizeof names[0], compare);
+    pthread_mutex_unlock(&names_lock);
+    if (listing) closedir(listing);
     if (changed) *changed = 1;
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR IFGetNumDevices(HANDLE interface, uint32_t *count) {
+    pthread_mutex_lock(&names_lock);
     *count = name_count;
+    pthread_mutex_unlock(&names_lock);
     return done(is(interface, KIND_INTERFACE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
 }
 
 EXPORT GC_ERROR IFGetDeviceID(HANDLE interface, uint32_t index, char *id, size_t *size) {
     if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
-    return index >= name_count ? done(GC_ERR_INVALID_INDEX) : put_text(names[index], NULL, id, size);
+    pthread_mutex_lock(&names_lock);
+    GC_ERROR error = index >= name_count ? done(GC_ERR_INVALID_INDEX) : put_text(names[index], NULL, id, size);
+    pthread_mutex_unlock(&names_lock);
+    return error;
+}
+
+/* Of a text that fills its place no zero comes behind. */
+static GC_ERROR put_field(const char field[TEXT_SIZE], INFO_DATATYPE *type, void *buffer, size_t *size) {
+    char text[TEXT_SIZE + 1] = {0};
+    memcpy(text, field, TEXT_SIZE);
+    return put_text(text, type, buffer, size);
 }
 
 static GC_ERROR device_info(const struct device *device, const char *id, int status, CMD what, INFO_DATATYPE *type,
@@ -233,8 +244,8 @@ static GC_ERROR device_info(const struct device *device, const char *id, int sta
     case DEVICE_INFO_MODEL: return put_text(MODEL, type, buffer, size);
     case DEVICE_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     case DEVICE_INFO_VERSION: return put_text(VERSION, type, buffer, size);
-    case DEVICE_INFO_SERIAL_NUMBER: return put_text(camera->serial, type, buffer, size);
-    case DEVICE_INFO_USER_DEFINED_NAME: return put_text(camera->user_id, type, buffer, size);
+    case DEVICE_INFO_SERIAL_NUMBER: return put_field(camera->serial, type, buffer, size);
+    case DEVICE_INFO_USER_DEFINED_NAME: return put_field(camera->user_id, type, buffer, size);
     case DEVICE_INFO_ACCESS_STATUS: return put_number((uint64_t)status, INFO_DATATYPE_INT32, type, buffer, size);
     case DEVICE_INFO_TIMESTAMP_FREQUENCY: {
         uint64_t hertz = camera->timestamp_mode == TIMESTAMP_TICKS ? TICKS_PER_SECOND : 1000000000u;
@@ -244,13 +255,21 @@ static GC_ERROR device_info(const struct device *device, const char *id, int sta
     }
 }
 
+/* Whoever has a camera open has its file locked alone; who asks shares the lock for an instant. The unmapping lets go. */
+static bool is_free(const struct device *device) { return flock(device->fd, LOCK_SH | LOCK_NB) == 0; }
+
+static bool take(const struct device *device) {
+    while (flock(device->fd, LOCK_EX | LOCK_NB) != 0)
+        if (!is_free(device)) return false; /* not just somebody who asks */
+    return true;
+}
+
 EXPORT GC_ERROR IFGetDeviceInfo(HANDLE interface, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
                                 size_t *size) {
     struct device device;
     if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
-    bool is_free = flock(device.fd, LOCK_EX | LOCK_NB) == 0; /* let go of again by the unmapping */
-    int status = is_free ? DEVICE_ACCESS_STATUS_READWRITE : DEVICE_ACCESS_STATUS_BUSY;
+    int status = is_free(&device) ? DEVICE_ACCESS_STATUS_READWRITE : DEVICE_ACCESS_STATUS_BUSY;
     GC_ERROR error = device_info(&device, id, status, what, type, buffer, size);
     device_unmap(&device);
     return error;
@@ -261,7 +280,7 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE interface, const char *id, CMD access, HANDL
     (void)access; /* whoever opens a camera has it alone, as most cameras grant no more */
     if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
-    struct open_camera *made = flock(device.fd, LOCK_EX | LOCK_NB) == 0 ? calloc(1, sizeof *made) : NULL;
+    struct open_camera *made = take(&device) ? calloc(1, sizeof *made) : NULL;
     if (!made) {
         device_unmap(&device);
         return done(GC_ERR_RESOURCE_IN_USE);
@@ -423,7 +442,7 @@ static struct open_camera *opened_by_event(HANDLE event) {
 
 EXPORT GC_ERROR GCUnregisterEvent(HANDLE source, CMD event) {
     if (!is(source, KIND_STREAM) || event != EVENT_NEW_BUFFER) return done(GC_ERR_NOT_IMPLEMENTED);
-    stream_kill(opened_by(source));
+    stream_end_waits(opened_by(source));
     ((struct stream *)source)->event.kind = KIND_NONE;
     return GC_ERR_SUCCESS;
 }
@@ -432,7 +451,8 @@ EXPORT GC_ERROR EventGetData(HANDLE event, void *buffer, size_t *size, uint64_t 
     struct open_camera *opened = opened_by_event(event);
     struct new_buffer_event data;
     if (!opened) return done(GC_ERR_INVALID_HANDLE);
-    if (!size || *size < sizeof data) return done(GC_ERR_BUFFER_TOO_SMALL);
+    if (!buffer || !size) return done(GC_ERR_INVALID_PARAMETER); /* a buffer would be fetched, and told to nobody */
+    if (*size < sizeof data) return done(GC_ERR_BUFFER_TOO_SMALL);
     int error = stream_wait(opened, timeout_ms, &data);
     return error ? done(error) : put(&data, sizeof data, buffer, size);
 }
@@ -512,6 +532,7 @@ EXPORT GC_ERROR DSGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *bu
 
 EXPORT GC_ERROR DSAnnounceBuffer(HANDLE stream, void *base, size_t size, void *user, HANDLE *buffer) {
     if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
+    if (!base) return done(GC_ERR_INVALID_PARAMETER);
     return done(stream_announce(opened_by(stream), base, size, user, buffer));
 }
 
@@ -565,8 +586,9 @@ static GC_ERROR buffer_time(const struct open_camera *opened, const struct buffe
 
 EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DATATYPE *type, void *out, size_t *size) {
     if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    if (!is(handle, KIND_BUFFER)) return done(GC_ERR_INVALID_BUFFER);
-    const struct buffer *b = handle;
+    struct buffer seen;
+    if (!stream_look(opened_by(stream), handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
+    const struct buffer *b = &seen;
     uint64_t number;
     INFO_DATATYPE kind = INFO_DATATYPE_SIZET;
     switch (what) {
@@ -578,9 +600,10 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
     case BUFFER_INFO_FRAMEID: number = b->frame_id, kind = INFO_DATATYPE_UINT64; break;
     case BUFFER_INFO_PIXELFORMAT: number = b->pixel_format, kind = INFO_DATATYPE_UINT64; break;
     case BUFFER_INFO_PIXELFORMAT_NAMESPACE: number = PIXELFORMAT_NAMESPACE_PFNC_32BIT, kind = INFO_DATATYPE_UINT64; break;
-    case BUFFER_INFO_NEW_DATA: number = b->state == DELIVERED, kind = INFO_DATATYPE_BOOL8; break;
-    case BUFFER_INFO_IS_QUEUED: number = b->state == QUEUED, kind = INFO_DATATYPE_BOOL8; break;
-    case BUFFER_INFO_IS_ACQUIRING: number = 0, kind = INFO_DATATYPE_BOOL8; break;
+    case BUFFER_INFO_NEW_DATA: number = b->state == DELIVERED && b->filled, kind = INFO_DATATYPE_BOOL8; break;
+    case BUFFER_INFO_IS_QUEUED:
+        number = b->state != ANNOUNCED && b->state != DELIVERED, kind = INFO_DATATYPE_BOOL8; break;
+    case BUFFER_INFO_IS_ACQUIRING: number = b->state == FILLING, kind = INFO_DATATYPE_BOOL8; break;
     case BUFFER_INFO_IS_INCOMPLETE: number = b->incomplete, kind = INFO_DATATYPE_BOOL8; break;
     case BUFFER_INFO_IMAGEPRESENT: number = 1, kind = INFO_DATATYPE_BOOL8; break;
     case BUFFER_INFO_CONTAINS_CHUNKDATA: number = b->has_chunks, kind = INFO_DATATYPE_BOOL8; break;
@@ -600,13 +623,13 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
 
 EXPORT GC_ERROR DSGetBufferChunkData(HANDLE stream, HANDLE handle, struct single_chunk_data *chunks, size_t *count) {
     if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    if (!is(handle, KIND_BUFFER)) return done(GC_ERR_INVALID_BUFFER);
-    const struct buffer *buffer = handle;
-    size_t found = buffer->has_chunks ? CHUNKS : 0;
+    struct buffer seen;
+    if (!stream_look(opened_by(stream), handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
+    size_t found = seen.has_chunks ? CHUNKS : 0;
     if (chunks) {
         if (*count < found) return done(GC_ERR_BUFFER_TOO_SMALL);
         for (size_t i = 0; i < found; i++)
-            chunks[i] = (struct single_chunk_data){CHUNK_IDS + i, (ptrdiff_t)(buffer->chunks_at + 8 * i), 8};
+            chunks[i] = (struct single_chunk_data){CHUNK_IDS + i, (ptrdiff_t)(seen.chunks_at + 8 * i), 8};
     }
     *count = found;
     return GC_ERR_SUCCESS;

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <time.h>
 
-#define LOOK_NS 20000000u /* the thread looks at everything at least so often */
+#define LOOK_NS 20000000u      /* the thread looks at everything at least so often */
+#define PREPARE_AFTER_NS 3000000u
+#define SWAPPED_NS 1000000000u /* two triggers at once may be so far out of order, on a machine that has much to do */
 
 void stream_init(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
@@ -21,6 +23,7 @@ void stream_init(struct open_camera *opened) {
 void stream_close(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     stream_stop(opened);
+    stream_end_waits(opened);
     while (stream->buffers) stream_revoke(opened, stream->buffers, NULL, NULL);
     pthread_cond_destroy(&stream->ready);
     pthread_mutex_destroy(&stream->lock);
@@ -36,15 +39,25 @@ static struct buffer *oldest(struct stream *stream, enum buffer_state state) {
     return found;
 }
 
+/* The one to fill next: the pool has no order, and what came back last is still in the processor's cache. */
+static struct buffer *free_buffer(struct stream *stream) {
+    struct buffer *found = NULL;
+    for (struct buffer *b = stream->buffers; b; b = b->next)
+        if (b->state == QUEUED && (!found || b->order > found->order)) found = b;
+    return found;
+}
+
 static void move(struct stream *stream, struct buffer *buffer, enum buffer_state state) {
     buffer->state = state;
+    if (state == QUEUED) buffer->rendered = 0; /* the host may have written into it */
     buffer->order = ++stream->order;
 }
 
-static bool knows(const struct stream *stream, const struct buffer *buffer) {
-    for (const struct buffer *b = stream->buffers; b; b = b->next)
-        if (b == buffer) return true;
-    return false;
+/* The buffer of a handle, which may be of one that was revoked; NULL if there is none. */
+static struct buffer *known(const struct stream *stream, HANDLE handle) {
+    struct buffer *b = stream->buffers;
+    while (b && b != handle) b = b->next;
+    return b;
 }
 
 int stream_announce(struct open_camera *opened, void *base, size_t size, void *user, HANDLE *made) {
@@ -60,20 +73,22 @@ int stream_announce(struct open_camera *opened, void *base, size_t size, void *u
     buffer->user = user;
     buffer->size = size;
     pthread_mutex_lock(&opened->stream.lock);
-    buffer->next = opened->stream.buffers;
-    opened->stream.buffers = buffer;
+    struct buffer **end = &opened->stream.buffers;
+    while (*end) end = &(*end)->next;
+    *end = buffer; /* the index of the others stays theirs */
     opened->stream.announced++;
     pthread_mutex_unlock(&opened->stream.lock);
     *made = buffer;
     return GC_ERR_SUCCESS;
 }
 
-int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base, void **user) {
+int stream_revoke(struct open_camera *opened, HANDLE handle, void **base, void **user) {
     struct stream *stream = &opened->stream;
-    int error = GC_ERR_INVALID_BUFFER;
+    int error = GC_ERR_INVALID_HANDLE;
     pthread_mutex_lock(&stream->lock);
     for (struct buffer **at = &stream->buffers; *at; at = &(*at)->next) {
-        if (*at != buffer) continue;
+        struct buffer *buffer = *at;
+        if (buffer != handle) continue;
         bool is_at_work = buffer->state == QUEUED || buffer->state == FILLING || buffer->state == WAITING;
         error = stream->running && is_at_work ? GC_ERR_BUSY : GC_ERR_SUCCESS;
         if (error) break;
@@ -82,7 +97,6 @@ int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base
         if (base) *base = buffer->is_own ? NULL : buffer->base;
         if (user) *user = buffer->user;
         if (buffer->is_own) free(buffer->base);
-        buffer->object.kind = KIND_NONE;
         free(buffer);
         break;
     }
@@ -90,11 +104,12 @@ int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base
     return error;
 }
 
-int stream_queue(struct open_camera *opened, struct buffer *buffer) {
+int stream_queue(struct open_camera *opened, HANDLE handle) {
     struct stream *stream = &opened->stream;
-    int error = GC_ERR_INVALID_BUFFER;
+    int error = GC_ERR_INVALID_HANDLE;
     pthread_mutex_lock(&stream->lock);
-    if (knows(stream, buffer)) {
+    struct buffer *buffer = known(stream, handle);
+    if (buffer) {
         bool is_ours = buffer->state == ANNOUNCED || buffer->state == DELIVERED;
         error = is_ours ? GC_ERR_SUCCESS : GC_ERR_RESOURCE_IN_USE;
         if (!error) move(stream, buffer, QUEUED);
@@ -109,7 +124,7 @@ static bool flushed(CMD operation, enum buffer_state from, enum buffer_state *to
     case ACQ_QUEUE_INPUT_TO_OUTPUT: *to = WAITING; return from == QUEUED;
     case ACQ_QUEUE_OUTPUT_DISCARD: *to = ANNOUNCED; return from == WAITING;
     case ACQ_QUEUE_ALL_TO_INPUT: *to = QUEUED; return from != FILLING;
-    case ACQ_QUEUE_UNQUEUED_TO_INPUT: *to = QUEUED; return from == ANNOUNCED;
+    case ACQ_QUEUE_UNQUEUED_TO_INPUT: *to = QUEUED; return from == ANNOUNCED || from == DELIVERED;
     default: *to = ANNOUNCED; return from == QUEUED || from == WAITING;
     }
 }
@@ -120,7 +135,13 @@ int stream_flush(struct open_camera *opened, CMD operation) {
     pthread_mutex_lock(&stream->lock);
     for (struct buffer *b = stream->buffers; b; b = b->next) {
         enum buffer_state to;
-        if (flushed(operation, b->state, &to)) move(stream, b, to);
+        if (!flushed(operation, b->state, &to)) continue;
+        move(stream, b, to);
+        if (to != WAITING) continue;
+        b->filled = 0; /* nothing was put into it since it was queued */
+        b->incomplete = true;
+        b->has_chunks = false;
+        pthread_cond_broadcast(&stream->ready);
     }
     pthread_mutex_unlock(&stream->lock);
     return GC_ERR_SUCCESS;
@@ -137,9 +158,21 @@ struct buffer *stream_buffer_at(struct open_camera *opened, uint32_t index) {
 size_t stream_count(struct open_camera *opened, enum buffer_state state) {
     size_t count = 0;
     pthread_mutex_lock(&opened->stream.lock);
-    for (const struct buffer *b = opened->stream.buffers; b; b = b->next) count += b->state == state;
+    for (const struct buffer *b = opened->stream.buffers; b; b = b->next)
+        count += b->state == state || (b->state == FILLING && state == QUEUED);
     pthread_mutex_unlock(&opened->stream.lock);
     return count;
+}
+
+bool stream_look(struct open_camera *opened, HANDLE handle, struct buffer *seen) {
+    pthread_mutex_lock(&opened->stream.lock);
+    const struct buffer *b = known(&opened->stream, handle);
+    if (b && b->state == FILLING)
+        *seen = (struct buffer){.state = FILLING, .base = b->base, .user = b->user, .size = b->size};
+    else if (b)
+        *seen = *b;
+    pthread_mutex_unlock(&opened->stream.lock);
+    return b != NULL;
 }
 
 size_t stream_payload_size(const struct open_camera *opened) {
@@ -155,6 +188,7 @@ int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buff
     struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
     struct buffer *buffer;
     pthread_mutex_lock(&stream->lock);
+    stream->waiting++;
     while (!(buffer = oldest(stream, WAITING)) && !stream->kills)
         if (pthread_cond_timedwait(&stream->ready, &stream->lock, &until)) break;
     int error = GC_ERR_TIMEOUT;
@@ -167,8 +201,21 @@ int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buff
         *data = (struct new_buffer_event){buffer, buffer->user};
         error = GC_ERR_SUCCESS;
     }
+    if (!--stream->waiting) pthread_cond_broadcast(&stream->ready); /* to stream_end_waits */
     pthread_mutex_unlock(&stream->lock);
     return error;
+}
+
+void stream_end_waits(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
+    pthread_mutex_lock(&stream->lock);
+    while (stream->waiting) {
+        stream->kills = stream->waiting;
+        pthread_cond_broadcast(&stream->ready);
+        pthread_cond_wait(&stream->ready, &stream->lock);
+    }
+    stream->kills = 0;
+    pthread_mutex_unlock(&stream->lock);
 }
 
 void stream_kill(struct open_camera *opened) {
@@ -211,13 +258,15 @@ static void put_chunks(const struct camera *camera, struct buffer *buffer, uint6
 /* The picture of a trigger into a buffer that is this thread's alone, if it fits and is not there yet. */
 static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, bool is_identical) {
     const struct camera *camera = opened->device.camera;
-    buffer->width = camera->reg[R_WIDTH];
-    buffer->height = camera->reg[R_HEIGHT];
-    buffer->pixel_format = camera->reg[R_PIXEL_FORMAT];
-    size_t size = picture_size(buffer->pixel_format, buffer->width, buffer->height);
-    if (size <= buffer->size && (is_identical || buffer->rendered != trigger))
-        device_render(&opened->device, trigger - 1 - is_identical, buffer->pixel_format, buffer->width, buffer->height,
-                      buffer->base);
+    uint64_t width = camera->reg[R_WIDTH], height = camera->reg[R_HEIGHT], format = camera->reg[R_PIXEL_FORMAT];
+    bool is_there = !is_identical && buffer->rendered == trigger && buffer->width == width &&
+                    buffer->height == height && buffer->pixel_format == format;
+    size_t size = picture_size(format, width, height);
+    if (size <= buffer->size && !is_there)
+        device_render(&opened->device, trigger - 1 - is_identical, format, width, height, buffer->base);
+    buffer->width = width;
+    buffer->height = height;
+    buffer->pixel_format = format;
     buffer->rendered = is_identical ? 0 : trigger;
     return size;
 }
@@ -226,12 +275,13 @@ static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t
 static bool prepare(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     pthread_mutex_lock(&stream->lock);
-    struct buffer *buffer = oldest(stream, QUEUED);
-    bool is_due = buffer && buffer->rendered != stream->handled + 1;
+    struct buffer *buffer = free_buffer(stream);
+    uint64_t trigger = stream->handled + 1;
+    bool is_due = buffer && buffer->rendered != trigger;
     if (is_due) buffer->state = FILLING;
     pthread_mutex_unlock(&stream->lock);
     if (!is_due) return false;
-    render(opened, buffer, stream->handled + 1, false);
+    render(opened, buffer, trigger, false);
     pthread_mutex_lock(&stream->lock);
     buffer->state = QUEUED; /* where it was in the order */
     pthread_mutex_unlock(&stream->lock);
@@ -240,24 +290,22 @@ static bool prepare(struct open_camera *opened) {
 
 static void fill(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, uint64_t at_ns) {
     struct camera *camera = opened->device.camera;
-    static const uint64_t ns_per_tick = 1000000000u / TICKS_PER_SECOND;
     bool is_identical = trigger > 1 && take(&camera->identical);
     uint64_t picture = trigger - 1 - is_identical;
-    uint64_t device_ns = at_ns + (uint64_t)atomic_load(&camera->clock_offset_ns);
     buffer->frame_id = opened->stream.frame_id;
-    buffer->timestamp = camera->timestamp_mode == TIMESTAMP_TICKS ? device_ns / ns_per_tick : device_ns;
+    buffer->timestamp = device_time(camera, at_ns);
     size_t size = render(opened, buffer, trigger, is_identical);
     bool is_bad = size > buffer->size || opened->device.flags[picture % camera->image_count];
     buffer->incomplete = is_bad || take(&camera->incomplete);
-    buffer->filled = buffer->incomplete ? size / 2 : size;
+    size_t sent = buffer->incomplete ? size / 2 : size;
+    buffer->filled = sent < buffer->size ? sent : buffer->size;
     put_chunks(camera, buffer, trigger);
 }
 
 /* Trigger number `trigger` becomes a frame, or is lost in one of the ways in which frames get lost. */
-static void expose(struct open_camera *opened, uint64_t trigger) {
+static void expose(struct open_camera *opened, uint64_t trigger, uint64_t at_ns) {
     struct camera *camera = opened->device.camera;
     struct stream *stream = &opened->stream;
-    uint64_t at_ns = atomic_load(&camera->pulse_ns[(trigger - 1) % PULSES]);
     if (atomic_load(&camera->silent)) return; /* connected, and yet it exposes nothing any more */
     atomic_fetch_add(&camera->exposures, 1);
     struct timespec end = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)};
@@ -272,20 +320,19 @@ static void expose(struct open_camera *opened, uint64_t trigger) {
     }
     bool starves = now_ns() < atomic_load(&camera->starve_until_ns);
     pthread_mutex_lock(&stream->lock);
-    struct buffer *buffer = starves ? NULL : oldest(stream, QUEUED);
+    struct buffer *buffer = starves ? NULL : free_buffer(stream);
     if (buffer) buffer->state = FILLING;
     else stream->underrun++;
     pthread_mutex_unlock(&stream->lock);
     if (!buffer) return;
     fill(opened, buffer, trigger, at_ns);
-    buffer->rendered = 0; /* the host may do with it what it likes */
     pthread_mutex_lock(&stream->lock);
     move(stream, buffer, WAITING);
     pthread_cond_broadcast(&stream->ready);
     pthread_mutex_unlock(&stream->lock);
 }
 
-/* In free run the camera triggers itself. */
+/* In free run the camera triggers itself. Under the lock. */
 static void run_free(struct open_camera *opened) {
     struct camera *camera = opened->device.camera;
     uint64_t period_ns = (uint64_t)(1e9 / reg_double(camera, R_FRAME_RATE));
@@ -296,26 +343,44 @@ static void run_free(struct open_camera *opened) {
     opened->stream.next_ns += period_ns;
 }
 
+/* The number of the next trigger to expose; 0 if there is none. Under the lock.
+ * A counter that jumped has not counted triggers: nothing is exposed for that. It shows by too many at once, or by
+ * their times, which are none or of long ago. */
+static uint64_t next_trigger(struct open_camera *opened, uint64_t *at_ns) {
+    struct stream *stream = &opened->stream;
+    struct camera *camera = opened->device.camera;
+    uint64_t counter = atomic_load(&camera->counter);
+    if (counter - stream->handled > PULSES) stream->handled = counter; /* set back as well */
+    while (stream->handled < counter) {
+        *at_ns = atomic_exchange(&camera->pulse_ns[stream->handled++ % PULSES], 0);
+        if (*at_ns + SWAPPED_NS < stream->latest_ns) continue;
+        if (*at_ns > stream->latest_ns) stream->latest_ns = *at_ns;
+        return stream->handled;
+    }
+    return 0;
+}
+
 static void *acquire(void *argument) {
     struct open_camera *opened = argument;
     struct camera *camera = opened->device.camera;
     struct stream *stream = &opened->stream;
+    bool has_exposed = false;
     pthread_mutex_lock(&stream->lock);
-    while (!stream->stopping) {
+    for (;;) {
+        uint32_t wake = atomic_load(&camera->wake); /* before anything is looked at: what comes later ends the sleep */
+        if (stream->stopping) break;
         bool works = stream->exposing && device_alive(&opened->device);
         bool is_free = works && !camera->reg[R_TRIGGER_MODE];
-        pthread_mutex_unlock(&stream->lock);
-        uint32_t wake = atomic_load(&camera->wake);
         if (is_free) run_free(opened);
-        /* A counter that was set back or far ahead has not counted triggers: nothing is exposed for that. */
-        if (works && atomic_load(&camera->counter) - stream->handled > PULSES)
-            stream->handled = atomic_load(&camera->counter);
-        if (works && stream->handled < atomic_load(&camera->counter)) {
-            expose(opened, ++stream->handled);
-        } else if (!works || !prepare(opened)) {
-            uint64_t until = now_ns() + LOOK_NS;
-            device_sleep(camera, wake, is_free && stream->next_ns < until ? stream->next_ns : until);
-        }
+        uint64_t at_ns = 0, trigger = works ? next_trigger(opened, &at_ns) : 0;
+        uint64_t until_ns = now_ns() + LOOK_NS, soon_ns = now_ns() + PREPARE_AFTER_NS;
+        if (is_free && stream->next_ns < until_ns) until_ns = stream->next_ns;
+        pthread_mutex_unlock(&stream->lock);
+        if (trigger) expose(opened, trigger, at_ns);
+        /* Rendering would keep the processor from whoever the frame just woke: not at once. */
+        else if (has_exposed) device_sleep(camera, wake, soon_ns < until_ns ? soon_ns : until_ns);
+        else if (!works || !prepare(opened)) device_sleep(camera, wake, until_ns);
+        has_exposed = trigger != 0;
         pthread_mutex_lock(&stream->lock);
     }
     pthread_mutex_unlock(&stream->lock);
@@ -324,15 +389,18 @@ static void *acquire(void *argument) {
 
 int stream_start(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
+    int error = GC_ERR_RESOURCE_IN_USE;
     if (!device_alive(&opened->device)) return GC_ERR_IO;
-    if (stream->running) return GC_ERR_RESOURCE_IN_USE;
-    stream->frame_id = 0; /* begins anew at every start, as most cameras' do */
-    stream->stopping = false;
-    stream->kills = 0;
-    for (struct buffer *b = stream->buffers; b; b = b->next) b->rendered = 0; /* the format may be another one */
-    if (pthread_create(&stream->thread, NULL, acquire, opened)) return GC_ERR_OUT_OF_MEMORY;
-    stream->running = true;
-    return GC_ERR_SUCCESS;
+    pthread_mutex_lock(&stream->lock);
+    if (!stream->running) {
+        stream->frame_id = 0; /* begins anew at every start, as most cameras' do */
+        stream->stopping = false;
+        stream->kills = 0;
+        error = pthread_create(&stream->thread, NULL, acquire, opened) ? GC_ERR_OUT_OF_MEMORY : GC_ERR_SUCCESS;
+        stream->running = !error;
+    }
+    pthread_mutex_unlock(&stream->lock);
+    return error;
 }
 
 void stream_stop(struct open_camera *opened) {
@@ -354,6 +422,7 @@ void stream_expose(struct open_camera *opened, bool on) {
     if (on && !stream->exposing) {
         stream->handled = atomic_load(&camera->counter);
         stream->next_ns = 0;
+        stream->latest_ns = now_ns();
         atomic_store(&camera->silent, 0); /* a new start helps */
     }
     stream->exposing = on;
@@ -362,9 +431,13 @@ void stream_expose(struct open_camera *opened, bool on) {
 }
 
 void stream_software_trigger(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
     struct camera *camera = opened->device.camera;
-    bool listens = camera->reg[R_TRIGGER_MODE] && camera->reg[R_TRIGGER_SOURCE] == TRIGGER_SOURCE_SOFTWARE;
-    if (!listens || !opened->stream.exposing) return; /* a camera that does not wait for it does not hear it */
-    device_trigger(camera, now_ns());
-    simcam_wake(camera);
+    pthread_mutex_lock(&stream->lock);
+    /* A camera that does not wait for it does not hear it. */
+    bool listens = stream->exposing && camera->reg[R_TRIGGER_MODE] &&
+                   camera->reg[R_TRIGGER_SOURCE] == TRIGGER_SOURCE_SOFTWARE;
+    if (listens) device_trigger(camera, now_ns());
+    pthread_mutex_unlock(&stream->lock);
+    if (listens) simcam_wake(camera);
 }

@@ -36,13 +36,16 @@ struct stream {
     pthread_mutex_t lock;
     pthread_cond_t ready; /* a buffer waits, or somebody must stop waiting */
     pthread_t thread;
-    bool running, exposing, stopping;
-    uint64_t kills; /* calls of EventKill: each ends one wait */
+    _Atomic bool running;
+    bool exposing, stopping;
+    uint64_t waiting; /* threads in stream_wait */
+    uint64_t kills;   /* calls of EventKill: each ends one wait */
     struct buffer *buffers;
-    size_t announced;
-    uint64_t order, frame_id, delivered, underrun, lost;
-    uint64_t handled;  /* the counter's value up to which all triggers are exposed */
-    uint64_t next_ns;  /* the next exposure in free run */
+    uint64_t order;
+    _Atomic uint64_t announced, frame_id, delivered, underrun, lost; /* told to whoever asks */
+    uint64_t handled;   /* the counter's value up to which all triggers are exposed */
+    uint64_t latest_ns; /* when the last of them came, or the exposing began */
+    uint64_t next_ns;   /* the next exposure in free run */
 };
 
 struct open_camera {
@@ -61,12 +64,15 @@ void stream_expose(struct open_camera *opened, bool on); /* AcquisitionStart, Ac
 void stream_software_trigger(struct open_camera *opened);
 int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buffer_event *data);
 void stream_kill(struct open_camera *opened);
+void stream_end_waits(struct open_camera *opened); /* all of them; gone when it returns */
 int stream_announce(struct open_camera *opened, void *base, size_t size, void *user, HANDLE *buffer);
-int stream_revoke(struct open_camera *opened, struct buffer *buffer, void **base, void **user);
-int stream_queue(struct open_camera *opened, struct buffer *buffer);
+int stream_revoke(struct open_camera *opened, HANDLE buffer, void **base, void **user);
+int stream_queue(struct open_camera *opened, HANDLE buffer);
 int stream_flush(struct open_camera *opened, CMD operation);
 struct buffer *stream_buffer_at(struct open_camera *opened, uint32_t index);
-size_t stream_count(struct open_camera *opened, enum buffer_state state);
+size_t stream_count(struct open_camera *opened, enum buffer_state state); /* QUEUED: with what is being filled */
+/* How a buffer is now; false if it is none of this stream's. While it is being filled nothing is known of its frame. */
+bool stream_look(struct open_camera *opened, HANDLE buffer, struct buffer *seen);
 size_t stream_payload_size(const struct open_camera *opened);
 int stream_read(struct open_camera *opened, uint64_t address, void *data, size_t size); /* registers of stream.xml */
 

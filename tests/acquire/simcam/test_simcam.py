@@ -1,0 +1,119 @@
+"""simcam's C test under the sanitizers; and that its layout and its constants are those of the others."""
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inspectd.acquire.simcam import world
+
+SOURCES = Path(world.__file__).parent
+TEST = Path(__file__).with_suffix(".c")
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-g", "-pthread"]
+SANITIZERS = {
+    "address and undefined behaviour": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+WITHIN_S = 20.0
+"""It takes 2.5 s (threads: 3.3 s) on two cores that nobody else uses."""
+NO_LEAKS = "LeakSanitizer has encountered a fatal error"
+
+
+def compiler() -> str:
+    found = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+    if found is None:
+        pytest.skip("there is no C compiler here")
+    return found
+
+
+def build(folder: Path, flags: list[str]) -> Path:
+    """The test program; skips where the compiler has no such sanitizer."""
+    empty = folder / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    probe = subprocess.run([compiler(), *flags, empty, "-o", folder / "empty"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"the C compiler can't {' '.join(flags)}: {probe.stderr.strip().splitlines()[-1]}")
+    program = folder / "test_simcam"
+    files = [TEST, SOURCES / "device.c", SOURCES / "stream.c"]
+    subprocess.run([compiler(), *WARNINGS, *flags, "-I", SOURCES, *files, "-o", program], check=True, timeout=60)
+    return program
+
+
+def run(command: list[Any], folder: Path, argument: str = "", **options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, *argument.split()], env=os.environ | options | {"TMPDIR": str(folder)}, timeout=WITHIN_S,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def runnable(program: Path, folder: Path) -> list[Any]:
+    """How to run it: kernels that scatter memory widely have no room for what TSan of gcc < 14 wants."""
+    for command in ([program], [shutil.which("setarch") or "setarch", platform.machine(), "-R", program]):
+        try:
+            said = run(command, folder, "layout")
+        except OSError:
+            break
+        if said.returncode == 0:
+            return command
+    pytest.skip(f"the sanitizer does not run here: {said.stdout.strip().splitlines()[-1]}")
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]]:
+    """Offset and size of each field of `struct camera`, by the C compiler."""
+    folder = tmp_path_factory.mktemp("layout")
+    lines = run([build(folder, [])], folder, "layout").stdout.splitlines()
+    return {name: (int(offset), int(size)) for name, offset, size in map(str.split, lines)}
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_simcam_holds_under_the_sanitizer(sanitizer: str, tmp_path: Path) -> None:
+    program = build(tmp_path, SANITIZERS[sanitizer])
+    command = runnable(program, tmp_path)
+    options = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    done = run(command, tmp_path, **options)
+    if NO_LEAKS in done.stdout:  # a sandbox without ptrace: all but the leaks is tested
+        done = run(command, tmp_path, **(options | {"ASAN_OPTIONS": "detect_leaks=0"}))
+    assert done.returncode == 0, done.stdout
+    assert not re.search("Sanitizer|runtime error", done.stdout), done.stdout
+
+
+def test_the_layout_is_that_of_python(layout: dict[str, tuple[int, int]]) -> None:
+    fields = {name: getattr(world.Memory, name) for name, *_ in world.Memory._fields_}
+    python = {name: (field.offset, field.size) for name, field in fields.items()}
+    assert layout == {**python, "camera": (0, ctypes.sizeof(world.Memory))}
+
+
+def test_the_library_was_built_from_these_files() -> None:
+    if world.producer() is None:
+        pytest.skip("simcam was not built: no C compiler at the installation")
+    assert world.library().simcam_size() == ctypes.sizeof(world.Memory)
+
+
+def constants() -> dict[str, int]:
+    """Every constant of gentl.h; each says its value."""
+    text = re.sub(r"/\*.*?\*/", "", (SOURCES / "gentl.h").read_text(), flags=re.DOTALL)
+    found = {}
+    for body in re.findall(r"enum \{(.*?)\}", text, re.DOTALL):
+        for item in body.split(","):
+            name, value = item.split("=")
+            found[name.strip()] = int(value, 0)
+    return found
+
+
+def test_the_constants_are_those_of_the_standard() -> None:
+    """genicam's wheel has them from EMVA's own header, harvesters the pixel formats from the PFNC."""
+    gentl = pytest.importorskip("genicam.gentl")
+    pfnc = pytest.importorskip("inspectd.acquire.gentl").pfnc
+    lists = [thing for thing in vars(gentl).values() if isinstance(thing, type)]
+    standard = {name: int(getattr(one, name)) for one in lists for name in dir(one) if name.isupper()}
+    standard |= {name: value for value, name in pfnc.dict_by_ints.items()}
+    ours = constants()
+    assert len(ours) > 120
+    assert ours == {name: standard[name] for name in ours}
