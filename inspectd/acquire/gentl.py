@@ -1,4 +1,4 @@
-"""harvesters and genicam, behind the few calls we need: which devices there are, and an open one's buffers.
+"""An open GenTL device, through harvesters: its features and its buffers, behind the few calls we need.
 
 harvesters 1.4.3 and genicam 1.6.0, private attributes included (`tests/acquire/test_gentl.py` fails when those
 change). No `run_as_thread`, no timeout of 0 (it means for ever), no view of a buffer after it went back. Whatever
@@ -9,30 +9,25 @@ the producer lets us, its own `EventGetData` is called by ctypes, which lets go 
 """
 
 import ctypes
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from genicam import gentl
-
-# At its import harvesters asks git for its own version, of whatever repository lies around its files.
-sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
 from harvesters.core import (
     ACQ_QUEUE_TYPE_LIST,
     ACQ_STOP_FLAGS_LIST,
-    Harvester,
     ImageAcquirer,
     TimeoutException,
 )
 from harvesters.util import pfnc
 
+from inspectd.acquire.devices import Device, device_of, load
 from inspectd.acquire.features import SDK_ERRORS, Features, said_as
 from inspectd.errors import CameraError
 
@@ -42,17 +37,6 @@ IMAGE_PAYLOADS = (
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_CHUNK_DATA,
 )
-
-
-class Device(NamedTuple):
-    """A camera that a producer lists."""
-
-    producer: str
-    vendor: str
-    model: str
-    serial: str
-    user_id: str
-    access: str
 
 
 class Delivered(NamedTuple):
@@ -71,45 +55,6 @@ class _NewBuffer(ctypes.Structure):
     _fields_ = (("buffer", ctypes.c_void_p), ("user", ctypes.c_void_p))
 
 
-def _harvester(paths: list[Path]) -> Harvester:
-    """With the producers' device lists read; a file that is no producer is refused (harvesters would only log)."""
-    harvester = Harvester()
-    for path in paths:
-        try:
-            loaded = ctypes.CDLL(str(path))
-            loaded.GCInitLib  # noqa: B018  (a symbol that every producer has)
-        except (OSError, AttributeError) as error:
-            raise CameraError(f"{path} is not a GenTL producer that can be loaded: {error}") from None
-        harvester.add_file(str(path))
-    harvester.update()
-    return harvester
-
-
-def list_devices(paths: list[Path]) -> list[Device]:
-    """All cameras of these producers. Loads them into this process: run it in a child."""
-    with said_as("the cameras can't be listed"):
-        harvester = _harvester(paths)
-        try:
-            return [_device(info) for info in harvester.device_info_list]
-        finally:
-            harvester.reset()
-
-
-def _device(info: Any) -> Device:
-    def text(name: str) -> str:
-        try:
-            return str(getattr(info, name))
-        except SDK_ERRORS:
-            return ""
-
-    access = {1: "read/write", 2: "read only", 3: "no access", 4: "in use", 5: "open", 6: "open, read only"}
-    status = text("access_status")
-    return Device(
-        text("id_"), text("vendor"), text("model"), text("serial_number"), text("user_defined_name"),
-        access.get(int(status), "unknown") if status.isdecimal() else "unknown",
-    )  # fmt: skip
-
-
 class Session:
     """One open camera. Used by one thread alone, and never the main one: harvesters would take its signals."""
 
@@ -117,7 +62,7 @@ class Session:
         """Open the one device whose `wanted` fields (of Device) match; raises CameraError if it is not one."""
         self._acquirer: ImageAcquirer | None = None
         with said_as("the GenTL producer can't be used"):
-            self._harvester = _harvester(paths)
+            self._harvester = load(paths)
         try:
             index, self.device = self._find(wanted)
             with said_as(f"the camera {self.device.serial} can't be opened ({self.device.access})"):
@@ -137,7 +82,7 @@ class Session:
         return self._event_get_data is not None
 
     def _find(self, wanted: dict[str, str]) -> tuple[int, Device]:
-        listed = [_device(info) for info in self._harvester.device_info_list]
+        listed = [device_of(info) for info in self._harvester.device_info_list]
         matches = [i for i, device in enumerate(listed) if wanted.items() <= device._asdict().items()]
         if len(matches) == 1:
             return matches[0], listed[matches[0]]
@@ -292,7 +237,7 @@ def _stopping(acquirer: ImageAcquirer) -> list[Callable[[], object]]:
     return calls
 
 
-def _forget(harvester: Harvester, acquirer: ImageAcquirer) -> None:
+def _forget(harvester: Any, acquirer: ImageAcquirer) -> None:
     """Otherwise a destroyed acquirer would be kept for ever."""
     with suppress(AttributeError, ValueError):
         harvester._ias.remove(acquirer)

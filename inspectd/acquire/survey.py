@@ -86,7 +86,7 @@ def ask(question: Question) -> Rows:
 def _answer(question: Question) -> Rows:
     match question:
         case Listing(producers, sim_folder):
-            from inspectd.acquire.gentl import list_devices
+            from inspectd.acquire.devices import list_devices
 
             os.environ[world.FOLDER_VARIABLE] = sim_folder
             return [device._asdict() for device in list_devices([Path(path) for path in producers])]

@@ -1,5 +1,7 @@
 """Simulated GenICam cameras for tests: simcam's producer, and the real harvesters on top."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,18 @@ class Sim:
 
     def close(self) -> None:
         self.rig.close()
+
+
+@contextmanager
+def running(sim: Sim, **changes: object) -> Iterator[Genicam]:
+    """The camera, acquiring."""
+    camera = sim.camera(**changes)
+    try:
+        camera.open()
+        camera.start()
+        yield camera
+    finally:
+        camera.close()
 
 
 def take(camera: Genicam, timeout_s: float = 2.0) -> tuple[int, int | str]:

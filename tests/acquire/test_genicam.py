@@ -12,7 +12,7 @@ from inspectd.acquire.camera import EXIT_ANEW, Exposure, Gap, StalledError
 from inspectd.acquire.simcam import world
 from inspectd.clock import now_ns
 from inspectd.errors import CameraError
-from tests.acquire.sims import HEIGHT, WIDTH, Sim, needs_simcam, take
+from tests.acquire.sims import HEIGHT, WIDTH, Sim, needs_simcam, running, take
 
 pytestmark = needs_simcam
 Make = Callable[..., Sim]
@@ -61,10 +61,7 @@ def test_triggers_while_nobody_has_it_open_are_counted(make: Make) -> None:
 
 def test_a_dropped_frame_shows_in_the_next_ones_count(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.pulse()
         assert take(camera)[0] == 1
         sim.rig.drop(2)
@@ -72,48 +69,33 @@ def test_a_dropped_frame_shows_in_the_next_ones_count(make: Make) -> None:
         assert take(camera) == (4, 3)
         camera.clock_view()
         assert (sim.losses.frame_id_gaps, sim.losses.stream_lost) == (2, 2)
-    finally:
-        camera.close()
 
 
 def test_a_dropped_frame_that_nothing_follows_is_given_up(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.drop(2)
         sim.rig.pulse(2)
         assert take(camera) == (2, "gap")
         sim.rig.pulse()
         assert take(camera) == (3, 2)
         assert sim.losses.timeouts == 1
-    finally:
-        camera.close()
 
 
 def test_an_incomplete_frame_has_its_count_and_no_picture(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.incomplete(1)
         sim.rig.pulse(2)
         assert take(camera) == (1, "only a part of the frame arrived")
         assert take(camera) == (2, 1)
         assert sim.losses.incomplete == 1
-    finally:
-        camera.close()
 
 
 def test_an_incomplete_frame_after_a_gap_that_was_told(make: Make) -> None:
     """Its chunk can't be trusted: it is counted by frame ids, from the newest frame that came."""
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.pulse()
         assert take(camera)[0] == 1
         sim.rig.drop(1)
@@ -123,16 +105,11 @@ def test_an_incomplete_frame_after_a_gap_that_was_told(make: Make) -> None:
         sim.rig.pulse(2)
         assert take(camera) == (3, "only a part of the frame arrived")
         assert take(camera) == (4, 3)
-    finally:
-        camera.close()
 
 
 def test_a_starved_producer_counts_underruns(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.starve(0.3)
         sim.rig.pulse(3)
         time.sleep(0.4)
@@ -140,16 +117,11 @@ def test_a_starved_producer_counts_underruns(make: Make) -> None:
         assert take(camera) == (4, 3)
         camera.clock_view()
         assert sim.losses.underrun == 3
-    finally:
-        camera.close()
 
 
 def test_a_camera_that_falls_silent_is_started_anew(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.fall_silent()
         sim.rig.pulse(2)
         assert take(camera) == (2, "gap")
@@ -161,8 +133,6 @@ def test_a_camera_that_falls_silent_is_started_anew(make: Make) -> None:
         assert camera.restart().counted == 4
         sim.rig.pulse()
         assert take(camera) == (5, 4)
-    finally:
-        camera.close()
 
 
 def test_free_run_that_falls_silent_is_noticed_without_a_counter(make: Make) -> None:
@@ -185,15 +155,10 @@ def test_free_run_that_falls_silent_is_noticed_without_a_counter(make: Make) -> 
 
 def test_an_idle_camera_is_not_dead(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         until_ns = now_ns() + int(1.5e9)
         while now_ns() < until_ns:
             assert camera.wait(0.1) is None
-    finally:
-        camera.close()
 
 
 def test_unplugged_it_is_lost_within_a_second_and_comes_back_as_it_was(make: Make) -> None:
@@ -254,10 +219,7 @@ def test_software_triggers_are_told_before_they_are_sent_and_come_one_by_one(mak
 
 def test_a_software_trigger_without_a_frame_is_a_gap_and_a_new_start(make: Make) -> None:
     sim = make(trigger="software", part_id="frame_id", acquisition_frame_rate_hz=100.0)
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         assert take(camera) == (1, 0)
         sim.rig.drop(1)
         assert take(camera) == (2, "gap")
@@ -265,8 +227,6 @@ def test_a_software_trigger_without_a_frame_is_a_gap_and_a_new_start(make: Make)
             camera.wait(0.05)
         assert camera.restart().counted == 2
         assert take(camera) == (3, 2)
-    finally:
-        camera.close()
 
 
 def test_the_encoder_is_the_part_id_and_frame_ids_count(make: Make) -> None:
@@ -292,10 +252,7 @@ def test_the_encoder_is_the_part_id_and_frame_ids_count(make: Make) -> None:
 @pytest.mark.parametrize("timestamps", ["ns", "ticks", "absent"])
 def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
     sim = make(timestamps=timestamps)
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         for _ in range(3):
             pulsed_ns = now_ns()
             sim.rig.pulse()
@@ -308,17 +265,12 @@ def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
             camera.read(None)
         view = camera.clock_view()
         assert (view.uncertainty_ns is not None) or timestamps == "absent"
-    finally:
-        camera.close()
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
 def test_a_clock_that_jumps_is_noticed_and_read_anew(make: Make, seconds: float) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         for _ in range(3):
             sim.rig.pulse()
             found = camera.wait(1.0)
@@ -327,40 +279,28 @@ def test_a_clock_that_jumps_is_noticed_and_read_anew(make: Make, seconds: float)
             if found.frame_id == 1:
                 sim.rig.jump_clock(seconds)
         assert sim.losses.clock_jumps == 1
-    finally:
-        camera.close()
 
 
 @pytest.mark.parametrize("pixel_format", ["Mono8", "Mono12", "Mono12p"])
 def test_deep_and_packed_formats_show_the_same_picture(make: Make, pixel_format: str) -> None:
     sim = make(pixel_format=pixel_format)
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         for n in range(5):
             sim.rig.pulse()
             assert camera.wait(1.0) is not None
             image = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
             assert camera.read(image) == ""
             assert image[0, 0, 0] == n and (image[1:] == 10 * (n + 1)).all()
-    finally:
-        camera.close()
 
 
 @pytest.mark.parametrize("pixel_format", ["RGB8", "BayerRG8"])
 def test_colour_formats_show_the_same_picture(make: Make, pixel_format: str) -> None:
     sim = make(channels=3, pixel_format=pixel_format)
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.pulse()
         assert camera.wait(1.0) is not None
         image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         assert camera.read(image) == "" and (image[4:, 4:] == 10).all()
-    finally:
-        camera.close()
 
 
 @pytest.mark.parametrize(
@@ -415,26 +355,18 @@ def test_a_camera_in_use_is_said_to_be(make: Make, tmp_path: Path) -> None:
 
 def test_at_the_stop_what_was_triggered_before_is_still_told(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.drop(1)
         sim.rig.pulse(3)
         time.sleep(0.1)
         camera.stop()
         assert [take(camera)[0] for _ in range(2)] == [2, 3]
         assert camera.wait(0.1) is None
-    finally:
-        camera.close()
 
 
 def test_frames_that_never_come_are_told_at_the_stop(make: Make) -> None:
     sim = make()
-    camera = sim.camera()
-    try:
-        camera.open()
-        camera.start()
+    with running(sim) as camera:
         sim.rig.drop(2)
         sim.rig.pulse(2)
         time.sleep(0.1)
@@ -442,8 +374,6 @@ def test_frames_that_never_come_are_told_at_the_stop(make: Make) -> None:
         found = camera.wait(0.1)
         assert isinstance(found, Gap) and found.frame_id == 2
         assert camera.wait(0.1) is None
-    finally:
-        camera.close()
 
 
 def test_sixteen_bit_block_ids_wrap_to_one(make: Make) -> None:

@@ -8,7 +8,8 @@ import genicam
 import numpy as np
 import pytest
 
-from inspectd.acquire.gentl import Session, list_devices
+from inspectd.acquire.devices import list_devices
+from inspectd.acquire.gentl import Session
 from inspectd.acquire.producers import producers
 from inspectd.acquire.simcam import world
 from inspectd.errors import CameraError
