@@ -142,6 +142,8 @@ class Genicam:
         self._give_back()
         if self._stalled and not self._ending:
             raise StalledError(self._stalled)
+        if self._clock.is_due:
+            self._latch()
         if self._is_software and not self._ending:
             self._send_trigger()
             timeout_s = min(timeout_s, max(0.001, (self._next_change_ns() - now_ns()) / 1e9))
@@ -253,8 +255,6 @@ class Genicam:
         if self._silence_s is not None and silent_s > self._silence_s:
             self._losses.timeouts += 1
             raise StalledError(f"the camera answers, but has sent no frame for {silent_s:.1f} s")
-        if self._clock.is_due:
-            self._latch()
         return None
 
     def _gap(self) -> Gap:

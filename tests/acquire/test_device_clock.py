@@ -1,5 +1,6 @@
 """The camera's clock against the host's."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,26 @@ def test_without_a_latch_no_frame_seems_to_come_before_it_was_exposed(steps: lis
         exposed_ns = clock.exposed_ns(device_ns, host_ns + late)
         assert exposed_ns is not None and exposed_ns <= host_ns + late
         assert exposed_ns >= host_ns - JUMP_NS
+
+
+@pytest.mark.parametrize("drift", [100e-6, -100e-6])
+def test_clocks_that_drift_apart_for_a_day(drift: float) -> None:
+    """Frames every 100 ms, 0 to 3 ms on their way, the device's clock never latched."""
+    clock, start = DeviceClock(), now_ns()
+    for n in range(0, 24 * 36_000, 5):
+        host_ns = start + n * 100 * MS
+        late_ns = n // 5 % 4 * MS
+        exposed_ns = clock.exposed_ns(1000 + round((host_ns - start) * (1 + drift)), host_ns + late_ns)
+        assert exposed_ns is not None and -3 * MS < exposed_ns - host_ns <= 3 * MS, n
+
+
+def test_a_latched_clock_is_due_again_after_a_while() -> None:
+    clock, now = DeviceClock(), now_ns()
+    assert clock.is_due
+    clock.latched(now, 0, now)
+    assert not clock.is_due
+    clock._tried_ns -= int(11e9)
+    assert clock.is_due
 
 
 def test_a_jump_either_way_is_told() -> None:
