@@ -224,6 +224,7 @@ def test_a_register_that_blocks_for_six_seconds_delays_no_other_cameras_verdict(
         assert stop(daemon) == 0, line.log
     assert all(shows_its_own(r) for r in journaled(line) if r.camera == "cam1")
     before, during = (statistics.median(ms) for ms in took)
+    print(f"median trigger to result {before:.1f} ms, beside a stuck camera {during:.1f} ms", file=sys.stderr)
     assert during < 2 * before + 2.0, (before, during)
 
 
