@@ -1,6 +1,7 @@
 """The commands around cameras: `inspectd cameras`, `inspectd simcam`, `inspectd doctor`."""
 
 import os
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from inspectd.acquire.simcam.world import Rig
 
 DEFAULT_CONFIG = Path("config.toml")
+PIPE_COLUMNS = 240
+MOST_SECONDS, MOST_FRAMES = 86400.0, 10**9
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The line's config file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
@@ -71,6 +74,8 @@ def snapshot(
     """Write the next picture of a camera, cropped as the recipe says, as PNG."""
     from inspectd.acquire.survey import Opening, ask
 
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out}: its folder does not exist")
     ask(Opening(_job(name, path), picture=str(out.absolute())))
     print(out)
 
@@ -97,10 +102,12 @@ def _print_rows(rows: list[dict[str, Any]], json: bool) -> None:
             print(msgspec.json.encode(row).decode())
         return
     titles = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*titles, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")  # what is cut off could not be copied
     for row in rows:
         table.add_row(*(_cell(row.get(title, "")) for title in titles))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
 def _cell(value: Any) -> str:
@@ -145,9 +152,11 @@ def trigger(
             time.sleep(max(0.0, start_s + i / rate_hz - time.monotonic()))
             rig.pulse()
         print(f"{count} pulses; the camera's trigger counter stands at {rig.memory.counter}")
+        if not rig.listens:
+            print('the camera does not listen to its line now: that takes trigger = "line" and a running daemon')
 
 
-@simcam.command()
+@simcam.command(context_settings={"ignore_unknown_options": True})  # a value may be negative
 def fault(
     kind: Fault,
     value: Annotated[str, typer.Argument(help="Frames, seconds, counts, or the new serial.")] = "1",
@@ -160,25 +169,41 @@ def fault(
     with _rig(path, camera) as rig:
         try:
             _harm(rig, kind, value)
-        except ValueError:
-            raise UserError(f"fault {kind}: {value!r} is not a number") from None
+        except ValueError as error:
+            raise UserError(f"fault {kind}: {error}") from None
 
 
 def _harm(rig: "Rig", kind: Fault, value: str) -> None:
     calls: dict[Fault, Callable[[], None]] = {
-        Fault.DROP: lambda: rig.drop(int(value)),
-        Fault.INCOMPLETE: lambda: rig.incomplete(int(value)),
-        Fault.IDENTICAL: lambda: rig.identical(int(value)),
-        Fault.STARVE: lambda: rig.starve(float(value)),
-        Fault.UNPLUG: lambda: rig.unplug(float(value)),
-        Fault.POWER_OFF: lambda: rig.unplug(float(value), power=True),
+        Fault.DROP: lambda: rig.drop(_whole(value, 0)),
+        Fault.INCOMPLETE: lambda: rig.incomplete(_whole(value, 0)),
+        Fault.IDENTICAL: lambda: rig.identical(_whole(value, 0)),
+        Fault.STARVE: lambda: rig.starve(_seconds(value, 0)),
+        Fault.UNPLUG: lambda: rig.unplug(_seconds(value, 0)),
+        Fault.POWER_OFF: lambda: rig.unplug(_seconds(value, 0), power=True),
         Fault.SERIAL: lambda: rig.rename(value),
         Fault.SILENT: rig.fall_silent,
-        Fault.SLOW_REGISTER: lambda: rig.slow_register(float(value)),
-        Fault.CLOCK: lambda: rig.jump_clock(float(value)),
-        Fault.COUNTER: lambda: rig.jump_counter(int(value)),
+        Fault.SLOW_REGISTER: lambda: rig.slow_register(_seconds(value, 0)),
+        Fault.CLOCK: lambda: rig.jump_clock(_seconds(value, -MOST_SECONDS)),
+        Fault.COUNTER: lambda: rig.jump_counter(_whole(value, -MOST_FRAMES)),
     }
     calls[kind]()
+
+
+def _whole(value: str, least: int) -> int:
+    if not value.removeprefix("-").isdecimal() or not least <= int(value) <= MOST_FRAMES:
+        raise ValueError(f"{value!r} is not a whole number from {least} to {MOST_FRAMES}")
+    return int(value)
+
+
+def _seconds(value: str, least: float) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number") from None
+    if not least <= seconds <= MOST_SECONDS:
+        raise ValueError(f"{value} s is not between {least:g} and {MOST_SECONDS:g} s")
+    return seconds
 
 
 def _rig(path: Path, name: str) -> "Rig":

@@ -6,6 +6,7 @@ Paths in a file are relative to that file. Coordinates are pixels of the full se
 
 import hashlib
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -70,6 +71,11 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What counts the parts: see `acquire/genicam.py`."""
     expected_interval_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
     """Frames come at least this often; longer silence is a fault. None: only free run tells."""
+
+    @property
+    def silence_is_unseen(self) -> bool:
+        """Whether triggers without frames can't be told from no triggers."""
+        return self.trigger == "line" and self.part_id != "counter" and self.expected_interval_s is None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -268,6 +274,7 @@ def load(path: Path) -> Settings:
         else:
             of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [_loaded(recipe.path, recipe.value)] if recipe.value else []
+    own += _absent_cores(cameras)
     problems = document.told(own) + of_recipes
     config = document.value
     if problems or config is None:
@@ -302,6 +309,18 @@ def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
         (("camera", i, "name"), f"two cameras are named {name!r}; every name must be its own")
         for i, name in enumerate(names)
         if isinstance(name, str) and name in names[:i]
+    ]
+
+
+def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+    there_are = sorted(os.sched_getaffinity(0))
+    return [
+        (
+            ("camera", i, "core"),
+            f"this machine has no core {core} for us; it has {there_are[0]} to {there_are[-1]}",
+        )
+        for i, camera in enumerate(cameras)
+        if isinstance(core := camera.get("core"), int) and core >= 0 and core not in there_are
     ]
 
 

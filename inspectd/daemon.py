@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 
 from inspectd.acquire.camera import EXIT_ANEW
-from inspectd.acquire.source import Source, spawn
+from inspectd.acquire.source import ENDED, Source, spawn
 from inspectd.clock import now_ns
-from inspectd.config import Settings
+from inspectd.config import GentlCamera, Settings
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
@@ -51,7 +51,7 @@ class Process:
     def tend(self, changed: Callable[[Source], None]) -> None:
         """Reap a dead process; start one when none runs and it is time."""
         if self._process is not None and self._process.poll() is not None:
-            self._why = f"the camera process ended: {_ending(self._process.returncode)}"
+            self._why = f"{ENDED}: {_ending(self._process.returncode)}"
             if not self.source.finished:
                 log.warning(self._why, camera=self.source.name)
             os.close(self.pidfd)
@@ -129,6 +129,13 @@ class Daemon:
             stage.start()
         notify("READY=1", "STATUS=ready")
         config = self._settings.config
+        for camera in config.camera:
+            if isinstance(camera, GentlCamera) and camera.silence_is_unseen:
+                log.warning(
+                    "should this camera fall silent while it is triggered, nothing would tell: "
+                    'set part_id = "counter", or expected_interval_s',
+                    camera=camera.name,
+                )
         log.info("ready", line=config.line, results=config.publish.results, engine=self._pipeline.engine)
         reason = self._supervise(count)
         log.info("stopping", reason=reason)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from inspectd.acquire.camera import Job
+from inspectd.acquire.pixels import converter
 from inspectd.acquire.source import Source
-from inspectd.config import CameraBase, FolderCamera, LoadedRecipe, Settings, SimCamera, view_of
+from inspectd.config import CameraBase, FolderCamera, GentlCamera, LoadedRecipe, Settings, SimCamera, view_of
 from inspectd.engine import open_backend
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.loop import Engine, FrameSource
@@ -104,6 +105,11 @@ def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], bundle: Bund
     problems: list[str] = []
     for camera in cameras:
         view, rect = view_of(recipe.recipe, camera)
+        if isinstance(camera, GentlCamera) and camera.pixel_format:
+            try:
+                converter(camera.pixel_format, manifest.channels, camera.width, camera.height, rect)
+            except ValueError as error:
+                problems.append(f"camera {camera.name}: {error}")
         try:
             plan = make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.mm_per_px)
         except ConfigError as error:

@@ -282,7 +282,8 @@ class TestGenicam:
     def test_a_camera_that_can_not_be_had(self, ball: Line, old: str, new: str, said: str) -> None:
         edit(ball.config, old, new)
         shown = inspectd("check", "-c", ball.config)
-        assert shown.returncode == 69 and said in shown.stderr and shown.stderr.count("\n") == 1
+        assert shown.returncode == (78 if "pixel format" in said else 69) and said in shown.stderr
+        assert shown.stderr.count("\n") == 1
 
     def test_a_payload_that_is_no_single_image_is_a_state_that_names_it(self, ball: Line) -> None:
         recipe = ball.folder / "mono/recipe.toml"

@@ -298,11 +298,14 @@ def test_simcam_from_a_shell(line: Line) -> None:
         assert "5 pulses; the camera's trigger counter stands at 5" in shown.stdout
         collect(subscriber, all_out(5))
         for arguments, said in (
-            (("fault", "drop", "many"), "fault drop: 'many' is not a number"),
+            (("fault", "drop", "many"), "fault drop: 'many' is not a whole number from 0 to 1000000000"),
+            (("fault", "unplug", "1e12"), "fault unplug: 1e12 s is not between 0 and 86400 s"),
+            (("fault", "serial", ""), "fault serial: '' is not a serial of 1 to 31 characters"),
             (("trigger", "--camera", "side"), "has no simulated camera side; it has cam0"),
         ):
             refused = inspectd("simcam", *arguments, "-c", line.config)
             assert refused.returncode == 1 and said in refused.stderr and refused.stderr.count("\n") == 1
+        assert inspectd("simcam", "fault", "clock", "-3", "-c", line.config).returncode == 0
         assert stop(daemon) == 0, line.log
     assert Counter(r.reason for r in journaled(line))[Reason.LOST] == 1
 
@@ -345,6 +348,25 @@ def test_a_producer_that_crashes_takes_only_its_own_process(line: Line, tmp_path
         collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and "killed by SIGSEGV" in b[0].detail)
         assert daemon.poll() is None
         assert stop(daemon) == 0, line.log
+
+
+def test_a_line_whose_silence_nothing_would_tell_is_said_so_at_the_start(line: Line) -> None:
+    unseen = 'trigger = "line"\npart_id = "frame_id"'
+    line.write_sim(unseen, unseen + "\nexpected_interval_s = 9.0", COUNTED)
+    with Subscriber(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        assert stop(daemon) == 0
+    assert line.log.count("nothing would tell") == 1
+
+
+def test_mistakes_around_a_camera_that_editing_cures(line: Line) -> None:
+    line.write_sim('core = 4000\npixel_format = "Mono8"')
+    checked = inspectd("check", "-c", line.config)
+    assert checked.returncode == 78 and "camera[0].core: this machine has no core 4000" in checked.stderr
+    line.write_sim('pixel_format = "Mono8"')
+    checked = inspectd("check", "-c", line.config)
+    assert checked.returncode == 78 and "camera cam0: pixel format Mono8 can't become RGB8" in checked.stderr
 
 
 def test_without_the_producer_the_folder_is_shown_and_it_says_so(line: Line) -> None:

@@ -132,6 +132,9 @@ def recipe_text(limits: dict[str, Limits]) -> str:
         "# A part without a region that counts passes; report.md says how often that was right.",
         'model = "."              # the bundle\'s folder, relative to this file',
         f"deadline_ms = {DEADLINE_MS}        # the result is due this long after the trigger",
+        "",
+        "[image]",
+        "refuse_identical = true  # a picture equal to the last one: a frozen camera, nobody saw the part",
     ]
     for name, chosen in limits.items():
         lines += [

@@ -1,16 +1,11 @@
 """A frame out of the camera into a slot of the ring."""
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import assert_never
 
 from inspectd.acquire.camera import Camera, Job, Tell
 from inspectd.config import FolderCamera, GenicamCamera, SimCamera
 from inspectd.results import Losses
-
-# At its import harvesters would ask git for its own version, of whatever repository lies around its files.
-sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
 
 
 def open_camera(job: Job, tell: Tell, losses: Losses) -> Camera:

@@ -1,13 +1,22 @@
-"""The cameras that GenTL producers list, through harvesters."""
+"""The cameras that GenTL producers list, through harvesters; the only file that imports it."""
 
 import ctypes
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from harvesters.core import Harvester
+# At its import harvesters would ask git for its own version, of whatever repository lies around its files.
+sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
+from harvesters.core import Harvester, ImageAcquirer
+from harvesters.util import pfnc
 
 from inspectd.acquire.features import SDK_ERRORS, said_as
 from inspectd.errors import CameraError
+
+__all__ = ["PIXEL_FORMATS", "Device", "ImageAcquirer", "device_of", "list_devices", "load"]
+PIXEL_FORMATS: dict[int, str] = pfnc.dict_by_ints
+"""PFNC names by code."""
 
 
 class Device(NamedTuple):

@@ -1,5 +1,6 @@
 """A camera's features by SFNC name, through genicam's node map."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,6 +12,7 @@ from inspectd.errors import CameraError
 
 SDK_ERRORS = (genapi.GenericException, gentl.GenericException, AttributeError)
 """Two unrelated trees; an unknown node is an AttributeError without text."""
+NO_LIMIT = 1e300
 CHUNK_OF = {"counter": "CounterValue", "encoder": "EncoderValue"}
 """Which chunk carries the number that `part_id` names."""
 
@@ -25,7 +27,9 @@ def said_as(what: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What the SDK says, without where in its own code it says so."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.split(r" : \w+Exception thrown", first)[0]
 
 
 class Features:
@@ -123,7 +127,9 @@ def _chunk(config: GentlCamera, features: Features) -> dict[str, Feature]:
 
 def _range(node: Any) -> str:
     with suppress(*SDK_ERRORS):
-        return f" (allowed {node.min} to {node.max})"
+        if abs(node.min) < NO_LIMIT or abs(node.max) < NO_LIMIT:
+            return f" (allowed {node.min} to {node.max})"
+        return ""
     with suppress(*SDK_ERRORS):
         return f" (allowed {', '.join(node.symbolics)})"
     return ""

@@ -19,15 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from genicam import gentl
-from harvesters.core import (
-    ACQ_QUEUE_TYPE_LIST,
-    ACQ_STOP_FLAGS_LIST,
-    ImageAcquirer,
-    TimeoutException,
-)
-from harvesters.util import pfnc
 
-from inspectd.acquire.devices import Device, device_of, load
+from inspectd.acquire.devices import PIXEL_FORMATS, Device, ImageAcquirer, device_of, load
 from inspectd.acquire.features import SDK_ERRORS, Features, said_as
 from inspectd.errors import CameraError
 
@@ -87,10 +80,11 @@ class Session:
         if len(matches) == 1:
             return matches[0], listed[matches[0]]
         asked = " ".join(f"{name} {value!r}" for name, value in wanted.items())
-        serials = ", ".join(repr(device.serial) for device in listed) or "none at all"
+        serials = ", ".join(repr(device.serial) for device in listed)
         if matches:
             raise CameraError(f"{len(matches)} cameras have {asked}; name one by its serial ({serials})")
-        raise CameraError(f"no camera with {asked}; the producer lists the serials {serials}")
+        there = f"the producer lists the serials {serials}" if listed else "the producer lists no camera at all"
+        raise CameraError(f"no camera with {asked}; {there}")
 
     # ---- acquisition ----
 
@@ -135,7 +129,7 @@ class Session:
                 time.sleep(POLL_S)
             try:
                 self._monitor.update_event_data(1)
-            except TimeoutException:
+            except gentl.TimeoutException:
                 return None
             return self._monitor.buffer
 
@@ -171,7 +165,7 @@ class Session:
                 raise CameraError(
                     f"the camera pads its lines ({raw.padding_x} bytes): choose a width without padding"
                 )
-            name = pfnc.dict_by_ints.get(raw.pixel_format, hex(raw.pixel_format))
+            name = PIXEL_FORMATS.get(raw.pixel_format, hex(raw.pixel_format))
             data = np.frombuffer(raw.raw_buffer, np.uint8, offset=int(_number(raw, "image_offset") or 0))
             return name, int(raw.width), int(raw.height), data
 
@@ -232,8 +226,8 @@ def _event_get_data(paths: list[Path], monitor: Any) -> Callable[..., int] | Non
 def _stopping(acquirer: ImageAcquirer) -> list[Callable[[], object]]:
     calls: list[Callable[[], object]] = [acquirer.stop]
     for stream in list(acquirer._data_streams):
-        calls.append(partial(stream.stop_acquisition, ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL))
-        calls.append(partial(stream.flush_buffer_queue, ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD))
+        calls.append(partial(stream.stop_acquisition, gentl.ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL))
+        calls.append(partial(stream.flush_buffer_queue, gentl.ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD))
     return calls
 
 

@@ -36,6 +36,7 @@ log = structlog.get_logger()
 MAX_PACKET = 65536
 MAX_MESSAGES = 64
 """Read in one turn of the engine's loop."""
+ENDED = "the camera process ended"
 OPENING_S = 30.0
 """Opening a camera may take so long: some are searched for, and wait for their last host to be forgotten."""
 
@@ -173,6 +174,10 @@ class Source:
                     log.warning("camera trouble", camera=self.name, detail=message.detail)
                 self.state, self.detail, self._streaming = "dead", message.detail, False
             case Finished():
+                if self._counts_on and not self._streaming:
+                    log.warning(
+                        "the camera was away at the stop: its triggers since have no result", camera=self.name
+                    )
                 self.finished = True
                 self._detach("finished")
 
@@ -251,7 +256,8 @@ class Source:
         """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
         writing = []
         self._losses_before = self.losses
-        for slot in self._detach("the camera process ended"):
+        told = self.detail if self.detail.startswith(ENDED) else ENDED  # the main thread may know more of it
+        for slot in self._detach(told):
             header = self.ring.header(slot)
             if header.generation % 2:
                 writing.append(header.frame_id)

@@ -176,9 +176,7 @@ def test_unplugged_it_is_lost_within_a_second_and_comes_back_as_it_was(make: Mak
     assert now_ns() - began_ns < 1.2e9
     camera.close()
     sim.rig.pulse(2)
-    with pytest.raises(
-        CameraError, match="no camera with serial 'SIM-cam'; the producer lists the serials none at all"
-    ):
+    with pytest.raises(CameraError, match="no camera with serial 'SIM-cam'; the producer lists no camera at all"):
         again = sim.camera()
         try:
             again.open()

@@ -24,6 +24,8 @@ MAGIC = b"SIMCAM1"
 FLAG_PAGE = 4096
 PULSES = 4096
 REGISTERS = 22
+TRIGGER_MODE, TRIGGER_SOURCE = 5, 6
+"""Indices of `enum reg` in device.h."""
 FOLDER_VARIABLE = "INSPECTD_SIMCAM"
 """The producer shows the cameras in the folder that this names."""
 TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2}
@@ -113,6 +115,11 @@ class Rig:
         """`count` pulses on Line0, one right after the other; returns the camera's trigger counter."""
         return int(self._library.simcam_pulse(self._address, count))
 
+    @property
+    def listens(self) -> bool:
+        """Whether pulses on its line are triggers: TriggerMode On, TriggerSource Line0."""
+        return bool(self.memory.reg[TRIGGER_MODE] == 1 and self.memory.reg[TRIGGER_SOURCE] == 1)
+
     def unplug(self, seconds: float, power: bool = False) -> None:
         """Pull the cable for so long. With `power` the camera also loses its counter, its clock, its settings."""
         self.memory.back_ns = now_ns() + int(seconds * 1e9)
@@ -124,7 +131,9 @@ class Rig:
         self._library.simcam_wake(self._address)
 
     def rename(self, serial: str) -> None:
-        """The camera that answers from now on has another serial number."""
+        """The camera that answers from now on has another serial number, of 1 to 31 characters."""
+        if not 0 < len(serial.encode()) < 32:
+            raise ValueError(f"{serial!r} is not a serial of 1 to 31 characters")
         self.memory.serial = serial.encode()
 
     def drop(self, frames: int) -> None:
