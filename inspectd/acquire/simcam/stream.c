@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #define LOOK_NS 20000000u      /* the thread looks at everything at least so often */
@@ -365,6 +366,7 @@ static void *acquire(void *argument) {
     struct camera *camera = opened->device.camera;
     struct stream *stream = &opened->stream;
     bool has_exposed = false;
+    prctl(PR_SET_TIMERSLACK, 1000ul); /* a camera's exposure takes as long as it is set to, not 50 us more */
     pthread_mutex_lock(&stream->lock);
     for (;;) {
         uint32_t wake = atomic_load(&camera->wake); /* before anything is looked at: what comes later ends the sleep */
