@@ -69,11 +69,6 @@ class Session:
         self._event_get_data = _event_get_data(paths, self._monitor)
         self._buffers: dict[int, Any] = {}
 
-    @property
-    def waits_outside_the_lock(self) -> bool:
-        """Whether other Python threads run while this one waits for a buffer."""
-        return self._event_get_data is not None
-
     def _find(self, wanted: dict[str, str]) -> tuple[int, Device]:
         listed = [device_of(info) for info in self._harvester.device_info_list]
         matches = [i for i, device in enumerate(listed) if wanted.items() <= device._asdict().items()]

@@ -43,12 +43,6 @@ GROUPS = {10: (4, 5), 12: (2, 3)}
 """Of packed pixels with so many bits: so many pixels fill so many bytes."""
 
 
-def channels_of(pixel_format: str) -> int | None:
-    """Channels of the picture that a pixel format becomes, 1 or 3; None if it can't be converted."""
-    how = FORMATS.get(pixel_format)
-    return how.channels if how else None
-
-
 def nbytes(pixel_format: str, width: int, height: int) -> int:
     """Bytes of one picture in the buffer; raises ValueError for a format that can't be converted."""
     how = FORMATS.get(pixel_format)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.acquire.pixels import Rect, channels_of, converter, nbytes
+from inspectd.acquire.pixels import FORMATS, Rect, converter, nbytes
 from tests.makers import examples
 
 MONO = ["Mono8", "Mono10", "Mono12", "Mono10p", "Mono12p"]
@@ -73,7 +73,7 @@ def reference(name: str, data: np.ndarray, width: int, height: int) -> np.ndarra
 def converted(name: str, width: int, height: int, rect: Rect, *buffers: np.ndarray) -> np.ndarray:
     """The last buffer's picture, cut out of a slot in which nothing else was touched."""
     _, _, w, h = rect
-    channels = channels_of(name)
+    channels = FORMATS[name].channels
     assert channels is not None
     slot = np.full(h * w * channels + 64, 0xA5, np.uint8)
     image = slot[32:-32].reshape(h, w, channels)
@@ -164,7 +164,7 @@ def test_where_the_red_pixels_are(name: str, at: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", MONO + COLOUR)
 @pytest.mark.parametrize("rect", [(0, 0, 640, 480), (3, 5, 600, 400)])
 def test_nothing_of_an_image_size_is_allocated_per_frame(name: str, rect: Rect) -> None:
-    channels = channels_of(name)
+    channels = FORMATS[name].channels
     assert channels is not None
     convert = converter(name, channels, 640, 480, rect)
     data, image = sent(name, 640, 480, 0), np.zeros((rect[3], rect[2], channels), np.uint8)
@@ -181,7 +181,7 @@ def test_nothing_of_an_image_size_is_allocated_per_frame(name: str, rect: Rect) 
 
 @pytest.mark.parametrize("name", ["Mono12", "Mono12p", "BGR8", "BayerRG8"])
 def test_an_image_that_would_not_be_written_in_place(name: str) -> None:
-    channels = channels_of(name)
+    channels = FORMATS[name].channels
     assert channels is not None
     convert, data = converter(name, channels, 8, 6, (0, 0, 8, 6)), sent(name, 8, 6, 0)
     for image in (np.zeros((8, 6, channels), np.uint8), np.zeros((6, 16, channels), np.uint8)[:, ::2]):
@@ -194,7 +194,7 @@ def test_an_image_that_would_not_be_written_in_place(name: str) -> None:
 
 @pytest.mark.parametrize("name", MONO + COLOUR)
 def test_a_buffer_that_is_too_short(name: str) -> None:
-    channels, size = channels_of(name), nbytes(name, 7, 5)
+    channels, size = FORMATS[name].channels, nbytes(name, 7, 5)
     assert channels is not None
     convert, image = converter(name, channels, 7, 5, (0, 0, 7, 5)), np.zeros((5, 7, channels), np.uint8)
     for length in (0, size - 1):
@@ -210,7 +210,7 @@ def test_sizes() -> None:
 
 @pytest.mark.parametrize("name", ["Mono16", "Mono12Packed", "YUV422_8", "0x1100007", "", "mono8"])
 def test_a_format_that_is_not_known(name: str) -> None:
-    assert channels_of(name) is None
+    assert name not in FORMATS
     with pytest.raises(ValueError, match=f"^pixel format {name} can't be converted; allowed are Mono8, .*RGB8"):
         nbytes(name, 8, 8)
     with pytest.raises(ValueError, match=f"^pixel format {name} can't become Mono8, as the model wants; allowed"):
@@ -222,7 +222,7 @@ def test_a_format_that_is_not_known(name: str) -> None:
 )
 def test_a_format_that_the_model_does_not_want(channels: int, names: list[str], wanted: str, allowed: str) -> None:
     for name in names:
-        assert channels_of(name) == 4 - channels
+        assert FORMATS[name].channels == 4 - channels
         says = f"^pixel format {name} can't become {wanted}, as the model wants; allowed are .*{allowed}"
         with pytest.raises(ValueError, match=says):
             converter(name, channels, 8, 8, (0, 0, 8, 8))
