@@ -94,7 +94,8 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
     make_plans(settings.recipe, settings.config.camera, bundle)
-    segmenter = open_segmenter(bundle, thread_count(settings.config.engine))
+    engine = settings.config.engine
+    segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
     precision = precision_of(segmenter.compile(Shape(64, 64, bundle.manifest.channels)))
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
     golden = f"golden test within {segmenter.golden_difference}/255"

@@ -118,6 +118,8 @@ class OpenVinoEngine(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """0 = all cores but one."""
+    precision: Literal["auto", "float"] = "auto"
+    """auto: INT8 where the bundle allows it, else the fastest float; float: never INT8."""
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):

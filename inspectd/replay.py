@@ -36,7 +36,7 @@ class Inspector:
     def __init__(self, recipe: LoadedRecipe, engine: OpenVinoEngine) -> None:
         self._recipe = recipe.recipe
         self._bundle = load_bundle(recipe.model_dir)
-        self._segmenter = open_segmenter(self._bundle, thread_count(engine))
+        self._segmenter = open_segmenter(self._bundle, thread_count(engine), engine.precision)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._plan(64, 64)  # a recipe that does not fit the model is said before the first image
 

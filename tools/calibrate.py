@@ -1,147 +1,226 @@
-"""Chooses a recipe's thresholds on parts of the dev split, with the daemon's own engine and region code.
+"""Chooses a recipe's thresholds on the parts of the dev split, for a stated wish of escapes and overkill.
 
-First no defective part may pass (escape), then as few clean parts as possible may be ejected, then the lower
-thresholds win. Margin: escapes count with `suspect` and `min_area_px` a quarter above what the recipe gets.
+`suspect` and `min_area_px` come from `tools.measure.search`; `reject` then spares all but a few clean parts a
+FAIL. The figures are counted by the daemon's own region and judging code.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.config import Limits, Recipe, View
-from inspectd.engine.bundle import Bundle
-from inspectd.engine.openvino import Segmenter
-from inspectd.extract.plan import Plan, make_plan
-from inspectd.extract.regions import extract_regions
-from tools.dataset import DONT_CARE, Sample
-from tools.demo_parts import HEIGHT_PX, WIDTH_PX, crop, find_parts
+from inspectd.config import Limits
+from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.errors import UserError
+from tools.dataset import DONT_CARE, DataSet, Sample
+from tools.measure import metrics
+from tools.measure.froc import Froc
+from tools.measure.recipe import as_score, limits_as_dict, recipe_text, write_atomically
+from tools.measure.scores import U8, Score, check_classes, open_engine, parts_of, pictures
+from tools.measure.search import (
+    AREAS_PX,
+    LEVELS,
+    STABLE_SHARE,
+    Bools,
+    Complaints,
+    Outcome,
+    Wish,
+    complaints_of,
+    highest_at,
+    search,
+)
+from tools.measure.verdicts import NOISE, Figures, ScoredPart, part_counts, stable_share, verdict
+from tools.parts import SizePx, shown
 
-MARGIN = 1.25
-LEVELS = (13, 16, 20, 25, 31, 39, 49, 61, 76, 95, 119, 149, 186, 232)
-"""Scores of 255 tried as `suspect`, each a quarter above the one before; the last serves as margin only. None
-below 5 %: a pit that the network gives less it does not see, and ejecting its part would be chance."""
-AREAS_PX = (0.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0)
 CLEAN_FAILS_ALLOWED = 0.02
 HIGHEST_REJECT = 250
 """Of 255; above it the rounding of the engine's arithmetic would decide between a defect and a doubt."""
-DEADLINE_MS = 250
-CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE = 3, 2
-SEED = 7
-PART_RECT = (0, 0, WIDTH_PX, HEIGHT_PX)
-
-Image = NDArray[np.uint8]
-Regions = NDArray[np.float64]
+NO_CLASS_LEVEL = 128
+Threshold = tuple[int, float]
+"""`suspect`, 1..255, and `min_area_px`."""
+OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+"""Wishes of overkill that the report's table of alternatives answers."""
 
 
-@dataclass(frozen=True)
-class ScoredPart:
-    """Scores uint8 [K, h, w] and peaks uint8 [K] of a part, and the indices of the classes it shows."""
-
-    scores: Image
-    peak: Image
-    shows: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Limits for a class and what they do on the dev parts, in numbers of parts."""
-
-    limits: Limits
-    escapes: int
-    escapes_at_margin: int
-    clean_ejected: int
-
-
-def scored_parts(samples: list[Sample], segmenter: Segmenter) -> list[ScoredPart]:
-    """Cuts parts by the rule of the demo parts, several per picture, and runs the bundle's network on them."""
-    rng = np.random.default_rng(SEED)
-    found = []
-    for index, sample in enumerate(samples):
-        for part in find_parts(sample.mask, index, CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, rng):
-            x, y, w, h = part.box
-            shown = set(np.unique(sample.mask[y : y + h, x : x + w]).tolist()) - {0, DONT_CARE}
-            scores, peak = segmenter.segment(crop(sample, part))
-            found.append(ScoredPart(scores, peak, frozenset(k - 1 for k in shown)))
-    return found
+def calibrate(
+    bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wish, threads: int, split: str = "dev"
+) -> Figures:
+    """Writes recipe.toml, and training/calibration.json with the figures, which it returns; UserError."""
+    bundle = load_bundle(bundle_dir)
+    check_classes(bundle, data)
+    engine = open_engine(bundle, threads, "float")
+    parts, froc = _scored(engine.score, pictures(data, split, bundle.manifest.channels), part_px, bundle, wish)
+    if not parts:
+        raise UserError(
+            f"{data.folder}: no part of {part_px} px fits into a {split} picture; ask for smaller parts"
+        )
+    limits, figures = choose(parts, bundle, wish, froc)
+    write_atomically(bundle_dir / "recipe.toml", recipe_text(limits, _wish_in_words(wish)))
+    figures |= {"engine": engine.description, "part_px": part_px, "split": split, "split_file": data.split_file}
+    (bundle_dir / "training").mkdir(exist_ok=True)
+    write_atomically(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")
+    return figures
 
 
-def choose_limits(parts: list[ScoredPart], bundle: Bundle, k: int) -> tuple[Choice, list[Choice]]:
-    """The limits of class `k`, and what else there is to choose: for each number of escapes the fewest ejected.
+def _scored(
+    score: Score, samples: Iterator[Sample], part_px: SizePx | None, bundle: Bundle, wish: Wish
+) -> tuple[list[ScoredPart], Froc]:
+    """The parts with their scores; and the defects of whole pictures, where the wish asks for them."""
+    parts: list[ScoredPart] = []
+    froc = Froc(tuple(bundle.manifest.classes), bundle.manifest.stride)
+    for picture, crops in parts_of(samples, part_px):
+        for part in crops:
+            shape = part.mask.shape[0], part.mask.shape[1]
+            parts.append(ScoredPart(part.name, *score(part.image), shape, shown(part)))
+        if wish.max_false_regions is not None:
+            whole = (parts[-1].scores, parts[-1].peak) if crops == [picture] else score(picture.image)
+            froc.add(*whole, picture.mask)
+    return parts, froc
 
-    Parts that show other defects only have no say.
-    """
-    clean = [_regions_by_level(part, bundle, k) for part in parts if not part.shows]
-    bad = [_regions_by_level(part, bundle, k) for part in parts if k in part.shows]
-    choices = [_choice(clean, bad, step, area) for step in range(len(LEVELS) - 1) for area in AREAS_PX]
-    best = min(choices, key=lambda c: (c.escapes_at_margin, c.clean_ejected, c.limits.suspect))
-    others: list[Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.escapes, c.clean_ejected, c.escapes_at_margin)):
-        if not others or choice.clean_ejected < others[-1].clean_ejected:
-            others.append(choice)
-    return best, others
+
+def choose(parts: list[ScoredPart], bundle: Bundle, wish: Wish, froc: Froc) -> tuple[dict[str, Limits], Figures]:
+    """The limits per class for the wish, and the figures of the dev parts under them."""
+    classes, stride = tuple(bundle.manifest.classes), bundle.manifest.stride
+    complaints = complaints_of(parts, len(classes), stride)
+    thresholds, notes = _thresholds(complaints, parts, wish, froc)
+    limits = _limits(thresholds, complaints, parts, classes, stride)
+    verdicts = [verdict(part, limits, classes, stride) for part in parts]
+    offered = [search(complaints, Wish(max_overkill=most)) for most in OFFERED] if complaints.clean.any() else []
+    figures = part_counts([bool(p.shows) for p in parts], verdicts) | {
+        "wish": wish._asdict(),
+        "limits": {name: limits_as_dict(own) for name, own in limits.items()},
+        "stable_share": stable_share(parts, limits, classes, stride),
+        "alternatives": [_offer(o, complaints, classes) for o in _distinct(offered)],
+    }
+    if figures["stable_share"] < STABLE_SHARE:
+        notes.append(
+            f"scores {NOISE}/255 higher or lower would change the verdict of "
+            f"{100 * (1 - figures['stable_share']):.1f} % of the dev parts: they lie densely around the thresholds"
+        )
+    return limits, figures | {"notes": notes + _unmet(figures, wish)}
 
 
-def _choice(clean: list[list[Regions]], bad: list[list[Regions]], step: int, area: float) -> Choice:
-    """What the dev parts say to one pair of thresholds; `reject` spares all but a few clean parts a FAIL."""
-    peaks = sorted((_highest(part[step], area) for part in clean), reverse=True)
-    spared = int(CLEAN_FAILS_ALLOWED * len(peaks))
-    highest_spared = peaks[spared] if peaks else 0
-    reject = max(LEVELS[step], min(highest_spared + 1, HIGHEST_REJECT))
-    return Choice(
-        Limits(suspect=_as_score(LEVELS[step]), reject=_as_score(reject), min_area_px=area),
-        escapes=sum(_highest(part[step], area) == 0 for part in bad),
-        escapes_at_margin=sum(_highest(part[step + 1], MARGIN * area) == 0 for part in bad),
-        clean_ejected=sum(peak > 0 for peak in peaks),
+def _thresholds(
+    complaints: Complaints, parts: list[ScoredPart], wish: Wish, froc: Froc
+) -> tuple[list[Threshold], list[str]]:
+    """Per class `suspect` (1..255) and `min_area_px`, and what to say of how they were found."""
+    notes = []
+    if not complaints.bad.any():
+        notes.append("no dev part shows a defect: escapes can't be known; add defective pictures to dev")
+    if wish.max_false_regions is not None:
+        found = froc.best(wish.max_false_regions)
+        if found is None:
+            found = froc.strictest()
+            notes.append(
+                f"not even {found[0]}/255 and {found[1]:g} px keep to {wish.max_false_regions:g} false regions"
+            )
+        return [found] * len(complaints.by_class), notes
+    if complaints.clean.any():
+        return [(LEVELS[level], AREAS_PX[area]) for level, area in search(complaints, wish).settings], notes
+    notes.append(
+        "no dev part is clean: overkill can't be known, and the thresholds are the highest that let no more "
+        "defective parts escape; give the size of a part (--part WxH) if pictures are larger than parts"
     )
+    return _by_recall_alone(complaints, parts), notes
 
 
-def _highest(regions: Regions, area_px: float) -> int:
-    """The highest score, 0..255, in any region of at least `area_px`; 0 if there is none."""
-    return int(regions[regions[:, 0] >= area_px, 1].max(initial=0))
+def _by_recall_alone(complaints: Complaints, parts: list[ScoredPart]) -> list[Threshold]:
+    """Per class the highest level that misses no more of the parts that show it than the lowest does."""
+    thresholds = []
+    for k, own in enumerate(complaints.by_class):
+        found = own[[k in part.shows for part in parts]][:, 1:-1, 0].sum(0)
+        highest = int(np.flatnonzero(found == found[0])[-1]) if found[0] else LEVELS.index(NO_CLASS_LEVEL)
+        thresholds.append((LEVELS[max(1, highest)], 0.0))  # a step lower than it could be: the margin
+    return thresholds
 
 
-def _regions_by_level(part: ScoredPart, bundle: Bundle, k: int) -> list[Regions]:
-    """Per level, area (px) and highest score (0..255) of each region of class `k`, [n, 2]."""
-    found = []
-    for level in LEVELS:
-        plan = _plan_at(level, bundle.manifest.classes[k], bundle.manifest.stride)
-        regions = extract_regions(part.scores[k : k + 1], part.peak[k : k + 1], plan).regions
-        found.append(np.array([(r.area_px, round(255 * r.score)) for r in regions]).reshape(-1, 2))
-    return found
+def _limits(
+    thresholds: list[Threshold],
+    complaints: Complaints,
+    parts: list[ScoredPart],
+    classes: tuple[str, ...],
+    stride: int,
+) -> dict[str, Limits]:
+    limits = {}
+    for k, (name, (suspect, area_px)) in enumerate(zip(classes, thresholds, strict=True)):
+        peaks = np.array([highest_at(part.scores[k], suspect, area_px, stride) for part in parts])
+        reject = choose_reject(peaks, complaints.bad, suspect, len(classes))
+        limits[name] = Limits(suspect=as_score(suspect), reject=as_score(reject), min_area_px=area_px)
+    return limits
 
 
-def _plan_at(level: int, name: str, stride: int) -> Plan:
-    limits = Limits(suspect=_as_score(level), reject=1.0)
-    recipe = Recipe(model=".", deadline_ms=DEADLINE_MS, limits={name: limits}, max_regions=1024)
-    return make_plan(recipe, View(), PART_RECT, [name], stride)
+def choose_reject(peaks: NDArray[np.int64], bad: Bools, suspect: int, classes: int) -> int:
+    """The level that tells a defect from a doubt, out of each part's highest score (0 = no complaint).
+
+    Few parts' scores shall lie near it, few clean parts FAIL, and few defective ones stay in doubt: in this
+    order, for a part of either kind is ejected all the same, but a verdict that rounding turns is unsound.
+    """
+    spared = int(CLEAN_FAILS_ALLOWED * int((~bad).sum()) / classes)
+    ejected = peaks >= suspect
+
+    def cost(level: int) -> float:
+        near = ejected & (np.abs(peaks - level + 0.5) < NOISE)
+        failed_clean = max(int((peaks >= level)[~bad].sum()) - spared, 0)
+        return float(near.sum() + 0.5 * failed_clean + 0.1 * (ejected & bad & (peaks < level)).sum())
+
+    return min(range(suspect, max(suspect, HIGHEST_REJECT) + 1), key=cost)
 
 
-def _as_score(level: int) -> float:
-    """A score of three decimals that exactly the levels from `level` (1..255) on reach."""
-    return math.floor(1000 * level / 255) / 1000
+def choose_mask_levels(scored: Iterable[tuple[U8, U8]], classes: int, stride: int) -> list[int]:
+    """Per class the score, 1..255, with the best IoU against all else at full resolution.
+
+    scored: scores uint8 [K, h, w] and mask uint8 [H, W] of each picture of dev. A class that no mask shows
+    gets 128.
+    """
+    totals = [metrics.empty() for _ in range(classes)]
+    for scores, mask in scored:
+        fine = metrics.full_resolution(scores, stride, (mask.shape[0], mask.shape[1]))
+        for k, of_class in enumerate(fine):
+            totals[k] += metrics.histogram(of_class, mask == k + 1, mask != DONT_CARE)
+    return [metrics.best_f1_level(t) if t[1].any() else NO_CLASS_LEVEL for t in totals]
 
 
-def recipe_text(limits: dict[str, Limits]) -> str:
-    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line."""
-    lines = [
-        "# Recipe chosen on the dev pictures by `inspectd-train evaluate`. Scores run from 0 to 1.",
-        "# A part without a region that counts passes; report.md says how often that was right.",
-        'model = "."              # the bundle\'s folder, relative to this file',
-        f"deadline_ms = {DEADLINE_MS}        # the result is due this long after the trigger",
-        "",
-        "[image]",
-        "refuse_identical = true  # a picture equal to the last one: a frozen camera, nobody saw the part",
+def _wish_in_words(wish: Wish) -> str:
+    if wish.max_false_regions is not None:
+        return f"at most {wish.max_false_regions:g} false regions per picture, then the fewest missed defects"
+    if wish.max_escape is not None:
+        return f"at most {100 * wish.max_escape:g} % escapes, then the least overkill"
+    most = 0.05 if wish.max_overkill is None else wish.max_overkill
+    return f"at most {100 * most:g} % overkill, then the fewest escapes"
+
+
+def _unmet(figures: Figures, wish: Wish) -> list[str]:
+    if wish.max_false_regions is not None:
+        return []
+    name, most = ("escape", wish.max_escape) if wish.max_escape is not None else ("overkill", wish.max_overkill)
+    rate = figures[f"{name}_rate"]
+    if rate is None or most is None or rate <= most + 1e-9:
+        return []
+    return [
+        f"the wish of at most {100 * most:g} % {name} can't be met on dev: {100 * rate:.1f} % is the least found"
     ]
-    for name, chosen in limits.items():
-        lines += [
-            "",
-            f"[limits.{name}]",
-            f"suspect = {chosen.suspect:<10g}     # cells from here on form regions; lower finds and ejects more",
-            f"reject = {chosen.reject:<10g}      # a region that reaches it is a defect, a lower one a doubt",
-            f"min_area_px = {chosen.min_area_px:<10.1f} # smaller regions (area weighted by score) do not count",
-        ]
-    return "\n".join(lines) + "\n"
+
+
+def _distinct(outcomes: list[Outcome]) -> list[Outcome]:
+    """Those that no other beats in both escapes and overkill, by overkill."""
+    kept: list[Outcome] = []
+    for found in sorted(outcomes, key=lambda o: (o.overkill, o.escapes)):
+        if not kept or found.escapes < kept[-1].escapes:
+            kept.append(found)
+    return kept
+
+
+def _offer(found: Outcome, complaints: Complaints, classes: tuple[str, ...]) -> Figures:
+    pairs = zip(classes, found.settings, strict=True)
+    return {
+        "escapes": found.escapes,
+        "overkill": found.overkill,
+        "unstable": found.unstable,
+        "escape_rate": found.escapes / int(complaints.bad.sum()) if complaints.bad.any() else None,
+        "overkill_rate": found.overkill / int(complaints.clean.sum()),
+        "limits": {n: {"suspect": as_score(LEVELS[k]), "min_area_px": AREAS_PX[a]} for n, (k, a) in pairs},
+    }

@@ -6,27 +6,41 @@ with batch norm); `fuse` folds them into one plain convolution (Ding et al., "Re
 ConvNets Great Again", CVPR 2021). Blocks that halve it have one branch: the others doubled the training time.
 
     stride  2   stem 5x5
-    stride  4   3x3 down, 1 block ----- 1x1 -----(+)-- merge block 3x3 -- 1x1 head -> K+1 logits
+    stride  4   3x3 down, 1 block ----- 1x1 -----(+)-- merge block 3x3 -- 1x1 head -> K+1 logits    (s, m, xl)
     stride  8   3x3 down, 2 blocks ---- 1x1 --(+)-^x2
     stride 16   3x3 down, 3 blocks (dilation 1, 2, 4) -- 1x1 -^x2
 
-CSNet-S (widths 16, 32, 48, 64), colour, one class: 0.22 M parameters, 3.2 GMAC per megapixel, stride 4,
-receptive field 313 px (`parameters`, `gmac_per_mpixel` and `RECEPTIVE_FIELD_PX`; the tests check all three).
-Fully convolutional: an image of H x W pixels, 64 px or more, gives ceil(H/4) x ceil(W/4) cells; cell (r, c)
-covers the pixels from row 4r and column 4c on.
+XS ends at stride 8: no block at stride 4, no lateral there, merge block and head one step lower.
+
+| net | widths at stride 2, 4, 8, 16 | stride | receptive field | parameters | GMAC per MPixel |
+|-|-|-|-|-|-|
+| xs | 16, 16, 32, 48 | 8 px | 305 px | 114,034 / 114,834 | 1.07 / 1.27 |
+| s | 16, 32, 48, 64 | 4 px | 313 px | 222,258 / 223,058 | 3.04 / 3.24 |
+| m | 16, 48, 64, 96 | 4 px | 313 px | 465,250 / 466,050 | 6.11 / 6.31 |
+| xl | 32, 64, 128, 192 | 4 px | 313 px | 1,704,386 / 1,705,986 | 16.91 / 17.31 |
+
+(one class; grey / colour; fused; `parameters`, `gmac_per_mpixel`, `receptive_field_px`, all checked by the
+tests). Fully convolutional: an image of H x W pixels, 64 px or more, gives ceil(H/stride) x ceil(W/stride)
+cells; cell (r, c) covers the pixels from row stride*r and column stride*c on.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-STRIDE_PX = 4
-RECEPTIVE_FIELD_PX = 313
-WIDTHS_S = (16, 32, 48, 64)
+Size = Literal["xs", "s", "m", "xl"]
+WIDTHS: dict[Size, tuple[int, int, int, int]] = {
+    "xs": (16, 16, 32, 48),
+    "s": (16, 32, 48, 64),
+    "m": (16, 48, 64, 96),
+    "xl": (32, 64, 128, 192),
+}
+"""Channels at strides 2, 4, 8 and 16, multiples of 16: what the vector units of CPUs and GPUs take at once."""
 
 
 def normalise(image: Tensor) -> Tensor:
@@ -40,10 +54,13 @@ def normalise(image: Tensor) -> Tensor:
 class Block(nn.Module):
     """3x3 convolution, batch norm and ReLU; one plain convolution and ReLU after `fuse`.
 
-    `size` is the kernel's side (5 in the stem). The padding keeps ceil(H/step) cells for any H.
+    `size` is the kernel's side (5 in the stem). The padding keeps ceil(H/step) cells for any H. `branches`:
+    whether a block that keeps the resolution trains with its 1x1 and identity branches.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int = 3, step: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int = 3, step: int = 1, dilation: int = 1, branches: bool = True
+    ) -> None:
         super().__init__()
         self.dense: nn.Module = nn.Sequential(
             nn.Conv2d(inputs, outputs, size, step, dilation * (size // 2), dilation, bias=False),
@@ -51,7 +68,7 @@ class Block(nn.Module):
         )
         self.point: nn.Module | None = None
         self.same: nn.Module | None = None
-        if step == 1:
+        if branches and step == 1:
             self.point = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
             self.same = nn.BatchNorm2d(outputs) if inputs == outputs else None
 
@@ -59,40 +76,49 @@ class Block(nn.Module):
         """[B, inputs, H, W] to [B, outputs, ceil(H/step), ceil(W/step)], float."""
         y: Tensor = self.dense(x)
         if self.point is not None:
-            y = y + self.point(x)
+            y += self.point(x)
         if self.same is not None:
-            y = y + self.same(x)
-        return functional.relu(y)
+            y += self.same(x)
+        return functional.relu(y, inplace=True)  # in place all three: memory is what training waits for
 
 
 class CSNet(nn.Module):
-    """The network: normalised images [B, channels, H, W] to logits [B, 1 + classes, ceil(H/4), ceil(W/4)].
+    """The network: normalised images [B, channels, H, W] to logits [B, 1 + classes, h, w], h = ceil(H/stride).
 
-    Logit 0 is the background. `channels` is 1 or 3; `widths` (multiples of 16) are those of strides 2, 4, 8
-    and 16.
+    Logit 0 is the background. `channels` is 1 or 3; `net` names the size. `branches` False trains plain
+    convolutions from the start (for the ablation; the fused network is the same).
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, int, int, int] = WIDTHS_S) -> None:
+    def __init__(self, channels: int, classes: int, net: Size = "s", branches: bool = True) -> None:
         super().__init__()
-        a, b, c, d = widths
+        self.channels, self.classes, self.net, self.stride = channels, classes, net, 8 if net == "xs" else 4
+        a, b, c, d = WIDTHS[net]
+        coarse = self.stride == 8
+
+        def block(inputs: int, outputs: int, step: int = 1, dilation: int = 1) -> Block:
+            return Block(inputs, outputs, step=step, dilation=dilation, branches=branches)
+
         self.stem = Block(channels, a, size=5, step=2)
-        self.stride4 = nn.Sequential(Block(a, b, step=2), Block(b, b))
-        self.stride8 = nn.Sequential(Block(b, c, step=2), Block(c, c), Block(c, c))
+        self.stride4 = nn.Sequential(block(a, b, step=2), *([] if coarse else [block(b, b)]))
+        self.stride8 = nn.Sequential(block(b, c, step=2), block(c, c), block(c, c))
         self.stride16 = nn.Sequential(
-            Block(c, d, step=2), Block(d, d), Block(d, d, dilation=2), Block(d, d, dilation=4)
+            block(c, d, step=2), block(d, d), block(d, d, dilation=2), block(d, d, dilation=4)
         )
-        self.lateral4, self.lateral8, self.lateral16 = (nn.Conv2d(n, b, 1) for n in (b, c, d))
-        self.merge = Block(b, b)
-        self.head = nn.Conv2d(b, 1 + classes, 1)
+        merged = c if coarse else b
+        self.lateral4 = None if coarse else nn.Conv2d(b, merged, 1)
+        self.lateral8, self.lateral16 = (nn.Conv2d(n, merged, 1) for n in (c, d))
+        self.merge = block(merged, merged)
+        self.head = nn.Conv2d(merged, 1 + classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
         x4 = self.stride4(self.stem(image))
         x8 = self.stride8(x4)
         x16 = self.stride16(x8)
-        y8 = self.lateral8(x8) + _twice(self.lateral16(x16), x8)
-        y4 = self.lateral4(x4) + _twice(y8, x4)
-        logits: Tensor = self.head(self.merge(y4))
+        y = self.lateral8(x8) + _twice(self.lateral16(x16), x8)
+        if self.lateral4 is not None:
+            y = self.lateral4(x4) + _twice(y, x4)
+        logits: Tensor = self.head(self.merge(y))
         return logits
 
 
@@ -158,8 +184,23 @@ def gmac_per_mpixel(net: CSNet) -> float:
     for module in fused.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
-    channels = fused.stem.dense.in_channels
-    assert isinstance(channels, int)
     with torch.no_grad():
-        fused(torch.zeros(1, channels, side_px, side_px))
+        fused(torch.zeros(1, net.channels, side_px, side_px))
     return macs / side_px**2 / 1e3
+
+
+def receptive_field_px(net: CSNet) -> int:
+    """Side of the square of input pixels that can move one cell: along the deepest way, through stride 16.
+
+    Each convolution adds dilation * (size - 1) of its input's pixels. A nearest upsampling reads one cell
+    of its input, so the merge block, which looks one cell around, may add the next coarse cell: 16 px a side.
+    """
+    field, jump = 1, 1
+    for stage in (nn.Sequential(net.stem), net.stride4, net.stride8, net.stride16):
+        for block in stage:
+            assert isinstance(block, Block)
+            dense = block.dense[0] if isinstance(block.dense, nn.Sequential) else block.dense
+            assert isinstance(dense, nn.Conv2d)
+            field += dense.dilation[0] * (dense.kernel_size[0] - 1) * jump
+            jump *= dense.stride[0]
+    return field + jump

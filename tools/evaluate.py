@@ -1,192 +1,226 @@
-"""Chooses a bundle's recipe on dev, then measures it on the test split and on the bundle's demo parts.
+"""Measures a bundle on one split with the daemon's own engine, region and judging code.
 
-Everything runs through the daemon's own engine, region and judging code, so the figures are those of the
-line. The test split is looked at once thresholds are written, for the figures only.
+Per pixel at full resolution and on the network's grid, per labelled defect, and per part. Every picture is in
+memory once at a time and scored once; crops, where parts are crops, are scored as the pictures they would be.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from inspectd.config import Recipe, View, load_recipe
+from inspectd.config import load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.engine.openvino import Segmenter, open_segmenter, precision_of
 from inspectd.errors import UserError
-from inspectd.extract.plan import make_plan
 from inspectd.extract.regions import extract_regions
 from inspectd.images import read_image
 from inspectd.judge.verdict import judge
-from inspectd.results import Region, Verdict
-from inspectd.ring import Shape
-from tools import metrics
-from tools.calibrate import Choice, ScoredPart, choose_limits, recipe_text, scored_parts
-from tools.dataset import DataSet, Sample, cell_fractions, load
-from tools.demo_parts import HEIGHT_PX, WIDTH_PX
-from tools.report import render
+from inspectd.results import Verdict
+from tools.dataset import DataSet, Sample
+from tools.measure import defects, metrics
+from tools.measure.areas import Areas
+from tools.measure.froc import Froc
+from tools.measure.model import Model
+from tools.measure.recipe import limits_as_dict
+from tools.measure.scores import U8, Engine, check_classes, open_engine, parts_of, pictures
+from tools.measure.verdicts import Figures, part_counts
+from tools.parts import SizePx, shown
 
-Image = NDArray[np.uint8]
-Figures = dict[str, Any]
+DEFAULT_LEVEL = 128
+OVERKILLS = (0.01, 0.05)
+FALSE_PER_PICTURE = (0.1, 0.2, 0.5, 1.0)
 
 
-def evaluate(folder: Path, data: DataSet, threads: int) -> Figures:
-    """Writes recipe.toml, report.json and report.md of the bundle `folder`; returns the figures."""
-    bundle = load_bundle(folder)
-    if tuple(bundle.manifest.classes) != data.classes:
-        raise UserError(
-            f"{folder}: knows {bundle.manifest.classes}, the data set has {list(data.classes)}; they must agree"
-        )
-    segmenter = open_segmenter(bundle, threads)
-    levels, dev_figures = _calibrate(folder, data, bundle, segmenter)
-    recipe = load_recipe(folder / "recipe.toml").recipe
-    test = load(data, "test")
-    compiled = segmenter.compile(Shape(HEIGHT_PX, WIDTH_PX, bundle.manifest.channels))
-    figures: Figures = {
+@dataclass(frozen=True)
+class Judged:
+    """One part: its classes by name, its highest score (0..255), what the daemon says."""
+
+    name: str
+    shows: tuple[str, ...]
+    score: int
+    verdict: str
+    detail: str
+
+
+@dataclass
+class _Counts:
+    """What one pass over the pictures adds up."""
+
+    areas: Areas
+    froc: Froc
+    matches: list[defects.Match] = field(default_factory=list)
+    parts: list[Judged] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    truncated: int = 0
+
+
+def evaluate(
+    bundle_dir: Path,
+    data: DataSet,
+    split: str,
+    part_px: SizePx | None,
+    threads: int,
+    recipe: Path | None = None,
+    precision: Literal["auto", "float"] = "auto",
+) -> Figures:
+    """The figures of a bundle under its recipe.toml, or another recipe; writes nothing. UserError, ConfigError.
+
+    precision: `auto` is INT8 where the bundle calls it usable, as in the daemon; `float` never is.
+    """
+    bundle = load_bundle(bundle_dir)
+    check_classes(bundle, data)
+    recipe_file = recipe or bundle_dir / "recipe.toml"
+    engine, model = open_model(bundle, recipe_file, threads, precision)
+    head = {
         "bundle": bundle.manifest.name,
         "graph_sha256": bundle.sha256,
-        "engine": f"OpenVINO {precision_of(compiled)}",
-        "golden_difference": segmenter.golden_difference,
-        "split": data.split_file,
-        "limits": {name: _limits(recipe, name) for name in data.classes},
-        "dev": dev_figures,
-        "test": {
-            "pictures": len(test),
-            "cells": _area_figures(_cell_counts(test, segmenter), levels, data.classes),
-            "pixels": _area_figures(_pixel_counts(test, segmenter), levels, data.classes),
-            "defects": _defect_figures(test, segmenter, bundle, recipe),
-            "parts": part_figures(scored_parts(test, segmenter), bundle, recipe),
-        },
-        "demo": demo_figures(folder, segmenter, bundle, recipe),
+        "engine": engine.description,
+        "golden_difference": engine.golden_difference,
+        "data": data.folder.name,
+        "split": split,
+        "split_file": data.split_file,
+        "part_px": list(part_px) if part_px else None,
+        "recipe": recipe_file.name,
+        "limits": {name: limits_as_dict(model.recipe.limits[name]) for name in data.classes},
+        "mask_levels": dict(zip(data.classes, model.mask_levels, strict=True)),
     }
-    (folder / "report.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    render(figures, folder / "report.md")
-    return figures
+    body = measure(model, pictures(data, split, bundle.manifest.channels), part_px)
+    if bundle.manifest.mask_levels is None:
+        body["notes"].insert(0, f"the manifest has no mask_levels: a pixel counts from {DEFAULT_LEVEL}/255 on")
+    return head | body | {"demo": demo_figures(bundle_dir, model)}
 
 
-def _calibrate(folder: Path, data: DataSet, bundle: Bundle, segmenter: Segmenter) -> tuple[list[int], Figures]:
-    """Writes recipe.toml from the dev split; returns the levels with the best F1 of cells, and dev's figures."""
-    dev = load(data, "dev")
-    parts = scored_parts(dev, segmenter)
-    chosen = {name: choose_limits(parts, bundle, k) for k, name in enumerate(data.classes)}
-    text = recipe_text({name: best.limits for name, (best, _) in chosen.items()})
-    (folder / "recipe.toml").write_text(text, "utf-8")
-    figures = {
-        "parts": part_figures(parts, bundle, load_recipe(folder / "recipe.toml").recipe),
-        "choices": {name: [_choice(c) for c in others] for name, (_, others) in chosen.items()},
-    }
-    return [metrics.best_f1_level(counts) for counts in _cell_counts(dev, segmenter)], figures
+def open_model(
+    bundle: Bundle, recipe_file: Path, threads: int, precision: Literal["auto", "float"] = "auto"
+) -> tuple[Engine, Model]:
+    """The bundle's engine, and with a recipe what `measure` takes; UserError, ConfigError, BundleError."""
+    if not recipe_file.is_file():
+        raise UserError(
+            f"{recipe_file}: no such file; `inspectd-train calibrate` writes one, or name another recipe"
+        )
+    engine, manifest = open_engine(bundle, threads, precision), bundle.manifest
+    levels = manifest.mask_levels or [DEFAULT_LEVEL] * len(manifest.classes)
+    recipe = load_recipe(recipe_file).recipe
+    return engine, Model(engine.score, tuple(manifest.classes), manifest.stride, tuple(levels), recipe)
 
 
-def part_figures(parts: list[ScoredPart], bundle: Bundle, recipe: Recipe) -> Figures:
-    """Numbers of parts by truth and verdict. Escape: defective and passed; overkill: clean and not passed."""
-    plan = make_plan(recipe, View(), (0, 0, WIDTH_PX, HEIGHT_PX), bundle.manifest.classes, bundle.manifest.stride)
-    counts = {"clean": dict.fromkeys(Verdict, 0), "defective": dict.fromkeys(Verdict, 0)}
-    for part in parts:
-        verdict = judge(extract_regions(part.scores, part.peak, plan), plan).verdict
-        counts["defective" if part.shows else "clean"][verdict] += 1
-    clean, bad = counts["clean"], counts["defective"]
-    return {
-        "clean": sum(clean.values()),
-        "defective": sum(bad.values()),
-        "escapes": bad[Verdict.PASS],
-        "overkill": clean[Verdict.FAIL] + clean[Verdict.UNKNOWN],
-        "undecided_clean": clean[Verdict.UNKNOWN],
-        "undecided_defective": bad[Verdict.UNKNOWN],
-    }
-
-
-def demo_figures(folder: Path, segmenter: Segmenter, bundle: Bundle, recipe: Recipe) -> Figures | None:
-    """`part_figures` of the bundle's parts/ as its files are, with the names of those misjudged; None without."""
-    if not (folder / "parts" / "parts.json").is_file():
+def demo_figures(bundle_dir: Path, model: Model) -> Figures | None:
+    """Counts of the bundle's parts/ as its files are, and what was wrong with whom; None without such parts."""
+    file = bundle_dir / "parts/parts.json"
+    if not file.is_file():
         return None
-    truth = json.loads((folder / "parts" / "parts.json").read_text("utf-8"))
-    parts: dict[str, ScoredPart] = {}
+    bad: list[bool] = []
+    verdicts: list[Verdict] = []
     wrong: dict[str, str] = {}
-    for name, entry in truth.items():
-        scores, peak = segmenter.segment(read_image(folder / "parts" / name))
-        parts[name] = ScoredPart(scores, peak, frozenset() if entry["label"] == "clean" else frozenset({0}))
-        alone = part_figures([parts[name]], bundle, recipe)
-        for kind in ("escapes", "overkill", "undecided_clean", "undecided_defective"):
-            if alone[kind]:
-                wrong[name] = kind  # the last and most exact word
-    return part_figures(list(parts.values()), bundle, recipe) | {"misjudged": wrong}
+    for name, entry in json.loads(file.read_text("utf-8")).items():
+        image = read_image(file.with_name(name))
+        plan = model.plan((image.shape[0], image.shape[1]))
+        bad.append(entry["label"] != "clean")
+        verdicts.append(judge(extract_regions(*model.score(image), plan), plan).verdict)
+        if bad[-1] == (verdicts[-1] is Verdict.PASS):
+            wrong[name] = "escape" if bad[-1] else f"overkill, {verdicts[-1].value}"
+    return part_counts(bad, verdicts) | {"misjudged": wrong}
 
 
-def _cell_counts(samples: list[Sample], segmenter: Segmenter) -> list[metrics.Histogram]:
-    """Per class, over all cells; a cell is a defect when at least half of it is."""
-    total: list[metrics.Histogram] = []
-    for sample in samples:
-        scores, _ = segmenter.segment(sample.image)
-        share, weight = cell_fractions(sample.mask, len(scores))
-        found = [metrics.histogram(s, t >= 0.5, weight > 0) for s, t in zip(scores, share, strict=True)]
-        total = [a + b for a, b in zip(total, found, strict=True)] if total else found
-    return total
+def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> Figures:
+    """The figures of anything that scores pictures (a bundle, a peer) on labelled pictures."""
+    areas = Areas(model.classes, model.stride, model.mask_levels)
+    counts = _Counts(areas, Froc(model.classes, model.stride))
+    for picture, parts in parts_of(samples, part_px):
+        shape = picture.mask.shape[0], picture.mask.shape[1]
+        counts.sizes.add(shape)
+        scores, peak = model.score(picture.image)
+        counts.areas.add(picture.name, scores, picture.mask)
+        counts.matches.append(defects.match(scores, peak, picture.mask, model.plan(shape)))
+        counts.froc.add(scores, peak, picture.mask)
+        for part in parts:
+            scored = (scores, peak) if part is picture else model.score(part.image)
+            _judge_part(counts, model, part, *scored)
+    return _figures(counts, model)
 
 
-def _pixel_counts(samples: list[Sample], segmenter: Segmenter) -> list[metrics.Histogram]:
-    """Per class, over all pixels of the full resolution; a pixel has the score of its cell."""
-    total: list[metrics.Histogram] = []
-    for sample in samples:
-        scores, _ = segmenter.segment(sample.image)
-        height, width = sample.mask.shape
-        stride = -(-height // scores.shape[1])
-        found = []
-        for k, of_class in enumerate(scores):
-            fine = of_class.repeat(stride, 0).repeat(stride, 1)[:height, :width]
-            found.append(metrics.histogram(fine, sample.mask == k + 1, sample.mask != 255))
-        total = [a + b for a, b in zip(total, found, strict=True)] if total else found
-    return total
+def _judge_part(counts: _Counts, model: Model, part: Sample, scores: U8, peak: U8) -> None:
+    plan = model.plan((part.mask.shape[0], part.mask.shape[1]))
+    judgement = judge(extract_regions(scores, peak, plan), plan)
+    shows = tuple(model.classes[k] for k in sorted(shown(part)))
+    counts.parts.append(Judged(part.name, shows, int(peak.max()), judgement.verdict.value, judgement.detail))
+    counts.truncated += judgement.truncated
 
 
-def _area_figures(counts: list[metrics.Histogram], levels: list[int], classes: tuple[str, ...]) -> Figures:
-    """Per class: AP, and IoU, precision, recall, F1 at the level that was best on dev's cells."""
+def _figures(counts: _Counts, model: Model) -> Figures:
+    areas, per_defect = counts.areas.figures(), defects.summary(counts.matches)
+    peaks = metrics.empty()
+    for part in counts.parts:
+        peaks[int(bool(part.shows)), part.score] += 1
+    verdicts = part_counts([bool(p.shows) for p in counts.parts], [Verdict(p.verdict) for p in counts.parts])
+    curve = counts.froc.front()
     return {
-        name: {"ap": metrics.average_precision(c), "level": level} | metrics.at_threshold(c, level)
-        for name, c, level in zip(classes, counts, levels, strict=True)
+        "miou": areas["miou"],
+        "miou_bg": areas["miou_bg"],
+        "pixel_ap": areas["pixel_ap"],
+        "part_auroc": metrics.auroc(peaks),
+        "escape_rate": verdicts["escape_rate"],
+        "overkill_rate": verdicts["overkill_rate"],
+        "undecided_rate": verdicts["undecided_rate"],
+        "per_class": areas["per_class"],
+        "part_ap": metrics.average_precision(peaks),
+        "escape_at_overkill": {f"{most:g}": metrics.escape_at_overkill(peaks, most) for most in OVERKILLS},
+        "parts": verdicts,
+        "roc": metrics.roc(peaks),
+        "defect_recall": per_defect["recall"],
+        "false_regions_per_picture": per_defect["false_regions_per_picture"],
+        "defects": per_defect,
+        "defect_curve": curve,
+        "defect_recall_at_false": {f"{most:g}": _recall_at(curve, most) for most in FALSE_PER_PICTURE},
+        "coarse": areas["coarse"],
+        "confusion": areas["confusion"],
+        "precision_recall": areas["precision_recall"],
+        "pictures": len(counts.matches),
+        "picture_sizes": len(counts.sizes),
+        "verdicts": [vars(part) for part in counts.parts],
+        "picture_defects": _picture_defects(counts),
+        "notes": _notes(counts, verdicts, model),
     }
 
 
-def _defect_figures(samples: list[Sample], segmenter: Segmenter, bundle: Bundle, recipe: Recipe) -> Figures:
-    """Labelled defects in whole pictures, found or missed, and regions that touch none.
-
-    A region counts from `min_area_px` on; it touches a defect when its box holds one of the defect's pixels.
-    """
-    found = missed = false = 0
-    for sample in samples:
-        scores, peak = segmenter.segment(sample.image)
-        height, width = sample.mask.shape
-        plan = make_plan(recipe, View(), (0, 0, width, height), bundle.manifest.classes, bundle.manifest.stride)
-        regions = [
-            r
-            for r in extract_regions(scores, peak, plan).regions
-            if r.area_px >= recipe.limits[r.class_].min_area_px
-        ]
-        for k, name in enumerate(bundle.manifest.classes):
-            count, labels = cv2.connectedComponents((sample.mask == k + 1).astype(np.uint8), connectivity=8)
-            touched = [_labels_in(np.asarray(labels), r) for r in regions if r.class_ == name]
-            hit = set[int]().union(*touched)
-            found, missed = found + len(hit), missed + count - 1 - len(hit)
-            false += sum(not labels_in for labels_in in touched)
-    megapixels = sum(sample.mask.size for sample in samples) / 1e6
-    return {"found": found, "missed": missed, "false_regions": false, "false_per_mpixel": false / megapixels}
+def _picture_defects(counts: _Counts) -> list[dict[str, Any]]:
+    """Pictures with a missed defect or a false region: which, in px of the picture."""
+    found = []
+    for name, match in zip(counts.areas.names, counts.matches, strict=True):
+        missed = [{"class": d.class_, "box": d.box, "area_px": d.area_px} for d in match.defects if not d.found]
+        false = [{"class": r.class_, "box": r.bbox, "score": r.score} for r in match.false]
+        if missed or false:
+            found.append({"name": name, "missed": missed, "false": false})
+    return found
 
 
-def _labels_in(labels: NDArray[np.int32], region: Region) -> set[int]:
-    x, y, w, h = region.bbox
-    return set(np.unique(labels[y : y + h, x : x + w]).tolist()) - {0}
+def _recall_at(curve: list[dict[str, Any]], most: float) -> float | None:
+    """Highest recall of the curve's points with at most so many false regions per picture."""
+    recalls = [p["defect_recall"] for p in curve if p["false_regions_per_picture"] <= most]
+    return max((r for r in recalls if r is not None), default=None)
 
 
-def _limits(recipe: Recipe, name: str) -> dict[str, float]:
-    limits = recipe.limits[name]
-    return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}
-
-
-def _choice(choice: Choice) -> dict[str, float]:
-    own = choice.limits
-    thresholds = {"suspect": own.suspect, "min_area_px": own.min_area_px}
-    return thresholds | {"escapes": choice.escapes, "clean_ejected": choice.clean_ejected}
+def _notes(counts: _Counts, verdicts: Figures, model: Model) -> list[str]:
+    notes = []
+    if not counts.parts:
+        notes.append("no part fits: every picture is smaller than a part, so nothing is known per part")
+    elif not verdicts["clean"]:
+        notes.append(
+            "no part is clean, so overkill and AUROC can't be known; where pictures are larger than parts, give "
+            "the part's size: --part WxH"
+        )
+    if counts.parts and not verdicts["defective"]:
+        notes.append("no part shows a defect, so escapes, AUROC and AP can't be known")
+    notes += [
+        f"no picture of the split shows {name}: its IoU, F1 and AP can't be known and are not in the means"
+        for k, name in enumerate(model.classes)
+        if not counts.areas.pixels[k][1].any()
+    ]
+    if counts.truncated:
+        notes.append(
+            f"{counts.truncated} parts had more than {model.recipe.max_regions} regions: undecided at best"
+        )
+    return notes

@@ -1,137 +1,150 @@
-"""Turns a training run into a bundle: one ONNX graph from the camera's bytes to scores, with its proofs.
+"""Turns a trained network into a bundle: three graphs, golden images, and the manifest that vouches for them.
 
-    image  uint8 [1, H, W, C]   exactly the bytes of the daemon's slot, RGB; H and W symbolic
-    scores uint8 [1, K, h, w]   255 x probability of each defect class; h, w = ceil(H/4), ceil(W/4)
-    peak   uint8 [1, K]         the highest score of each class
-
-A uint8 tensor meets only Cast, because TensorRT knows no other operator for it, so `peak` is reduced in
-float. Clip(0, 255) stands right before each last Cast: ONNX Runtime and OpenVINO wrap 256 to 0.
+Everything is made and proven in a folder within the bundle's, then renamed to its place. A folder without
+manifest.json is no bundle, so the old manifest goes first and the new one comes last: whatever ends the export
+leaves the old bundle, none, or the new one, never a mixture.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 import inspectd
 from inspectd.engine.bundle import load_bundle
-from inspectd.engine.openvino import open_segmenter
 from inspectd.errors import UserError
 from inspectd.images import write_png
-from tools.csnet import RECEPTIVE_FIELD_PX, STRIDE_PX, CSNet, fuse, gmac_per_mpixel, normalise, parameters
-from tools.dataset import DataSet, Sample, defect_centres, load
+from tools.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
+from tools.dataset import Sample
+from tools.quantise import Deployed, as_bfloat16, float_graph, int8_graph
 
-OPSET = 17
 MAX_SCORE_DIFFERENCE = 4
 GOLDEN_SIZES_PX = ((256, 192), (251, 187), (256, 192))
+"""Width and height; one is odd."""
+FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 
 Image = NDArray[np.uint8]
+Score = Callable[[Image], tuple[Image, Image]]
+"""Image uint8 [H, W, C] to scores uint8 [K, h, w] and peak uint8 [K]."""
+Manifest = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Largest score differences on the golden images, in 1/255: ONNX Runtime fp32 against others."""
+def write_bundle(
+    net: CSNet,
+    classes: tuple[str, ...],
+    pictures: list[Sample],
+    dev: list[Sample],
+    out: Path,
+    trained: dict[str, object],
+    mask_levels: list[int] | None = None,
+    weights_file: Path | None = None,
+) -> None:
+    """Writes graphs, golden images and manifest of `net` (as trained, unfused) into the folder `out`.
 
-    torch_fp32: int
-    openvino: int
-
-
-class Deployed(nn.Module):
-    """The whole graph around a fused network; see the module."""
-
-    def __init__(self, net: CSNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Image uint8 [1, H, W, C] to scores uint8 [1, K, h, w] and peak uint8 [1, K]."""
-        logits = self.net(normalise(image.float().permute(0, 3, 1, 2)))
-        scores = torch.round(255 * logits.softmax(1)[:, 1:])
-        peak = scores.amax((2, 3))
-        return scores.clamp(0, 255).to(torch.uint8), peak.clamp(0, 255).to(torch.uint8)
-
-
-def export(run: Path, data: DataSet, bundle: Path) -> Parity:
-    """Writes model.onnx, golden/ and manifest.json of `bundle` out of `run`; returns the measured parity.
-
-    UserError when the run isn't whole, or another runtime's scores differ by more than the bundle allows.
+    pictures: of the training split, INT8's ranges are measured on them. dev: golden images are cut out of them.
+    trained: of the data, settings and result, for people. What else lies in `out` (recipe, report) stays. INT8
+    is not usable until `tools.parity` has found it equal. UserError: nothing to cut from, a graph that doesn't
+    compute what the net does, a disk that is full.
     """
-    net, record = load_run(run)
-    (bundle / "golden").mkdir(parents=True, exist_ok=True)
-    write_graph(net, bundle / "model.onnx")
-    score = reference(bundle / "model.onnx")
-    images = _golden_images(load(data, "dev"), len(record["classes"]))
-    golden, torch_difference = [], 0
-    for number, image in enumerate(images):
-        scores, peak = score(image)
-        golden.append(_write_golden(bundle, number, image, scores, peak))
-        torch_difference = max(torch_difference, difference(scores, torch_scores(net, image)))
-    manifest = _manifest(bundle, net, record, golden)
-    (bundle / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    if torch_difference > 1:
-        raise UserError(
-            f"{bundle / 'model.onnx'}: scores differ from torch's by {torch_difference}/255; do not use it"
-        )
-    return Parity(torch_difference, open_segmenter(load_bundle(bundle), threads=1).golden_difference)
-
-
-def load_run(run: Path) -> tuple[CSNet, dict[str, Any]]:
-    """The fused network of a training run and the run's record; UserError when a file is missing or alien.
-
-    The weights are rounded to bfloat16: engines that compute in it round them anyway, and so the fp32
-    reference differs from them by the rounding of activations only (about half the difference).
-    """
-    for name in ("run.json", "weights.pt"):
-        if not (run / name).is_file():
-            raise UserError(f"{run / name}: no such file; give the folder that `inspectd-train train` wrote")
-    record = json.loads((run / "run.json").read_text("utf-8"))
-    net = fuse(CSNet(channels=3, classes=len(record["classes"])))
+    if not dev:
+        raise UserError(f"{out}: a bundle needs pictures of the dev split for its golden images; there is none")
+    manifest: Manifest = {
+        "schema": 1,
+        "name": out.resolve().name,
+        "classes": list(classes),
+        "channels": net.channels,
+        "stride": net.stride,
+        "max_score_difference": MAX_SCORE_DIFFERENCE,
+        "network": {
+            "family": f"CSNet-{net.net.upper()}",
+            "parameters": parameters(net),
+            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
+            "receptive_field_px": receptive_field_px(net),
+        },
+        "trained": trained | {"code": inspectd.__version__},
+    }
+    if mask_levels is not None:
+        manifest["mask_levels"] = mask_levels
+    fused = fuse(net)
     try:
-        net.load_state_dict(torch.load(run / "weights.pt", weights_only=True))
-    except RuntimeError:
-        raise UserError(f"{run / 'weights.pt'}: not of this version's network; train again") from None
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.bfloat16().float()
-    return net.eval(), record
+        graphs = _graphs(fused, [picture.image for picture in pictures])
+        golden = [(image, *onnx_score(graphs["fp32"])(image)) for image in golden_images(dev, len(classes))]
+        _refuse_another_net(out, torch_score(as_bfloat16(fused)), golden)
+        _write(out, graphs, golden, manifest, weights_file)
+    except OSError as error:
+        raise UserError(
+            f"{out}: the bundle can't be written ({error.strerror or error}); what was there before is kept"
+        ) from None
 
 
-def write_graph(net: CSNet, file: Path) -> None:
-    """Writes the fused `net` with all that belongs around it as ONNX, checked by onnx.checker."""
-    channels = net.stem.dense.in_channels
-    example = torch.zeros(1, 96, 64, int(channels), dtype=torch.uint8)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter announces its retirement at every call
-        torch.onnx.export(
-            Deployed(net).eval(),
-            (example,),
-            str(file),
-            input_names=["image"],
-            output_names=["scores", "peak"],
-            dynamic_axes={"image": {1: "H", 2: "W"}, "scores": {2: "h", 3: "w"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    onnx.checker.check_model(onnx.load(str(file)), full_check=True)
+def _graphs(fused: CSNet, pictures: list[Image]) -> dict[str, bytes]:
+    """The ONNX file of each precision."""
+    return {
+        "fp32": float_graph(as_bfloat16(fused)),
+        "fp16": float_graph(fused, half=True),
+        "int8": int8_graph(float_graph(fused), pictures),
+    }
 
 
-def reference(file: Path) -> Callable[[Image], tuple[Image, Image]]:
-    """ONNX Runtime in fp32 on one thread: image uint8 [H, W, C] to scores uint8 [K, h, w] and peak uint8 [K]."""
+def _write(
+    out: Path,
+    graphs: dict[str, bytes],
+    golden: list[tuple[Image, Image, Image]],
+    manifest: Manifest,
+    weights_file: Path | None,
+) -> None:
+    """All files of the bundle, made in a folder within, proven, and moved to their places; OSError."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+        made = Path(folder)
+        for precision, graph in graphs.items():
+            _write_through(made / FILES[precision], graph)
+        (made / "golden").mkdir()
+        entries = [_write_golden(made, number, *of_one) for number, of_one in enumerate(golden)]
+        manifest = manifest | {"graphs": {p: _file(made / name) for p, name in FILES.items()}, "golden": entries}
+        if weights_file is not None:
+            shutil.copyfile(weights_file, made / WEIGHTS)
+            manifest["weights"] = _file(made / WEIGHTS)
+        write_manifest(made, manifest)
+        load_bundle(made)
+        (out / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(out / "golden", ignore_errors=True)
+        for path in made.iterdir():
+            if path.name != MANIFEST:
+                path.replace(out / path.name)
+        (made / MANIFEST).replace(out / MANIFEST)
+
+
+def write_manifest(bundle: Path, manifest: Manifest) -> None:
+    """Replaces manifest.json in one step; OSError leaves the old one."""
+    beside = bundle / f"{MANIFEST}.part"
+    try:
+        _write_through(beside, (json.dumps(manifest, indent=1) + "\n").encode())
+        beside.replace(bundle / MANIFEST)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def onnx_score(graph: bytes, threads: int = 1) -> Score:
+    """ONNX Runtime on the CPU; on the fp32 graph it is the reference of the golden scores."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def score(image: Image) -> tuple[Image, Image]:
         scores, peak = session.run(["scores", "peak"], {"image": image[None]})
@@ -140,11 +153,16 @@ def reference(file: Path) -> Callable[[Image], tuple[Image, Image]]:
     return score
 
 
-def torch_scores(net: CSNet, image: Image) -> Image:
-    """Scores uint8 [K, h, w] of an image uint8 [H, W, C] by torch in fp32."""
-    with torch.no_grad():
-        scores, _ = Deployed(net).eval()(torch.from_numpy(image)[None])
-    return np.asarray(scores[0].numpy())
+def torch_score(fused: CSNet) -> Score:
+    """The network itself in fp32."""
+    deployed = Deployed(fused)
+
+    def score(image: Image) -> tuple[Image, Image]:
+        with torch.no_grad():
+            scores, peak = deployed(torch.from_numpy(image)[None])
+        return np.asarray(scores[0].numpy()), np.asarray(peak[0].numpy())
+
+    return score
 
 
 def difference(a: Image, b: Image) -> int:
@@ -152,53 +170,66 @@ def difference(a: Image, b: Image) -> int:
     return int(np.abs(a.astype(np.int16) - b).max())
 
 
-def _golden_images(samples: list[Sample], classes: int) -> list[Image]:
-    """Crops of dev pictures around three defects, chosen with a fixed seed; one has an odd size."""
+def golden_images(samples: list[Sample], classes: int) -> list[Image]:
+    """Three cuts of dev pictures around defects, of every class in turn; with too few defects, anywhere.
+
+    The places are drawn with a fixed seed. A picture smaller than a cut is used whole.
+    """
     rng = np.random.default_rng(0)
-    places = [place for of_class in defect_centres(samples, classes) for place in of_class]
-    images = []
-    for (width, height), pick in zip(GOLDEN_SIZES_PX, rng.permutation(len(places)), strict=False):
-        index, x, y = places[pick]
-        rows, columns = samples[index].mask.shape
-        left, top = (
-            min(max(int(at - side / 2), 0), most - side)
-            for at, side, most in ((x, width, columns), (y, height, rows))
+    of_class = [_centres(samples, k + 1) for k in range(classes)]
+    shuffled = [[places[n] for n in rng.permutation(len(places))] for places in of_class]
+    longest = max(len(places) for places in shuffled)
+    places = [of_one[turn] for turn in range(longest) for of_one in shuffled if turn < len(of_one)]
+    while len(places) < len(GOLDEN_SIZES_PX):
+        index = int(rng.integers(len(samples)))
+        height, width = samples[index].mask.shape
+        places.append((index, rng.uniform(0, width), rng.uniform(0, height)))
+    return [_cut(samples[n].image, x, y, *size) for (n, x, y), size in zip(places, GOLDEN_SIZES_PX, strict=False)]
+
+
+def _centres(samples: list[Sample], value: int) -> list[tuple[int, float, float]]:
+    """(sample index, x, y) of the middle of every defect of mask value `value`; small and large count the same."""
+    found = []
+    for index, sample in enumerate(samples):
+        _, _, stats, _ = cv2.connectedComponentsWithStats((sample.mask == value).astype(np.uint8))
+        found += [(index, x + w / 2, y + h / 2) for x, y, w, h, _ in stats[1:].tolist()]
+    return found
+
+
+def _cut(image: Image, x: float, y: float, width: int, height: int) -> Image:
+    """`width` x `height` pixels around (x, y), moved into the image, or all of a smaller one."""
+    top, left = (
+        max(min(int(at - side / 2), most - side), 0)
+        for at, side, most in ((y, height, image.shape[0]), (x, width, image.shape[1]))
+    )
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def _refuse_another_net(out: Path, score: Score, golden: list[tuple[Image, Image, Image]]) -> None:
+    """UserError when the exported graph's golden scores are not those of the net."""
+    worst = max(difference(score(image)[0], scores) for image, scores, _ in golden)
+    if worst > 1:
+        raise UserError(
+            f"{out}: the exported graph's scores differ from the net's by {worst}/255; none was written"
         )
-        images.append(np.ascontiguousarray(samples[index].image[top : top + height, left : left + width]))
-    return images
 
 
-def _write_golden(bundle: Path, number: int, image: Image, scores: Image, peak: Image) -> dict[str, Any]:
+def _write_golden(folder: Path, number: int, image: Image, scores: Image, peak: Image) -> dict[str, Any]:
     """Writes an image and its scores, the classes' maps one below the other; returns the manifest's entry."""
     names = {"image": f"golden/{number}.png", "scores": f"golden/{number}.scores.png"}
-    write_png(bundle / names["image"], image)
-    write_png(bundle / names["scores"], scores.reshape(-1, scores.shape[2]))
-    hashes = {f"{key}_sha256": _sha256(bundle / name) for key, name in names.items()}
+    write_png(folder / names["image"], image)
+    write_png(folder / names["scores"], scores.reshape(-1, scores.shape[2]))
+    hashes = {f"{key}_sha256": _file(folder / name)["sha256"] for key, name in names.items()}
     return names | hashes | {"peak": peak.tolist()}
 
 
-def _manifest(bundle: Path, net: CSNet, record: dict[str, Any], golden: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of manifest.json."""
-    trained = {key: record[key] for key in ("data", "data_sha256", "split", "settings")}
-    best = record["checks"][record["best_check"]]
-    return {
-        "schema": 1,
-        "name": bundle.resolve().name,
-        "classes": record["classes"],
-        "channels": 3,
-        "stride": STRIDE_PX,
-        "graphs": {"fp32": {"file": "model.onnx", "sha256": _sha256(bundle / "model.onnx")}},
-        "golden": golden,
-        "max_score_difference": MAX_SCORE_DIFFERENCE,
-        "network": {
-            "family": "CSNet-S",
-            "parameters": parameters(net),
-            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
-            "receptive_field_px": RECEPTIVE_FIELD_PX,
-        },
-        "trained": trained | {"code": inspectd.__version__, "dev": best},
-    }
+def _file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _write_through(path: Path, content: bytes) -> None:
+    """To the disk, so that a full one is told now and a power cut can't leave a manifest of missing files."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,246 +1,318 @@
-"""Trains a CSNet on a data set, on the CPU. Read `train` from top to bottom: that is the whole recipe."""
+"""Trains a CSNet: on the CPU, on a GPU, or on several by torchrun. Read `train` from top to bottom."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.console import Console
-from torch import Tensor
-from torch.nn import functional
+from lightning_fabric import Fabric
+from torch import nn
 
-from tools import metrics
-from tools.csnet import STRIDE_PX, CSNet, fuse, normalise
-from tools.dataset import (
-    DataSet,
-    Sample,
-    cell_fractions,
-    defect_centres,
-    digest,
-    load,
-    random_crop,
-    small_defect_weights,
-)
-from tools.demo_parts import Part, find_parts
+from inspectd.errors import UserError
+from tools.augment import Flip
+from tools.csnet import Size, normalise
+from tools.dataset import DataSet, Sample, digest, load
+from tools.dev import dev_figures, hard_places
+from tools.losses import Loss, loss_of
+from tools.parts import SizePx, as_parts
+from tools.sampler import Batch, Place, Sampling, batches, defect_places
+from tools.state import BEST, RECORD, Progress, load_state, load_weights, save_record, save_state, save_weights
+from tools.targets import Target
 
-Centre = tuple[int, float, float]
+CHECKS = 8
+CHECK_REST = 9.0
+"""Times the length of a check that are spent on steps before the next."""
+CURVE_POINTS = 100
+FEWEST_STEPS = 50
+SAVE_EVERY_S = 30.0
+Tell = Callable[[Progress, float], None]
+"""Called after each step with the progress and the share of the run that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on besides the data; `minutes` is the wall clock for the steps and the checks."""
+    """What a run depends on besides the data. Exactly one of `minutes` (wall clock of steps and checks) and
+    `epochs` (of as many crops as cover the training pictures once, 50 steps at least) ends it.
+    """
 
-    minutes: float
+    minutes: float | None = None
+    epochs: int | None = None
     seed: int = 0
-    crop_px: int = 288
+    net: Size = "s"
+    channels: int = 1
+    part_px: SizePx | None = None
     batch: int = 10
+    crop_px: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: float = 0.03
-    ema: float = 0.995
+    ema: float = 0.998
+    flip: Flip = "both"
+    target: Target = "coverage"
+    loss: Loss = "ce+dice"
+    peak_share: float = 0.1
     defect_share: float = 0.6
     hard_share: float = 0.2
-    check_every_s: float = 240.0
+    paste_share: float = 0.3
+    balanced: bool = True
+    branches: bool = True
+    patience: int = 0
+    """Checks without a better dev score after which the run ends; 0 = never."""
+    deterministic: bool = False
 
 
-def train(data: DataSet, run: Path, settings: Settings, say: Console) -> None:
-    """Writes `run`/weights.pt (the fused network best on dev) and `run`/run.json (settings and every check)."""
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    run.mkdir(parents=True, exist_ok=True)
-    say.print(f"reading {data.folder}")
-    learn, dev, data_sha256 = load(data, "train"), load(data, "dev"), digest(data)
-    defects = defect_centres(learn, len(data.classes))
-    hard: list[Centre] = []
-    net = CSNet(channels=3, classes=len(data.classes)).to(memory_format=_layout())  # type: ignore[call-overload]
-    average = copy.deepcopy(net).eval()
-    optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    checks: list[dict[str, float]] = []
-    parts = _dev_parts(dev)
-    start_s, last_check_s, step, total = time.monotonic(), 0.0, 0, 1.0
-    while (now_s := time.monotonic() - start_s) < 60 * settings.minutes:
-        _set_rate(optimiser, settings, now_s / (60 * settings.minutes))
-        images, targets, weights = _batch(learn, defects, hard, settings, rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16()):
-            logits = net(images)
-        loss = _loss(logits.float(), targets, weights)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        _follow(average, net, min(settings.ema, (1 + step) / (10 + step)))
-        step, total = step + 1, total + 0.01 * (loss.item() - total)
-        if now_s - last_check_s > settings.check_every_s:
-            checks.append({"minutes": now_s / 60, "steps": step, "loss": total} | _check(average, dev, parts))
-            hard = _hard_centres(average, learn)
-            _keep(run, data, data_sha256, settings, average, checks)
-            say.print(_line(checks[-1]) + f", {len(hard)} hard places")
-            last_check_s = time.monotonic() - start_s
-    checks.append({"minutes": now_s / 60, "steps": step, "loss": total} | _check(average, dev, parts))
-    _keep(run, data, data_sha256, settings, average, checks)
-    say.print(_line(checks[-1]) + f"; best kept in {run}")
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a run."""
+
+    out: Path
+    settings: Settings
+    fabric: Fabric
+    data: DataSet
+    learn: list[Sample]
+    dev: list[Sample]
+    """Parts."""
+    defects: list[list[Place]]
+    data_sha256: str
+
+    @property
+    def identity(self) -> str:
+        """Two runs with the same may go on from each other's state."""
+        return hashlib.sha256(f"{self.data_sha256} {json.dumps(asdict(self.settings))}".encode()).hexdigest()
 
 
-def score_map(net: CSNet, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scores of the defect classes, uint8 [classes, h, w] as the daemon sees them, of an RGB image [H, W, 3]."""
-    x = normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float())
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16()):
-        logits = net(x)
-    return np.asarray((255 * logits.float().softmax(1)[0, 1:]).round().clip(0, 255).byte().numpy())
+def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Run:
+    """Reads the data set; UserError names the file that is wrong."""
+    learn, dev = (load(data, split, settings.channels) for split in ("train", "dev"))
+    defects = defect_places(learn, len(data.classes))
+    for name, places in zip(data.classes, defects, strict=True):
+        if not places:
+            raise UserError(
+                f"{data.folder / data.split_file}: no training picture shows the class {name}; "
+                "move one there, or take the class out of classes.json"
+            )
+    return Run(out, settings, fabric, data, learn, as_parts(dev, settings.part_px), defects, digest(data))
 
 
-def _batch(
-    samples: list[Sample],
-    defects: list[list[Centre]],
-    hard: list[Centre],
-    settings: Settings,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images [B, 3, S, S], target shares [B, 1 + classes, S/4, S/4] (background first), weights [B, S/4, S/4]."""
-    images, shares, weights = [], [], []
-    for _ in range(settings.batch):
-        index, x, y = _place(samples, defects, hard, settings, rng)
-        image, mask = random_crop(samples[index], (x, y), settings.crop_px, rng)
-        share, weight = cell_fractions(mask, len(defects))
-        images.append(torch.from_numpy(image))
-        shares.append(torch.from_numpy(np.concatenate([weight[None] - share.sum(0), share])))
-        weights.append(torch.from_numpy(weight * small_defect_weights(mask)))
-    stacked = normalise(torch.stack(images).permute(0, 3, 1, 2).float())
-    return stacked.contiguous(memory_format=_layout()), torch.stack(shares), torch.stack(weights)
+def recorded_settings(folder: Path) -> tuple[str, Settings]:
+    """Split file and settings of a run's folder; UserError when there is no whole run in it."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        own = record["settings"]
+        part_px = tuple(own["part_px"]) if own["part_px"] else None
+        return record["split"], Settings(**own | {"part_px": part_px})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder / RECORD}: not there or not of this version; give what `fit --out` names"
+        ) from None
 
 
-def _place(
-    samples: list[Sample],
-    defects: list[list[Centre]],
-    hard: list[Centre],
-    settings: Settings,
-    rng: np.random.Generator,
-) -> Centre:
-    """Where to crop: around a defect, around a place the net took for one, or anywhere."""
-    dice, half = rng.random(), settings.crop_px / 2
-    filled = [places for places in defects if places]
-    if dice < settings.defect_share and filled:
-        places = filled[rng.integers(len(filled))]
-    elif dice < settings.defect_share + settings.hard_share and hard:
-        places = hard
-    else:
-        index = int(rng.integers(len(samples)))
-        height, width = samples[index].mask.shape
-        return index, rng.uniform(half / 2, width - half / 2), rng.uniform(half / 2, height - half / 2)
-    index, x, y = places[rng.integers(len(places))]
-    return index, x + 0.8 * rng.uniform(-half, half), y + 0.8 * rng.uniform(-half, half)
+def trained_part_px(bundle: Path) -> SizePx | None:
+    """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
+    try:
+        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
+        width, height = trained["settings"]["part_px"]
+        return int(width), int(height)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy with the area shares as soft labels, plus dice per defect class over the whole batch.
+def train(run: Run, bare: nn.Module, stride: int, resume: bool, tell: Tell) -> nn.Module:
+    """The network best on dev, averaged and unfused; the folder `run.out` then holds what `tools.state` says.
 
-    Dice after Milletari et al., "V-Net", 3DV 2016, with soft targets; the weights enter its overlap squared
-    and its sum once, so that finding a small defect pays more than its area.
+    `bare` comes with the weights to begin with; it gives logits at `stride`. UserError: another run's folder,
+    a loss that isn't a number, memory or disk that do not suffice; the best weights are kept.
     """
-    weights = weights[:, None]
-    cross = -(weights * targets * functional.log_softmax(logits, 1)).sum() / weights.sum().clamp(min=1)
-    chance, wanted = weights * logits.softmax(1)[:, 1:], weights * targets[:, 1:]
-    overlap, both = (chance * wanted).sum((0, 2, 3)), (chance + wanted).sum((0, 2, 3))
-    return cross + (1 - (2 * overlap + 1) / (both + 1)).mean()
+    settings, fabric = run.settings, run.fabric
+    torch.use_deterministic_algorithms(settings.deterministic)
+    bare = bare.to(fabric.device, memory_format=_layout(fabric))  # type: ignore[call-overload]
+    average = copy.deepcopy(bare).eval()
+    net, optimiser = fabric.setup(
+        bare, torch.optim.AdamW(bare.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    )
+    progress = load_state(run.out, bare, average, optimiser, run.identity) if resume else Progress()
+    clock, saved_s = _Clock(run, progress), time.monotonic()
+    while clock.share() < 1 and not _stalled(progress, settings.patience):
+        with closing(_batches(run, stride, progress)) as source:
+            while not clock.check_due():
+                _set_rate(optimiser, settings, clock.share())
+                loss = _learn(net, optimiser, source, run, stride)
+                _follow(average, bare, min(settings.ema, (1 + progress.step) / (10 + progress.step)))
+                _count(progress, loss, clock.share())
+                clock.tick()
+                tell(progress, clock.share())
+                if time.monotonic() - saved_s > SAVE_EVERY_S and not clock.check_due():
+                    _save(run, bare, average, optimiser, progress)
+                    saved_s = time.monotonic()
+        _check(run, average, stride, progress)
+        clock.checked()
+        _save(run, bare, average, optimiser, progress)
+        tell(progress, clock.share())
+    return _best(run, average)
 
 
-def _dev_parts(dev: list[Sample]) -> list[list[Part]]:
-    """Parts per picture by the rule of the demo parts."""
-    rng = np.random.default_rng(0)
-    return [find_parts(sample.mask, index, 3, 2, rng) for index, sample in enumerate(dev)]
+def _learn(
+    net: nn.Module, optimiser: torch.optim.Optimizer, source: Iterator[Batch], run: Run, stride: int
+) -> float:
+    """One step; returns the loss."""
+    device, layout = run.fabric.device, _layout(run.fabric)
+    try:
+        batch = next(source)
+        images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
+        targets, weights = (torch.from_numpy(x).to(device) for x in (batch.targets, batch.weights))
+        logits = net(normalise(images.float()).contiguous(memory_format=layout))
+        loss = loss_of(logits.float(), targets, weights, run.settings.loss, run.settings.peak_share, stride)
+        optimiser.zero_grad()
+        run.fabric.backward(loss)
+        optimiser.step()
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory with a batch of {run.settings.batch} crops of {run.settings.crop_px} px; "
+            f"try --batch {max(run.settings.batch // 2, 1)}"
+        ) from None
+    if not math.isfinite(value := loss.item()):
+        raise UserError(
+            f"the loss is {value} after a step at rate {optimiser.param_groups[0]['lr']:.2g}; training stopped, "
+            f"the best weights so far are kept in {run.out}: try a lower --learning-rate"
+        )
+    return value
 
 
-def _check(average: CSNet, dev: list[Sample], parts: list[list[Part]]) -> dict[str, float]:
-    """Figures on dev, all defect classes together: per cell, and per part by its highest score."""
-    net, cells, peaks = fuse(average), np.zeros((2, 256), np.int64), np.zeros((2, 256), np.int64)
-    for sample, cuts in zip(dev, parts, strict=True):
-        scores = score_map(net, sample.image)
-        share, weight = cell_fractions(sample.mask, scores.shape[0])
-        for k in range(scores.shape[0]):
-            cells += metrics.histogram(scores[k], share[k] >= 0.5, weight > 0)
-        for part in cuts:
-            x, y, w, h = (side // STRIDE_PX for side in part.box)
-            peaks[int(bool(part.defects)), scores[:, y : y + h + 1, x : x + w + 1].max()] += 1
-    best = metrics.at_threshold(cells, metrics.best_f1_level(cells))
-    lowest = int(np.flatnonzero(peaks[1])[0]) if peaks[1].any() else 0
+def _count(progress: Progress, loss: float, share: float) -> None:
+    progress.step, progress.loss = progress.step + 1, progress.loss + 0.02 * (loss - progress.loss)
+    if share * CURVE_POINTS >= len(progress.losses):
+        progress.losses.append((progress.step, round(progress.loss, 4)))
+
+
+def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None, None]:
+    own = run.settings
+    how = Sampling(
+        own.seed, own.batch, own.crop_px, stride, own.flip, own.target,
+        own.defect_share, own.hard_share, own.paste_share, own.balanced,
+    )  # fmt: skip
+    ahead = range(progress.step, progress.step + 10**9)
+    return batches(run.learn, run.defects, progress.hard, how, ahead, run.fabric.global_rank)
+
+
+def _check(run: Run, average: nn.Module, stride: int, progress: Progress) -> None:
+    """Figures on dev; keeps the weights if they are the best so far; finds new hard places."""
+    if run.fabric.is_global_zero:
+        figures = dev_figures(average, run.dev, len(run.data.classes), stride, run.fabric.device)
+        progress.checks.append(
+            {"minutes": progress.elapsed_s / 60, "step": progress.step, "loss": progress.loss} | figures
+        )
+        if figures["score"] >= max(check["score"] for check in progress.checks):
+            save_weights(run.out / BEST, average)
+        save_record(run.out, _record(run, progress))
+        if run.settings.hard_share:
+            classes, device = len(run.data.classes), run.fabric.device
+            progress.hard = hard_places(average, run.learn, classes, stride, device, draw=progress.step)
+    if run.fabric.world_size > 1:
+        progress.checks, progress.hard = run.fabric.broadcast((progress.checks, progress.hard))
+
+
+def _record(run: Run, progress: Progress) -> dict[str, object]:
+    scores = [check["score"] for check in progress.checks]
     return {
-        "cell_ap": metrics.average_precision(cells),
-        "cell_f1": best["f1"],
-        "part_ap": metrics.average_precision(peaks),
-        "part_auroc": metrics.auroc(peaks),
-        "overkill_without_escape": float(peaks[0, lowest:].sum() / max(peaks[0].sum(), 1)),
+        "classes": run.data.classes,
+        "data": run.data.folder.resolve().name,
+        "data_sha256": run.data_sha256,
+        "split": run.data.split_file,
+        "settings": asdict(run.settings),
+        "best_check": scores.index(max(scores)),
+        "checks": progress.checks,
+        "losses": progress.losses,
     }
 
 
-def _hard_centres(average: CSNet, samples: list[Sample], worst: int = 400) -> list[Centre]:
-    """The places in the training pictures farthest from any defect mark that score highest, one per 64 px."""
-    net, found, side = fuse(average), [], 64 // STRIDE_PX
-    for index, sample in enumerate(samples):
-        scores = score_map(net, sample.image).max(0)
-        marked = torch.from_numpy(cell_fractions((sample.mask > 0).astype(np.uint8), 1)[0][0])
-        near = functional.max_pool2d(marked[None], 9, 1, 4)[0].numpy() > 0
-        scores = np.where(near, 0, scores)
-        h, w = (n // side * side for n in scores.shape)
-        tiles = scores[:h, :w].reshape(h // side, side, w // side, side).max((1, 3))
-        for row, column in np.argwhere(tiles > 12).tolist():
-            found.append((int(tiles[row, column]), index, (column + 0.5) * 64.0, (row + 0.5) * 64.0))
-    return [(index, x, y) for _, index, x, y in sorted(found, reverse=True)[:worst]]
+def _best(run: Run, average: nn.Module) -> nn.Module:
+    run.fabric.barrier()
+    average.load_state_dict(load_weights(run.out / BEST))
+    return average.cpu()
 
 
-def _keep(
-    run: Path,
-    data: DataSet,
-    data_sha256: str,
-    settings: Settings,
-    average: CSNet,
-    checks: list[dict[str, float]],
+def _save(
+    run: Run, bare: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Writes the weights if the last check is the best so far, and the record of the run in any case."""
-    goodness = [check["cell_ap"] + check["part_ap"] for check in checks]
-    if goodness[-1] == max(goodness):
-        torch.save(fuse(average).state_dict(), run / "weights.pt")
-    record = {
-        "classes": data.classes,
-        "data": data.folder.resolve().name,
-        "data_sha256": data_sha256,
-        "split": data.split_file,
-        "settings": asdict(settings),
-        "best_check": goodness.index(max(goodness)),
-        "checks": checks,
-    }
-    (run / "run.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    if run.fabric.is_global_zero:
+        save_state(run.out, bare, average, optimiser, progress, run.identity)
 
 
-def _follow(average: CSNet, net: CSNet, keep: float) -> None:
+class _Clock:
+    """The share of the run that is done: of its steps, or of its wall clock, in which a pause does not count."""
+
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self._run, self._progress = run, progress
+        self._steps = (run.settings.epochs or 0) * _steps_an_epoch(run)
+        self._start_s = time.monotonic() - progress.elapsed_s
+        self._share = self._rest_until_s = 0.0
+        self.tick()
+        self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
+
+    def tick(self) -> None:
+        self._progress.elapsed_s = time.monotonic() - self._start_s
+        if self._steps:
+            self._share = self._progress.step / self._steps
+        else:
+            assert self._run.settings.minutes is not None
+            share = self._progress.elapsed_s / (60 * self._run.settings.minutes)
+            fabric = self._run.fabric  # all processes must stop at the same step: the first one's clock counts
+            self._share = fabric.broadcast(share) if fabric.world_size > 1 else share
+
+    def share(self) -> float:
+        return self._share
+
+    def check_due(self) -> bool:
+        """At equal shares of the run; on the wall clock later, if checking took more than a tenth of the time."""
+        if self._share >= 1:
+            return True
+        rested = self._steps or self._progress.elapsed_s > self._rest_until_s
+        return self._share >= self._next_check and bool(rested)
+
+    def checked(self) -> None:
+        began_s = self._progress.elapsed_s
+        self.tick()
+        self._rest_until_s = self._progress.elapsed_s + CHECK_REST * (self._progress.elapsed_s - began_s)
+        self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
+
+
+def _steps_an_epoch(run: Run) -> int:
+    pixels = sum(sample.mask.size for sample in run.learn)
+    of_step = run.settings.batch * run.settings.crop_px**2 * run.fabric.world_size
+    return max(FEWEST_STEPS, math.ceil(pixels / of_step))
+
+
+def _stalled(progress: Progress, patience: int) -> bool:
+    """Whether the last `patience` checks brought nothing better."""
+    scores = [check["score"] for check in progress.checks]
+    return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
     """Moves the exponential average of weights and batch norm statistics towards `net`."""
     with torch.no_grad():
-        for slow, fast in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if slow.is_floating_point():
-                slow.lerp_(fast, 1 - keep)
+        slow = [t for t in average.state_dict().values() if t.is_floating_point()]
+        fast = [t for t in net.state_dict().values() if t.is_floating_point()]
+        torch._foreach_lerp_(slow, fast, 1 - keep)
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, progress: float) -> None:
-    """Linear warm-up, then half a cosine; `progress` is the share of the time used, 0 to 1."""
-    warm = min(1.0, progress / settings.warm_up)
+def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, share: float) -> None:
+    """Linear warm-up, then half a cosine over the run."""
+    warm = min(1.0, share / settings.warm_up)
     for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress))
+        group["lr"] = settings.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)))
 
 
-def _has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; emulated it would be slower than float32."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _layout() -> torch.memory_format:
+def _layout(fabric: Fabric) -> torch.memory_format:
     """Channels last is a third faster in bfloat16; in float32 its backward pass crashes in torch 2.13."""
-    return torch.channels_last if _has_bf16() else torch.contiguous_format
-
-
-def _line(check: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in check.items())
+    return torch.channels_last if "mixed" in str(fabric._precision.precision) else torch.contiguous_format

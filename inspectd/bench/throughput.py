@@ -154,7 +154,8 @@ def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: floa
     ring = create(SLOTS, shape, "bench")
     for slot in range(SLOTS):
         ring.images[slot][...] = images[slot % len(images)]
-    segmenter = open_segmenter(bundle, thread_count(settings.config.engine))
+    engine = settings.config.engine
+    segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
     bare, daemon, received, missing = [], [], 0, 0
     for _ in range(rounds):
         bare.append(_bare_hz(segmenter, ring, seconds))

@@ -13,6 +13,8 @@ from inspectd.images import read_image
 
 U8 = npt.NDArray[np.uint8]
 SCHEMA = 1
+INT8_CELLS = 0.995
+"""Share of the cells in which INT8 must agree with the golden scores."""
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -33,6 +35,19 @@ class GoldenEntry(msgspec.Struct, frozen=True):
     peak: list[Annotated[int, msgspec.Meta(ge=0, le=255)]]
 
 
+class Int8(msgspec.Struct, frozen=True):
+    """What the export found of the INT8 graph on the dev parts. Without this, or not usable, it is never run."""
+
+    usable: bool
+    max_score_difference: Annotated[int, msgspec.Meta(ge=0, le=16)]
+    """`golden_difference` from the fp32 reference that is allowed, in 1/255."""
+    verdicts_equal: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """Share of the dev parts whose verdict is that of the fp32 reference."""
+    verdicts_bound: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    reason: str = ""
+    """Why it isn't usable, in words."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """`manifest.json`; what it says of training beyond this is for people."""
 
@@ -44,6 +59,10 @@ class Manifest(msgspec.Struct, frozen=True):
     graphs: dict[str, Graph]
     golden: Annotated[list[GoldenEntry], msgspec.Meta(min_length=1)]
     max_score_difference: Annotated[int, msgspec.Meta(ge=0, le=16)]
+    """Of the float graphs on the golden images."""
+    int8: Int8 | None = None
+    mask_levels: list[Annotated[int, msgspec.Meta(ge=1, le=255)]] | None = None
+    """Per class, the score from which a pixel counts in a class map; the daemon draws none."""
 
 
 class Golden(NamedTuple):
@@ -55,14 +74,30 @@ class Golden(NamedTuple):
     peak: U8
 
 
+def golden_difference(golden: Golden, scores: U8, peak: U8, precision: str) -> int:
+    """How far scores are from the golden ones, in 1/255: the largest difference of map and peaks.
+
+    `int8` may be farther off in one cell of 200: its rounding moves the steep flank of a region by a fraction
+    of a cell, which is much in that cell and nothing to the region. The peaks count in full.
+    """
+    differences = np.abs(scores.astype(np.int16) - golden.scores)
+    of_map = np.quantile(differences, INT8_CELLS, method="higher") if precision == "int8" else differences.max()
+    return int(max(of_map, np.abs(peak.astype(np.int16) - golden.peak).max()))
+
+
 class Bundle(NamedTuple):
     """A bundle whose files are what its manifest says."""
 
     path: Path
     manifest: Manifest
-    graph: bytes
-    """The fp32 ONNX file, as hashed."""
+    graphs: dict[str, bytes]
+    """The ONNX files, as hashed, by precision: `fp32` always, `fp16` and `int8` in newer bundles."""
     golden: tuple[Golden, ...]
+
+    @property
+    def int8_usable(self) -> bool:
+        """Whether the INT8 graph judged the dev parts as the fp32 graph does."""
+        return self.manifest.int8 is not None and self.manifest.int8.usable
 
     @property
     def sha256(self) -> str:
@@ -75,10 +110,8 @@ def load_bundle(path: Path) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such model bundle; check `model` in the recipe")
     manifest = _manifest(path / "manifest.json")
-    if "fp32" not in manifest.graphs:
-        raise BundleError(f"{path / 'manifest.json'}: names no fp32 graph; export the bundle again")
-    graph = _verified(path, manifest.graphs["fp32"].file, manifest.graphs["fp32"].sha256)
-    return Bundle(path, manifest, graph, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
+    graphs = {name: _verified(path, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
+    return Bundle(path, manifest, graphs, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
 
 
 def _manifest(path: Path) -> Manifest:
@@ -92,9 +125,25 @@ def _manifest(path: Path) -> Manifest:
         raise BundleError(f"{path}: can't be read ({error.strerror}); is this a model bundle?") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: is not a manifest ({error}); export the bundle again") from None
-    if manifest.channels not in (1, 3):
-        raise BundleError(f"{path}: channels is {manifest.channels}, it must be 1 or 3")
+    if fault := _contradiction(manifest):
+        raise BundleError(f"{path}: {fault}; export the bundle again")
     return manifest
+
+
+def _contradiction(manifest: Manifest) -> str:
+    """What in the manifest can't be, in words; empty if all fits."""
+    if manifest.channels not in (1, 3):
+        return f"channels is {manifest.channels}, it must be 1 or 3"
+    if "fp32" not in manifest.graphs:
+        return "names no fp32 graph"
+    if manifest.mask_levels is not None and len(manifest.mask_levels) != len(manifest.classes):
+        return f"has {len(manifest.mask_levels)} mask_levels for {len(manifest.classes)} classes"
+    int8 = manifest.int8
+    if int8 is not None and int8.usable and "int8" not in manifest.graphs:
+        return "calls INT8 usable, but names no int8 graph"
+    if int8 is not None and int8.usable and int8.verdicts_equal < int8.verdicts_bound:
+        return "calls INT8 usable, though too many verdicts differ"
+    return ""
 
 
 def _verified(folder: Path, name: str, sha256: str) -> bytes:

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov
 
 from inspectd.config import OpenVinoEngine
-from inspectd.engine.bundle import Bundle, Golden
+from inspectd.engine.bundle import Bundle, golden_difference
 from inspectd.errors import BundleError
 from inspectd.handoff import Handoff
 from inspectd.results import Frame
@@ -24,6 +24,9 @@ from inspectd.ring import Ring, Shape
 
 log = structlog.get_logger()
 U8 = npt.NDArray[np.uint8]
+Precision = Literal["int8", "", "f32"]
+"""The empty one is float in the fastest arithmetic of this CPU: bf16 where it has it."""
+FLOATS: tuple[Precision, ...] = ("", "f32")
 DEPTH = 2
 """Frames at work at once per shape: the next one waits inside the library when one is done, so that the
 cores never wait for Python."""
@@ -34,22 +37,24 @@ def thread_count(config: OpenVinoEngine) -> int:
     return config.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: str = "") -> ov.CompiledModel:
+def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: Precision = "") -> ov.CompiledModel:
     """The network for pictures of one shape; raises BundleError if OpenVINO can't make it so.
 
-    precision: `f32`, or empty for the fastest arithmetic that this CPU has.
+    precision: `int8`, `f32`, or empty for the fastest float arithmetic that this CPU has.
     """
     core = ov.Core()
+    graph = "int8" if precision == "int8" else "fp32"
     try:
-        model = core.read_model(bundle.graph)
+        model = core.read_model(bundle.graphs[graph])
         model.reshape({"image": [1, *shape]})
+        model.set_friendly_name(graph)
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        if precision:
+        if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = precision
         compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise BundleError(f"{bundle.path}: OpenVINO can't use the graph: {reason}") from None
+        raise BundleError(f"{bundle.path}: OpenVINO can't use the {graph} graph: {reason}") from None
     stride, classes = bundle.manifest.stride, len(bundle.manifest.classes)
     wanted = {
         "scores": (1, classes, -(-shape.height // stride), -(-shape.width // stride)),
@@ -60,13 +65,15 @@ def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: str = "
         port = found.get(name)
         if port is None or tuple(port.shape) != size or port.element_type != ov.Type.u8:
             raise BundleError(
-                f"{bundle.path}: the graph has no output {name}, uint8 {list(size)}; export it again"
+                f"{bundle.path}: the {graph} graph has no output {name}, uint8 {list(size)}; export it again"
             )
     return compiled
 
 
 def precision_of(compiled: ov.CompiledModel) -> str:
-    """The arithmetic that OpenVINO chose, as it reports it: `f32`, `bf16` or `f16`."""
+    """The arithmetic: `int8`, or what OpenVINO chose for the float graph: `f32`, `bf16` or `f16`."""
+    if compiled.get_property("NETWORK_NAME") == "int8":
+        return "int8"
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
 
 
@@ -75,10 +82,11 @@ class Segmenter:
 
     KEPT = 4
 
-    def __init__(self, bundle: Bundle, threads: int, precision: str = "") -> None:
-        self.bundle, self.threads, self.precision = bundle, threads, precision
+    def __init__(self, bundle: Bundle, threads: int, precision: Precision = "") -> None:
+        self.bundle, self.threads = bundle, threads
+        self.precision: Precision = precision
         self.golden_difference = 0
-        """Largest score difference on the golden images, in 1/255."""
+        """From the golden scores, in 1/255, as `golden_difference` counts."""
         self._requests: dict[Shape, ov.InferRequest] = {}
 
     def compile(self, shape: Shape) -> ov.CompiledModel:
@@ -98,32 +106,36 @@ class Segmenter:
         return outputs["scores"][0].copy(), outputs["peak"][0].copy()
 
 
-def open_segmenter(bundle: Bundle, threads: int) -> Segmenter:
+def open_segmenter(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "auto") -> Segmenter:
     """The bundle in the fastest precision that passes its golden test here; BundleError if none does.
 
-    Fast arithmetic (bf16) differs between CPUs; where it fails the test, f32 is used and said.
+    INT8 only where the export found it equal, and never with the wish `float`. Fast arithmetic differs
+    between CPUs; where it fails the test, the next slower is used and said.
     """
-    fast, exact = Segmenter(bundle, threads), Segmenter(bundle, threads, "f32")
-    bound = bundle.manifest.max_score_difference
-    for segmenter in (fast, exact):
-        differences = {g.name: _difference(g, *segmenter.segment(g.image)) for g in bundle.golden}
+    int8: list[Precision] = ["int8"] if bundle.int8_usable and wish == "auto" else []
+    for precision in (*int8, *FLOATS):
+        segmenter = Segmenter(bundle, threads, precision)
+        differences = {g.name: golden_difference(g, *segmenter.segment(g.image), precision) for g in bundle.golden}
         worst = max(differences, key=lambda name: differences[name])
         segmenter.golden_difference = differences[worst]
+        bound = _bound(bundle, precision)
         if differences[worst] <= bound:
             return segmenter
-        log.warning(
-            "golden test failed", precision=segmenter.precision or "fastest", difference=differences[worst]
-        )
+        log.warning("golden test failed", precision=precision or "fastest", difference=differences[worst])
     raise BundleError(
         f"{bundle.path / worst}: the golden test fails on this machine: scores differ by "
         f"{differences[worst]}/255, at most {bound}/255 is allowed; export the bundle again"
     )
 
 
-def _difference(golden: Golden, scores: U8, peak: U8) -> int:
-    of_map = np.abs(scores.astype(np.int16) - golden.scores).max(initial=0)
-    of_peak = np.abs(peak.astype(np.int16) - golden.peak).max(initial=0)
-    return int(max(of_map, of_peak))
+def _bound(bundle: Bundle, precision: Precision) -> int:
+    """Largest difference from the golden scores that is allowed, in 1/255."""
+    manifest = bundle.manifest
+    return (
+        manifest.int8.max_score_difference
+        if precision == "int8" and manifest.int8
+        else manifest.max_score_difference
+    )
 
 
 class OpenVinoBackend:
@@ -131,7 +143,7 @@ class OpenVinoBackend:
 
     def __init__(self, config: OpenVinoEngine, bundle: Bundle, rings: Sequence[Ring]) -> None:
         threads = thread_count(config)
-        segmenter = open_segmenter(bundle, threads)
+        segmenter = open_segmenter(bundle, threads, config.precision)
         compiled = {shape: segmenter.compile(shape) for shape in {ring.shape for ring in rings}}
         precision = precision_of(next(iter(compiled.values())))
         plural = "s" if threads > 1 else ""

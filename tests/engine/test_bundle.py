@@ -11,7 +11,7 @@ import pytest
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import BundleError
-from tests.bundles import STRIDE, darkness, write_bundle
+from tests.bundles import STRIDE, add_int8, darkness, write_bundle
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -54,8 +54,8 @@ def test_a_whole_bundle(folder: Path) -> None:
     bundle = load_bundle(folder)
     assert bundle.path == folder
     assert bundle.manifest.classes == ["spot", "scratch"]
-    assert bundle.graph == (folder / "model.onnx").read_bytes()
-    assert bundle.sha256 == hashlib.sha256(bundle.graph).hexdigest()
+    assert bundle.graphs["fp32"] == (folder / "model.onnx").read_bytes()
+    assert bundle.sha256 == hashlib.sha256(bundle.graphs["fp32"]).hexdigest()
     (golden,) = bundle.golden
     assert golden.image.shape == (64, 96, 1)
     assert np.array_equal(golden.scores, darkness(golden.image, 2))
@@ -115,6 +115,9 @@ def test_a_manifest_of_another_schema(folder: Path, schema: object) -> None:
         lambda m: m["graphs"]["fp32"].update(sha256="00"),
         lambda m: m.pop("name"),
         lambda m: m["golden"][0].update(peak="high"),
+        lambda m: m.update(mask_levels=[128]),
+        lambda m: m.update(mask_levels=[0, 128]),
+        lambda m: m.update(int8={"usable": True}),
     ],
 )
 def test_a_manifest_whose_values_make_no_sense(folder: Path, change: Edit) -> None:
@@ -176,3 +179,32 @@ def test_a_golden_file_that_is_no_image(folder: Path) -> None:
     assert sentence(folder) == (
         ": golden image 0.png: is cut off or not what its name says; export the bundle again"
     )
+
+
+def test_a_bundle_with_int8(folder: Path) -> None:
+    bundle = load_bundle(add_int8(folder))
+    assert bundle.int8_usable
+    assert bundle.graphs["int8"] == (folder / "model.int8.onnx").read_bytes()
+    assert not load_bundle(add_int8(folder, usable=False)).int8_usable
+    edit(folder, lambda m: m.pop("int8"))
+    assert not load_bundle(folder).int8_usable
+
+
+def test_a_tampered_int8_graph_is_refused_whether_used_or_not(folder: Path) -> None:
+    for usable in (True, False):
+        path = add_int8(folder, usable=usable) / "model.int8.onnx"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        assert sentence(folder).startswith("/model.int8.onnx: is not the file the manifest names (SHA-256 ")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["graphs"].pop("int8"), "calls INT8 usable, but names no int8 graph"),
+        (lambda m: m["int8"].update(verdicts_equal=0.99), "calls INT8 usable, though too many verdicts differ"),
+        (lambda m: m["int8"].update(max_score_difference=17), "is not a manifest ("),
+    ],
+)
+def test_a_gate_that_contradicts_itself(folder: Path, change: Edit, said: str) -> None:
+    edit(add_int8(folder), change)
+    assert sentence(folder).startswith(f"/manifest.json: {said}")

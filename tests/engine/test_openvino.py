@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import structlog
 from onnx import TensorProto, helper
 
 from inspectd.config import OpenVinoEngine
@@ -25,13 +26,14 @@ from inspectd.engine.openvino import (
     Segmenter,
     compile_graph,
     open_segmenter,
+    ov,
     precision_of,
     thread_count,
 )
 from inspectd.errors import BundleError
 from inspectd.results import Frame
 from inspectd.ring import Ring, Shape, create
-from tests.bundles import darkness, darkness_graph, spotted, write_bundle
+from tests.bundles import add_int8, darkness, darkness_graph, spotted, write_bundle
 from tests.engine.test_bundle import rehash
 from tests.makers import frame
 
@@ -250,6 +252,48 @@ def test_where_the_fast_precision_fails_the_golden_test_f32_is_used_and_said(tmp
     assert (strict.precision, strict.golden_difference) == ("f32", 0)
     assert precision_of(strict.compile(Shape(64, 64, 3))) == "f32"
     assert open_segmenter(bundle, 1).precision == ""
+
+
+@pytest.fixture
+def quantised(tmp_path: Path) -> Path:
+    """Its int8 graph scores 7/255 lower, and may be 8/255 off."""
+    return add_int8(write_bundle(tmp_path / "toy"))
+
+
+def described(config: OpenVinoEngine, bundle: Bundle) -> str:
+    with rings(Shape(64, 64, 3)) as made:
+        backend = OpenVinoBackend(config, bundle, made)
+        backend.close()
+        return backend.description
+
+
+def test_int8_is_used_where_the_gate_passed_it_and_is_said(quantised: Path) -> None:
+    bundle = load_bundle(quantised)
+    segmenter = open_segmenter(bundle, 1)
+    assert segmenter.precision == "int8"
+    assert 6 <= segmenter.golden_difference <= 8
+    image = spotted(64, 96, 3, [(20, 20, 16, 12)])
+    scores, _ = segmenter.segment(image)
+    assert close_to(scores, np.maximum(darkness(image).astype(int) - 7, 0))
+    version = ov.__version__.split("-")[0]
+    assert described(ONE_THREAD, bundle) == f"OpenVINO {version}, int8, 1 thread"
+
+
+def test_int8_is_not_used_against_the_gate_or_the_config(quantised: Path) -> None:
+    wish = OpenVinoEngine(threads=1, precision="float")
+    assert open_segmenter(load_bundle(quantised), 1, "float").precision == ""
+    assert "int8" not in described(wish, load_bundle(quantised))
+    add_int8(quantised, usable=False)
+    assert open_segmenter(load_bundle(quantised), 1).precision == ""
+    assert "int8" not in described(ONE_THREAD, load_bundle(quantised))
+
+
+def test_where_int8_fails_the_golden_test_float_is_used_and_said(quantised: Path) -> None:
+    add_int8(quantised, max_score_difference=4)
+    with structlog.testing.capture_logs() as lines:
+        assert open_segmenter(load_bundle(quantised), 1).precision == ""
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["precision"]) == ("golden test failed", "warning", "int8")
 
 
 def test_openvino_does_not_phone_home(tmp_path: Path) -> None:

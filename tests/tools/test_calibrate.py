@@ -1,42 +1,198 @@
-import math
+import json
+import resource
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from inspectd.config import load_recipe
-from inspectd.engine.bundle import Bundle
-from tools.calibrate import LEVELS, ScoredPart, choose_limits, recipe_text
+from inspectd.config import Limits, Recipe, View, load_recipe
+from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.errors import UserError
+from inspectd.extract.plan import make_plan
+from inspectd.extract.regions import extract_regions
+from tests.bundles import write_bundle
+from tests.tools.greys import write_greys
+from tools.calibrate import calibrate, choose, choose_mask_levels, choose_reject
+from tools.dataset import open_data_set
+from tools.measure.froc import Froc
+from tools.measure.recipe import as_score, recipe_text, write_atomically
+from tools.measure.search import LEVELS, Wish, areas_at, highest_at
+from tools.measure.verdicts import ScoredPart, stable_share
 
-BUNDLE = cast(Bundle, SimpleNamespace(manifest=SimpleNamespace(classes=["pitting"], stride=4)))
-
-
-def part(score: int, side_cells: int, defective: bool) -> ScoredPart:
-    """A part whose scores are zero but for one square of `score`."""
-    scores = np.zeros((1, 96, 128), np.uint8)
-    scores[0, 10 : 10 + side_cells, 20 : 20 + side_cells] = score
-    return ScoredPart(scores, scores.max((1, 2)), frozenset({0}) if defective else frozenset())
-
-
-def test_separable_parts_are_separated_with_margin() -> None:
-    parts = [part(60, 3, False), part(250, 1, False), part(200, 4, True), part(240, 6, True)]
-    best, others = choose_limits(parts, BUNDLE, 0)
-    assert (best.escapes, best.escapes_at_margin, best.clean_ejected) == (0, 0, 0)
-    assert 1.25 * best.limits.min_area_px <= 16 * 16 * 200 / 255
-    assert [(c.escapes, c.clean_ejected) for c in others] == [(0, 0)]
-
-
-def test_no_escape_comes_before_few_ejected() -> None:
-    parts = [part(30, 2, True), *[part(120, 3, False)] * 5]
-    best, others = choose_limits(parts, BUNDLE, 0)
-    assert (best.escapes, best.clean_ejected) == (0, 5)
-    assert [(c.escapes, c.clean_ejected) for c in others] == [(0, 5), (1, 0)]
+STRIDE = 4
 
 
-def test_recipe_is_read_as_it_was_chosen(tmp_path: Path) -> None:
-    best, _ = choose_limits([part(200, 4, True), part(60, 2, False)], BUNDLE, 0)
-    (tmp_path / "recipe.toml").write_text(recipe_text({"pitting": best.limits}))
-    limits = load_recipe(tmp_path / "recipe.toml").recipe.limits["pitting"]
-    assert limits == best.limits
-    assert math.ceil(limits.suspect * 255 - 1e-9) in LEVELS
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(write_bundle(tmp_path_factory.mktemp("one") / "b", 1))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(write_bundle(tmp_path_factory.mktemp("two") / "b", 1, ("pit", "crack")))
+
+
+def part(shows: set[int], *squares: tuple[int, int, int], classes: int = 1) -> ScoredPart:
+    """A part whose scores are zero but for squares of (class, score, side in cells)."""
+    scores = np.zeros((classes, 24, 32), np.uint8)
+    for k, score, side in squares:
+        scores[k, 5 : 5 + side, 8 : 8 + side] = score
+    return ScoredPart("", scores, scores.max((1, 2)), (96, 128), frozenset(shows))
+
+
+def chosen(parts: list[ScoredPart], bundle: Bundle, wish: Wish) -> tuple[dict[str, Limits], dict[str, Any]]:
+    return choose(parts, bundle, wish, Froc(tuple(bundle.manifest.classes), STRIDE))
+
+
+@given(
+    arrays(np.uint8, (9, 11), elements=st.sampled_from([0, 0, 40, 90, 200, 255])),
+    st.sampled_from(LEVELS[1:-1]),
+    st.sampled_from([0.0, 4.0, 16.0, 48.0]),
+)
+@settings(deadline=None)
+def test_regions_are_those_of_the_daemon(scores: np.ndarray, level: int, area_px: float) -> None:
+    recipe = Recipe(
+        model=".", deadline_ms=1, limits={"a": Limits(suspect=as_score(level), reject=1)}, max_regions=99
+    )
+    plan = make_plan(recipe, View(), (0, 0, 44, 36), ["a"], STRIDE)
+    regions = extract_regions(scores[None], scores.max(keepdims=True)[0], plan).regions
+    assert sorted(areas_at(scores, level, STRIDE)) == sorted(r.area_px for r in regions)
+    highest = max((round(255 * r.score) for r in regions if r.area_px >= area_px), default=0)
+    assert highest_at(scores, level, area_px, STRIDE) == highest
+
+
+def test_separable_parts_are_separated_in_the_middle(one: Bundle) -> None:
+    parts = [part(set(), (0, 60, 3)), part({0}, (0, 200, 3)), part({0}, (0, 240, 6))]
+    limits, figures = chosen(parts, one, Wish())
+    assert (figures["escapes"], figures["overkill"], figures["stable_share"]) == (0, 0, 1.0)
+    assert abs(255 * limits["spot"].suspect - 130) <= 6
+    assert figures["notes"] == []
+
+
+def test_area_separates_what_scores_do_not(one: Bundle) -> None:
+    parts = [part(set(), (0, 250, 1)), part({0}, (0, 250, 3))]
+    limits, figures = chosen(parts, one, Wish())
+    assert (figures["escapes"], figures["overkill"]) == (0, 0)
+    assert 24 <= limits["spot"].min_area_px <= 96  # the regions have 15.7 and 141 px
+
+
+def test_classes_are_chosen_together(two: Bundle) -> None:
+    # class 0 alone is hopeless on the clean parts, but class 1 finds all the bad ones
+    clean = [part(set(), (0, score, 3), (1, 20, 3), classes=2) for score in range(100, 200, 10)]
+    bad = [part({0}, (0, score, 3), (1, 90, 3), classes=2) for score in range(100, 200, 10)]
+    limits, figures = chosen(clean + bad, two, Wish(max_overkill=0.0))
+    assert (figures["escapes"], figures["overkill"]) == (0, 0)
+    assert 20 < 255 * limits["crack"].suspect < 90
+
+
+@pytest.mark.parametrize(
+    ("wish", "figure", "most"),
+    [
+        (Wish(max_overkill=0.05), "overkill", 2),
+        (Wish(max_overkill=0.2), "overkill", 8),
+        (Wish(max_escape=0.1), "escapes", 4),
+    ],
+)
+def test_wish_is_kept_where_scores_overlap(one: Bundle, wish: Wish, figure: str, most: int) -> None:
+    rng = np.random.default_rng(1)
+    clean = [part(set(), (0, int(s), 3)) for s in rng.integers(20, 150, 40)]
+    bad = [part({0}, (0, int(s), 3)) for s in rng.integers(100, 256, 40)]
+    _, figures = chosen(clean + bad, one, wish)
+    assert figures[figure] <= most
+    assert figures["escapes"] + figures["overkill"] < 40
+    offers = [(o["overkill"], o["escapes"]) for o in figures["alternatives"]]
+    assert offers == sorted(offers)
+    assert [e for _, e in offers] == sorted((e for _, e in offers), reverse=True)
+
+
+def test_noise_turns_few_verdicts(one: Bundle) -> None:
+    clean = [part(set(), (0, score, 3)) for score in range(10, 90)]
+    bad = [part({0}, (0, score, 3)) for score in range(110, 256)]
+    limits, figures = chosen(clean + bad, one, Wish())
+    assert figures["stable_share"] >= 0.95  # of reject some parts' scores are always near
+    assert (figures["escapes"], figures["overkill"]) == (0, 0)
+    assert 94 <= 255 * limits["spot"].suspect <= 106
+    assert stable_share(clean + bad, limits, ("spot",), STRIDE) == figures["stable_share"]
+
+
+def test_without_a_clean_part_recall_decides_and_it_is_said(one: Bundle) -> None:
+    limits, figures = chosen([part({0}, (0, score, 3)) for score in (150, 200, 250)], one, Wish())
+    assert (figures["escapes"], figures["overkill_rate"], figures["alternatives"]) == (0, None, [])
+    assert 140 <= 255 * limits["spot"].suspect < 150
+    assert "no dev part is clean" in figures["notes"][0]
+
+
+def test_an_impossible_wish_is_said(one: Bundle) -> None:
+    parts = [*[part(set(), (0, 255, 20))] * 4, part({0}, (0, 255, 3))]
+    _, figures = chosen(parts, one, Wish(max_overkill=0.05))
+    assert figures["overkill"] == 4
+    assert any("can't be met" in note for note in figures["notes"])
+
+
+def test_reject_spares_clean_parts_a_fail() -> None:
+    peaks = np.array([0] * 60 + [120, 130, 140] + [150, 160, 250, 250])
+    bad = np.arange(len(peaks)) >= 63
+    assert 134 <= choose_reject(peaks, bad, 100, 1) <= 146  # one of 63 clean parts may fail, near no part's score
+    assert choose_reject(peaks, bad, 200, 1) >= 200
+
+
+def test_mask_levels_are_those_of_the_best_iou() -> None:
+    scores = np.zeros((2, 8, 8), np.uint8)
+    scores[0, 2:5, 2:5], scores[0, 6, 6] = 200, 90
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 1
+    levels = choose_mask_levels([(scores, mask)], 2, STRIDE)
+    assert 75 < levels[0] <= 125  # the edge of a square is where its score has fallen to half
+    assert levels[1] == 128  # never seen
+
+
+def test_calibrate_writes_a_recipe_that_loads(tmp_path: Path) -> None:
+    spots = {f"c{n}.png": [(8, 8, 16, 20 + 8 * n, 0)] for n in range(5)}
+    spots |= {f"b{n}.png": [(40, 20, 16, 150 + 20 * n, 1)] for n in range(5)}
+    data = open_data_set(write_greys(tmp_path / "data", {"train": spots, "dev": spots, "test": spots}))
+    bundle = write_bundle(tmp_path / "b", 1)
+    figures = calibrate(bundle, data, None, Wish(), 1)
+    limits = load_recipe(bundle / "recipe.toml").recipe.limits["spot"]
+    assert (figures["escapes"], figures["overkill"]) == (0, 0)
+    assert 52 < 255 * limits.suspect < 150
+    assert (
+        json.loads((bundle / "training/calibration.json").read_text())["limits"]["spot"]["suspect"]
+        == limits.suspect
+    )
+    assert not list(bundle.glob(".*"))
+    by_regions = calibrate(bundle, data, None, Wish(max_false_regions=0.1), 1)
+    assert (by_regions["escapes"], by_regions["overkill"]) == (0, 0)
+
+
+def test_foreign_classes_are_one_sentence(tmp_path: Path) -> None:
+    spots = {"a.png": []}
+    data = open_data_set(write_greys(tmp_path / "data", dict.fromkeys(("train", "dev", "test"), spots), ("dent",)))
+    with pytest.raises(UserError, match="must agree"):
+        calibrate(write_bundle(tmp_path / "b", 1), data, None, Wish(), 1)
+
+
+def test_recipe_keeps_names_that_toml_would_split(tmp_path: Path) -> None:
+    limits = {
+        'deep "pit".1': Limits(suspect=0.4, reject=0.6, min_area_px=4),
+        "crack": Limits(suspect=0.1, reject=1.0),
+    }
+    (tmp_path / "recipe.toml").write_text(recipe_text(limits, "a wish"))
+    assert load_recipe(tmp_path / "recipe.toml").recipe.limits == limits
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        with pytest.raises(UserError, match="can't be written"):
+            write_atomically(file, "longer than that")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [f.name for f in tmp_path.iterdir()] == ["recipe.toml"]
+    assert file.read_text() == "old"

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from tools.csnet import RECEPTIVE_FIELD_PX, CSNet, fuse, gmac_per_mpixel, parameters
+from tools import csnet
+from tools.csnet import WIDTHS, CSNet, Size, fuse, gmac_per_mpixel, parameters, receptive_field_px
 
 
-def trained_looking(channels: int = 3, classes: int = 1) -> CSNet:
+def trained_looking(channels: int = 3, classes: int = 1, size: Size = "s") -> CSNet:
     """A net whose batch norms hold statistics, as after training."""
     torch.manual_seed(0)
-    net = CSNet(channels, classes)
+    net = CSNet(channels, classes, size)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -22,37 +23,56 @@ def trained_looking(channels: int = 3, classes: int = 1) -> CSNet:
     return net.eval()
 
 
+@pytest.mark.parametrize("net", WIDTHS)
 @pytest.mark.parametrize("size", [(64, 64), (65, 66), (67, 97), (101, 130), (384, 512), (71, 79)])
-def test_score_map_has_a_cell_for_every_pixel_of_any_size(size: tuple[int, int]) -> None:
+def test_score_map_has_a_cell_for_every_pixel_of_any_size(net: Size, size: tuple[int, int]) -> None:
+    coarse = CSNet(channels=1, classes=2, net=net).eval()
     with torch.no_grad():
-        logits = trained_looking(channels=1, classes=2)(torch.zeros(1, 1, *size))
-    assert logits.shape == (1, 3, math.ceil(size[0] / 4), math.ceil(size[1] / 4))
+        logits = coarse(torch.zeros(1, 1, *size))
+    assert logits.shape == (1, 3, math.ceil(size[0] / coarse.stride), math.ceil(size[1] / coarse.stride))
 
 
-def test_fused_net_gives_the_same_logits() -> None:
-    net, x = trained_looking(), torch.randn(2, 3, 90, 75)
+@pytest.mark.parametrize("net", WIDTHS)
+def test_fused_net_gives_the_same_logits(net: Size) -> None:
+    whole, x = trained_looking(size=net), torch.randn(2, 3, 90, 75)
     with torch.no_grad():
-        assert torch.allclose(net(x), fuse(net)(x), rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fuse(net).modules())
+        assert torch.allclose(whole(x), fuse(whole)(x), rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fuse(whole).modules())
 
 
-def test_documented_size_and_cost() -> None:
-    net = CSNet(channels=3, classes=1)
-    assert parameters(net) == 223_058
-    assert gmac_per_mpixel(net) == pytest.approx(3.244, abs=0.001)
+def test_plain_convolutions_alone_after_fusing() -> None:
+    kinds = {type(module) for module in fuse(CSNet(1, 1)).modules() if not list(module.children())}
+    assert kinds == {nn.Conv2d}
 
 
-def test_documented_receptive_field() -> None:
-    net = fuse(CSNet(channels=1, classes=1)).double()
+@pytest.mark.parametrize("net", WIDTHS)
+def test_documented_size_and_cost(net: Size) -> None:
+    assert csnet.__doc__ is not None
+    (row,) = [line for line in csnet.__doc__.splitlines() if line.startswith(f"| {net} |")]
+    grey, colour = CSNet(1, 1, net), CSNet(3, 1, net)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        net,
+        ", ".join(str(width) for width in WIDTHS[net]),
+        f"{grey.stride} px",
+        f"{receptive_field_px(grey)} px",
+        f"{parameters(grey):,} / {parameters(colour):,}",
+        f"{gmac_per_mpixel(grey):.2f} / {gmac_per_mpixel(colour):.2f}",
+    ]
+
+
+@pytest.mark.parametrize("size", ["xs", "s"])
+def test_receptive_field_is_what_moves_a_cell(size: Size) -> None:
+    net = fuse(CSNet(channels=1, classes=1, net=size)).double()
     for module in net.modules():
         if isinstance(module, nn.Conv2d):  # positive throughout: no path of the signal is cut or cancelled
             module.weight.data.abs_()
             assert module.bias is not None
             module.bias.data.fill_(1.0)
     widest = 0
-    for cell in range(100, 104):
+    for cell in range(400 // net.stride, 416 // net.stride):
         x = torch.zeros(1, 1, 804, 804, dtype=torch.double, requires_grad=True)
         (seen,) = torch.autograd.grad(net(x)[0, 1, cell, cell], x)
         rows = seen[0, 0].abs().sum(1).nonzero()
         widest = max(widest, int(rows.max() - rows.min()) + 1)
-    assert widest == RECEPTIVE_FIELD_PX
+    assert widest == receptive_field_px(net)

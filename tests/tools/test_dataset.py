@@ -7,15 +7,7 @@ import pytest
 
 from inspectd.errors import UserError
 from tests.tools.synthetic import write_data_set
-from tools.dataset import (
-    cell_fractions,
-    defect_centres,
-    digest,
-    load,
-    open_data_set,
-    random_crop,
-    small_defect_weights,
-)
+from tools.dataset import digest, load, open_data_set, stored_channels, with_channels
 
 
 @pytest.fixture
@@ -25,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_reads_pictures_and_masks(folder: Path) -> None:
     data = open_data_set(folder)
-    samples = load(data, "train")
+    samples = load(data, "train", channels=3)
     assert data.classes == ("pitting",)
     assert [s.image.shape for s in samples] == [(120, 200, 3)] * 4
     assert all(s.mask.shape == (120, 200) and s.mask.max() == 1 for s in samples)
@@ -66,50 +58,60 @@ def test_broken_json_is_named(folder: Path) -> None:
 def test_missing_mask_is_named(folder: Path) -> None:
     (folder / "masks" / "train_1.png").unlink()
     with pytest.raises(UserError, match=r"train_1\.png: no such file"):
-        load(open_data_set(folder), "train")
+        load(open_data_set(folder), "train", 3)
 
 
 def test_mask_with_an_unknown_class_is_refused(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "dev_1.png"), np.full((120, 200), 7, np.uint8))
     with pytest.raises(UserError, match=r"dev_1\.png: class 7 is not in classes\.json"):
-        load(open_data_set(folder), "dev")
+        load(open_data_set(folder), "dev", 3)
 
 
 def test_mask_of_another_size_is_refused(folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / "dev_1.png"), np.zeros((10, 10), np.uint8))
     with pytest.raises(UserError, match="want one channel of"):
-        load(open_data_set(folder), "dev")
+        load(open_data_set(folder), "dev", 3)
 
 
 def test_unreadable_picture_is_named(folder: Path) -> None:
     (folder / "images" / "test_0.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"test_0\.png: not an 8-bit picture"):
-        load(open_data_set(folder), "test")
+    with pytest.raises(UserError, match=r"images/test_0\.png: is cut off.*save it as"):
+        load(open_data_set(folder), "test", 3)
 
 
-def test_cell_fractions_are_areas_and_leave_out_what_nobody_cares_for() -> None:
-    mask = np.zeros((5, 8), np.uint8)
-    mask[0:2, 0:4] = 1
-    mask[0:4, 4:6] = 255
-    share, weight = cell_fractions(mask, 1)
-    assert share.tolist() == [[[0.5, 0.0], [0.0, 0.0]]]
-    assert weight.tolist() == [[1.0, 0.5], [0.25, 0.25]]
+def test_grey_and_colour_are_what_the_network_wants(folder: Path) -> None:
+    data = open_data_set(folder)
+    assert stored_channels(data) == 3
+    assert load(data, "dev", channels=1)[0].image.shape == (120, 200, 1)
+    for name in data.splits["train"]:
+        cv2.imwrite(str(folder / "images" / name), np.full((120, 200), 9, np.uint8))
+    assert stored_channels(data) == 1
+    assert load(data, "train", channels=3)[0].image.tolist() == np.full((120, 200, 3), 9).tolist()
 
 
-def test_small_defects_weigh_more() -> None:
-    mask = np.zeros((128, 128), np.uint8)
-    mask[0:8, 0:8] = 1
-    mask[40:100, 40:100] = 1
-    weights = small_defect_weights(mask)
-    assert weights[0, 0] == 4.0
-    assert weights[15, 15] == 1.0
-    assert weights[30, 2] == 1.0
+def test_colour_stays_in_order() -> None:
+    red = np.zeros((2, 2, 3), np.uint8)
+    red[..., 0] = 200
+    assert with_channels(red, 3) is red
+    assert with_channels(red, 1)[0, 0] == round(0.299 * 200)
 
 
-def test_crop_around_a_defect_keeps_picture_and_mask_together(folder: Path) -> None:
-    samples, rng = load(open_data_set(folder), "train"), np.random.default_rng(0)
-    centres = defect_centres(samples, 1)[0]
-    for index, x, y in centres[:6]:
-        image, mask = random_crop(samples[index], (x, y), 96, rng)
-        assert image.shape == (96, 96, 3)
-        assert image[mask == 1].mean() < image[mask == 0].mean() - 20
+@pytest.mark.parametrize(
+    ("pixels", "why"),
+    [
+        (np.zeros((120, 200), np.uint16), "16 bits per channel"),
+        (np.zeros((120, 200, 4), np.uint8), "4 channels"),
+        (np.zeros((63, 200), np.uint8), "want one channel of"),
+    ],
+)
+def test_odd_pictures_are_refused(folder: Path, pixels: np.ndarray, why: str) -> None:
+    cv2.imwrite(str(folder / "images" / "dev_0.png"), pixels)
+    with pytest.raises(UserError, match=why):
+        load(open_data_set(folder), "dev", 3)
+
+
+def test_tiny_picture_is_refused(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        cv2.imwrite(str(folder / kind / "dev_0.png"), np.zeros((63, 200), np.uint8))
+    with pytest.raises(UserError, match=r"dev_0\.png: 200 x 63 px, 64 x 64 is the least"):
+        load(open_data_set(folder), "dev", 1)

@@ -1,73 +1,162 @@
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
-import openvino as ov
 import pytest
 import torch
 
-from tests.tools.test_csnet import trained_looking
-from tools.csnet import CSNet, fuse
-from tools.export import difference, reference, torch_scores, write_graph
+from inspectd.engine.bundle import load_bundle
+from inspectd.engine.openvino import Precision, Segmenter, open_segmenter
+from inspectd.errors import BundleError, UserError
+from tests.tools.nets import sample, trained_looking
+from tools.csnet import CSNet, Size, fuse
+from tools.dataset import Sample
+from tools.export import FILES, difference, golden_images, onnx_score, torch_score, write_bundle, write_manifest
 
-SIZES = [(64, 64), (97, 131), (150, 201)]
+TRAINED: dict[str, object] = {"data": "made up", "settings": {"seed": 0}}
+
+
+def pictures(channels: int, size: tuple[int, int] = (97, 131)) -> list[Sample]:
+    return [sample(f"{n}.png", size, channels, [(20, 20, 1)], seed=n) for n in range(3)]
+
+
+def write(out: Path, net: CSNet, **more: object) -> Path:
+    classes = tuple(f"class{k}" for k in range(net.classes))
+    write_bundle(net, classes, pictures(net.channels), pictures(net.channels), out, TRAINED, **more)  # type: ignore[arg-type]
+    return out
 
 
 @pytest.fixture(scope="module")
-def net() -> CSNet:
-    return fuse(trained_looking())
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("b") / "pits", trained_looking(), mask_levels=[90])
 
 
-@pytest.fixture(scope="module")
-def graph(net: CSNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("graph") / "model.onnx"
-    write_graph(net, file)
-    return file
+def test_a_bundle_is_whole_and_its_manifest_says_what_it_is(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert sorted(path.name for path in bundle.iterdir()) == sorted([*FILES.values(), "golden", "manifest.json"])
+    assert set(loaded.graphs) == {"fp32", "fp16", "int8"}
+    assert (manifest["name"], manifest["classes"], manifest["stride"]) == ("pits", ["class0"], 4)
+    assert loaded.manifest.mask_levels == [90]
+    assert not loaded.int8_usable
+    assert manifest["network"]["family"] == "CSNet-S"
+    assert manifest["network"]["receptive_field_px"] == 313
+    assert manifest["trained"]["data"] == "made up"
+    assert manifest["trained"]["code"]
+    assert len(loaded.golden) == 3
+    assert open_segmenter(loaded, 1).golden_difference <= 4
 
 
-def image_of(size: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+@pytest.mark.parametrize(("size", "channels", "classes"), [("xs", 1, 2), ("m", 1, 1)])
+def test_other_nets_and_grey_pictures(tmp_path: Path, size: Size, channels: int, classes: int) -> None:
+    loaded = load_bundle(write(tmp_path / "b", trained_looking(channels, classes, size)))
+    assert (loaded.manifest.stride, loaded.manifest.channels) == (8 if size == "xs" else 4, channels)
+    assert open_segmenter(loaded, 1).golden_difference <= 4
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_onnxruntime_agrees_with_torch(net: CSNet, graph: Path, size: tuple[int, int]) -> None:
-    scores, peak = reference(graph)(image_of(size))
-    assert scores.shape == (1, -(-size[0] // 4), -(-size[1] // 4))
-    assert difference(scores, torch_scores(net, image_of(size))) <= 1
-    assert peak.tolist() == [scores.max()]
+@pytest.mark.parametrize("size", [(64, 64), (97, 131), (150, 201)])
+def test_each_runtime_agrees_with_torch(bundle: Path, size: tuple[int, int]) -> None:
+    image = sample("x", size, 3, [(30, 30, 1)], seed=5).image
+    wanted, peak = torch_score(fuse(trained_looking()))(image)
+    assert peak.tolist() == [wanted.max()]
+    graphs = load_bundle(bundle).graphs
+    bounds: dict[Precision, int] = {"f32": 4, "": 12}  # the graph's weights are rounded to bfloat16
+    for precision, bound in bounds.items():
+        scores, peak = Segmenter(load_bundle(bundle), 1, precision).segment(image)
+        assert difference(scores, wanted) <= bound
+        assert peak.tolist() == [scores.max()]
+    assert difference(onnx_score(graphs["fp32"])(image)[0], wanted) <= 4
+    assert difference(onnx_score(graphs["fp16"])(image)[0], wanted) <= 2
+    assert (
+        difference(
+            Segmenter(load_bundle(bundle), 1, "f32").segment(image)[0], onnx_score(graphs["fp32"])(image)[0]
+        )
+        <= 1
+    )
+    for scores, _ in (onnx_score(graphs["int8"])(image), Segmenter(load_bundle(bundle), 1, "int8").segment(image)):
+        assert np.abs(scores.astype(int) - wanted).mean() <= 8
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_openvino_agrees_after_reshape(graph: Path, size: tuple[int, int]) -> None:
-    core = ov.Core()
-    model = core.read_model(graph)
-    model.reshape({"image": [1, *size, 3]})
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
-    found = compiled({"image": image_of(size)[None]})
-    scores, peak = reference(graph)(image_of(size))
-    assert found["scores"].shape == (1, *scores.shape)
-    assert difference(found["scores"][0], scores) <= 1
-    assert found["peak"][0].tolist() == found["scores"].max((2, 3))[0].tolist()
-    assert abs(int(found["peak"][0, 0]) - int(peak[0])) <= 1
+def test_the_weights_come_with_it_and_what_else_lies_there_stays(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    (out / "golden").mkdir(parents=True)
+    (out / "golden/7.png").touch()
+    (out / "recipe.toml").write_text("kept")
+    (tmp_path / "best.safetensors").write_bytes(b"weights")
+    write(out, trained_looking(), weights_file=tmp_path / "best.safetensors")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["weights"]["file"] == "weights.safetensors"
+    assert (out / "weights.safetensors").read_bytes() == b"weights"
+    assert (out / "recipe.toml").read_text() == "kept"
+    assert not (out / "golden/7.png").exists()
+    assert not list(out.glob(".export*"))
 
 
-def test_uint8_tensors_meet_only_casts_and_every_last_cast_is_clipped(graph: Path) -> None:
-    nodes = onnx.load(str(graph)).graph.node
-    readers = [node.op_type for node in nodes if "image" in node.input]
-    assert readers == ["Cast"]
-    made_by = {name: node for node in nodes for name in node.output}
-    for output in ("scores", "peak"):
-        assert made_by[output].op_type == "Cast"
-        assert made_by[made_by[output].input[0]].op_type == "Clip"
-        assert not any(output in node.input for node in nodes)
+def test_golden_images_of_small_pictures_and_few_defects() -> None:
+    clean = [sample("a", (64, 66), 1, [], seed=1)]
+    assert [image.shape for image in golden_images(clean, 2)] == [(64, 66, 1)] * 3
+    one = [*clean, sample("b", (300, 400), 3, [(350, 270, 2)], seed=2)]
+    first = golden_images(one, 2)[0]
+    assert first.shape == (192, 256, 3)
+    assert np.array_equal(first, one[1].image[-192:, -256:])
 
 
-def test_certainty_is_255_and_does_not_wrap(tmp_path: Path) -> None:
-    net = fuse(trained_looking())
+def test_golden_images_show_the_classes_in_turn() -> None:
+    spots = [(20 + 40 * n, 20, 1) for n in range(8)] + [(200, 250, 2)]
+    images = golden_images([sample("a", (400, 500), 1, spots)], 2)
+    assert [image.shape for image in images] == [(192, 256, 1), (187, 251, 1), (192, 256, 1)]
+    assert not np.array_equal(images[0], images[1][:, :, :1][:192, :256])
+
+
+@contextmanager
+def disk_for(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+def test_a_full_disk_is_one_sentence_and_the_old_bundle_stays(bundle: Path, size: int) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    with disk_for(size), pytest.raises(UserError) as caught:
+        write(bundle, trained_looking(1))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{bundle}: the bundle can't be written (")
+    assert (bundle / "manifest.json").read_bytes() == before
+    assert load_bundle(bundle)
+    assert not list(bundle.glob(".export*"))
+
+
+def test_a_full_disk_leaves_the_old_manifest(tmp_path: Path) -> None:
+    write_manifest(tmp_path, {"old": 1})
+    with disk_for(10), pytest.raises(OSError, match="too large"):
+        write_manifest(tmp_path, {"new": "x" * 100})
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"old": 1}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_dev_pictures_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dev split"):
+        write_bundle(trained_looking(), ("a",), pictures(3), [], tmp_path / "b", {})
+    with pytest.raises(BundleError):
+        load_bundle(tmp_path / "b")
+
+
+def test_certain_scores_are_255(tmp_path: Path) -> None:
+    net = trained_looking()
+    assert net.head.bias is not None
     with torch.no_grad():
-        assert net.head.bias is not None
         net.head.bias[1] = 1e4
-    write_graph(net, tmp_path / "model.onnx")
-    scores, peak = reference(tmp_path / "model.onnx")(image_of((64, 64)))
-    assert scores.min() == 255
-    assert peak.tolist() == [255]
+    loaded = load_bundle(write(tmp_path / "b", net))
+    precisions: tuple[Precision, ...] = ("f32", "", "int8")
+    for precision in precisions:
+        scores, peak = Segmenter(loaded, 1, precision).segment(np.zeros((64, 64, 3), np.uint8))
+        assert scores.min() == 255
+        assert peak.tolist() == [255]

@@ -1,0 +1,171 @@
+"""The way of an engineer: fit, evaluate, calibrate, compare, predict, export, through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from inspectd.config import load_recipe
+from inspectd.engine.bundle import load_bundle
+from tests.tools.synthetic import write_data_set
+from tools.cli import app
+
+PART = ("--part", "200x160")
+FIT = ("--net", "xs", "--threads", "1", "--batch", "4", "--crop", "96", *PART)
+KEYS = {"miou", "miou_bg", "pixel_ap", "part_auroc", "escape_rate", "overkill_rate", "undecided_rate", "per_class"}
+
+
+def say(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def run(*words: object) -> str:
+    result = say(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*words: object) -> str:
+    """The one sentence of a mistake."""
+    result = say(*words)
+    assert result.exit_code not in (0, None)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data_set(tmp_path_factory.mktemp("fit") / "data", height=400, width=500)
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Path) -> Path:
+    out = data.parent / "pits"
+    run("parts", data, out / "parts")
+    run("fit", data, "--out", out, "--epochs", 3, "--seed", 1, *FIT)
+    return out
+
+
+def test_fit_makes_a_bundle_that_the_daemon_loads(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.manifest.classes == ["pitting"]
+    assert (loaded.manifest.stride, loaded.manifest.channels) == (8, 3)
+    assert set(loaded.graphs) == {"fp32", "fp16", "int8"}
+    assert loaded.manifest.int8 is not None
+    limits = load_recipe(bundle / "recipe.toml").recipe.limits["pitting"]
+    assert limits.suspect <= limits.reject
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["trained"]["settings"]["seed"] == 1
+    assert {"weights", "parity", "mask_levels"} <= set(manifest)
+    curves = cv2.imread(str(bundle / "training/curves.png"))
+    assert curves is not None
+    assert curves.std() > 5
+    assert list((bundle / "training/tensorboard").glob("events.*"))
+
+
+def test_evaluate_prints_the_keys_that_scripts_rely_on(bundle: Path, data: Path) -> None:
+    figures = json.loads(run("evaluate", bundle, data, "--split", "test", "--json", "--threads", 1))
+    assert set(figures) >= KEYS
+    assert set(figures["per_class"]) == {"pitting"}
+    assert figures["part_px"] == [200, 160], "the parts it was trained for"
+    assert figures["pixel_ap"] > 0.5, "square pits are easy"
+    assert "<html" in (bundle / "report.html").read_text()
+    assert "miou" in run("evaluate", bundle, data, "--no-report", "--threads", 1)
+
+
+def test_calibrate_for_another_wish(bundle: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    figures = json.loads(run("calibrate", other, data, "--escape", 0, "--json", "--threads", 1))
+    assert figures["escapes"] == 0
+    assert "give one wish" in refused("calibrate", other, data)
+
+
+def test_compare_is_a_gate(bundle: Path, data: Path, tmp_path: Path) -> None:
+    blind = tmp_path / "blind.toml"
+    text = (bundle / "recipe.toml").read_text().replace('model = "."', f'model = "{bundle}"')
+    lines = [
+        f"{line.split('=')[0]}= 1.0" if line.startswith(("suspect", "reject")) else line for line in text.splitlines()
+    ]
+    lines = [f"{line.split('=')[0]}= 100000.0" if line.startswith("min_area") else line for line in lines]
+    blind.write_text("\n".join(lines) + "\n")
+    same = json.loads(run("compare", bundle, bundle, data, "--json", "--threads", 1))
+    assert (same["changed"], same["accepted"]) == (0, True)
+    page = tmp_path / "changes.html"
+    worse = say("compare", bundle, bundle, data, "--recipe-b", blind, "--page", page, "--json", "--threads", "1")
+    assert worse.exit_code == 1
+    result = json.loads(worse.stdout)
+    assert result["new escape"]
+    assert result["b"]["escapes"] == result["defective"]
+    assert result["new escape"][0] in page.read_text()
+    assert "data:image/jpeg;base64," in page.read_text()
+    back = say("compare", bundle, bundle, data, "--recipe-a", blind, "--overkill-allowed", 99, "--json", "--threads", 1)
+    assert back.exit_code == 0, "what it mends does not close the gate"
+
+
+def test_predict_writes_masks_to_correct(bundle: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "images", tmp_path / "new/images")
+    (tmp_path / "new/images/broken.png").write_bytes(b"no picture")
+    said = run("predict", bundle, tmp_path / "new/images", "--out", tmp_path / "new", "--threads", 1)
+    assert "unreadable 1" in said
+    names = sorted(path.name for path in (data / "masks").iterdir())
+    assert sorted(path.name for path in (tmp_path / "new/masks").iterdir()) == names
+    found = cv2.imread(str(tmp_path / "new/masks/test_0.png"), cv2.IMREAD_UNCHANGED)
+    true = cv2.imread(str(data / "masks/test_0.png"), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    assert true is not None
+    assert np.logical_and(found == 1, true == 1).sum() > 0.5 * (true == 1).sum()
+    again = refused("predict", bundle, tmp_path / "new/images", "--out", tmp_path / "new")
+    assert "labels shall not be overwritten" in again
+
+
+def test_training_ended_early_still_gives_a_bundle(bundle: Path, data: Path, tmp_path: Path) -> None:
+    early = tmp_path / "early"
+    shutil.copytree(bundle / "training", early / "training")
+    run("export", early, data, "--threads", 1)
+    assert load_bundle(early).manifest.classes == ["pitting"]
+    assert (early / "recipe.toml").is_file()
+
+
+def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, tmp_path: Path) -> None:
+    run("fit", data, "--out", tmp_path / "tuned", "--epochs", 1, "--from", bundle, *FIT)
+    record = json.loads((tmp_path / "tuned/training/run.json").read_text())
+    assert record["checks"][0]["cell_ap"] > 0.5, "it knows what it knew"
+    assert record["settings"]["learning_rate"] == pytest.approx(5e-4)
+    other = shutil.copytree(data, tmp_path / "other")
+    (other / "classes.json").write_text('{"0": "background", "1": "hole"}')
+    words = ("fit", other, "--epochs", 1, "--from", bundle, *FIT)
+    assert "use --mode transfer" in refused(*words, "--out", tmp_path / "a")
+    run(*words, "--mode", "transfer", "--out", tmp_path / "b")
+    assert load_bundle(tmp_path / "b").manifest.classes == ["hole"]
+    wrong = ("fit", data, "--epochs", 1, "--from", bundle, "--net", "s", "--out", tmp_path / "c")
+    assert "is of another network than --net s" in refused(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("fit", "{data}", "--out", "{out}"), "give --minutes M for a time, or --epochs N"),
+        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--net", "xxl"), "--net xxl: must be one of xs, s"),
+        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--deterministic"), "--deterministic needs --epochs"),
+        (("fit", "{data}", "--out", "{data}", "--minutes", "1"), "is not empty; choose a new folder for --out"),
+        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--resume"), "nothing to resume"),
+        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--part", "40"), "--part 40: want WIDTHxHEIGHT"),
+        (("fit", "{out}", "--out", "{out}/b", "--minutes", "1"), "classes.json: no such file"),
+        (("evaluate", "{out}", "{data}"), "there is no such model bundle"),
+        (("evaluate", "{bundle}", "{data}", "--split", "tset"), "no split 'tset'; it has train, dev, test"),
+        (("export", "{out}", "{data}"), "run.json: not there"),
+        (("predict", "{bundle}", "{out}", "--out", "{out}/p"), "is not a folder with PNG"),
+        (("parts", "{out}", "{out}/p"), "classes.json: no such file"),
+        (("fit", "{data}", "--out", "{bundle}", "--minutes", "1"), "holds a run already; go on with --resume"),
+    ],
+)
+def test_mistake_ends_in_one_sentence(
+    bundle: Path, data: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    places = {"data": data, "out": tmp_path / "nowhere", "bundle": bundle}
+    assert sentence in refused(*(word.format(**places) for word in words))

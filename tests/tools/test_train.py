@@ -1,0 +1,145 @@
+"""Training itself, through the command line where a user would use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from inspectd.errors import UserError
+from tests.tools.synthetic import write_data_set
+from tools.csnet import CSNet
+from tools.dataset import open_data_set
+from tools.fit import open_fabric
+from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
+from tools.train import Settings, open_run, train
+
+SMALL = {"batch": 2, "crop_px": 64, "channels": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data_set(tmp_path_factory.mktemp("train") / "data", height=128, width=192)
+
+
+def trained(folder: Path, out: Path, resume: bool = False, stop_after: int = 0, **settings: object) -> None:
+    out.mkdir(exist_ok=True)
+    own = Settings(**SMALL | settings)  # type: ignore[arg-type]
+    run = open_run(open_data_set(folder), out, own, open_fabric(1))
+    torch.manual_seed(own.seed)
+
+    def tell(progress: Progress, share: float) -> None:
+        if stop_after and progress.step == stop_after:
+            raise KeyboardInterrupt
+
+    train(run, CSNet(1, 1), 4, resume, tell)
+
+
+def test_a_run_leaves_weights_record_and_state(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, epochs=1)
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert record["checks"][-1]["step"] == 50
+    assert len(record["checks"]) == 8
+    assert record["classes"] == ["pitting"]
+    assert {"score", "cell_miou", "cell_ap", "part_ap", "loss"} <= set(record["checks"][0])
+    assert (tmp_path / BEST).is_file()
+    assert (tmp_path / STATE).is_file()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_minutes_end_a_run(folder: Path, tmp_path: Path) -> None:
+    start_s = time.monotonic()
+    trained(folder, tmp_path, minutes=0.03)
+    assert time.monotonic() - start_s < 30
+    assert json.loads((tmp_path / RECORD).read_text())["checks"][-1]["minutes"] >= 0.03
+
+
+def test_same_seed_same_weights_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        trained(folder, tmp_path / name, epochs=1, seed=seed, deterministic=True)
+    a, b, c = (load_file(tmp_path / name / STATE) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_state_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, epochs=1)
+    with pytest.raises(UserError, match="is of a run with other data or settings"):
+        trained(folder, tmp_path, resume=True, epochs=1, seed=5)
+
+
+def test_damaged_state_is_refused(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, epochs=1)
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"state\.safetensors: can't be read"):
+        trained(folder, tmp_path, resume=True, epochs=1)
+
+
+def test_killed_and_resumed_gives_bit_equal_weights(folder: Path, tmp_path: Path) -> None:
+    """The process is killed by SIGKILL twice, wherever it is; state is saved at each check only."""
+    words = [sys.executable, "-m", "tests.tools.train_once", str(folder)]
+    subprocess.run([*words, str(tmp_path / "whole"), "new"], check=True, timeout=100)
+    start = "new"
+    for steps in (14, 33):
+        with subprocess.Popen(
+            [*words, str(tmp_path / "killed"), start], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) >= steps:
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+        start = "resume"
+    subprocess.run([*words, str(tmp_path / "killed"), start], check=True, timeout=100, stdout=subprocess.DEVNULL)
+    for file in (BEST, STATE):
+        whole, killed = (load_file(tmp_path / name / file) for name in ("whole", "killed"))
+        assert whole.keys() == killed.keys()
+        assert all(torch.equal(whole[key], killed[key]) for key in whole), file
+
+
+def test_loss_that_is_no_number_stops_and_keeps_the_best(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is nan.*the best weights so far are kept"):
+        trained(folder, tmp_path, epochs=1, learning_rate=1e30)
+
+
+def test_out_of_memory_says_which_batch_to_try(folder: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tests.tools.train_once", str(folder), str(tmp_path), "poor"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    assert "out of memory with a batch of 48 crops of 640 px; try --batch 24" in done.stderr
+
+
+def test_patience_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, epochs=2, learning_rate=0.0, ema=0.0, patience=2)
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert len(record["checks"]) < 8
+
+
+def test_class_without_a_training_picture_is_named(folder: Path, tmp_path: Path) -> None:
+    data = write_data_set(tmp_path / "data", height=128, width=192)
+    (data / "classes.json").write_text('{"0": "background", "1": "pitting", "2": "stain"}')
+    with pytest.raises(UserError, match=r"split\.json: no training picture shows the class stain"):
+        trained(data, tmp_path / "out", epochs=1)
+
+
+def test_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
+    net, average = CSNet(1, 1), CSNet(1, 1)
+    optimiser = torch.optim.AdamW(net.parameters())
+    save_state(tmp_path, net, average, optimiser, Progress(step=4), "id")
+    with pytest.raises(UserError, match="can't be written"):
+        # a folder in the place of the file beside: the write fails as on a full disk
+        (tmp_path / f"{STATE}.part").mkdir()
+        save_state(tmp_path, net, average, optimiser, Progress(step=5), "id")
+    assert load_state(tmp_path, net, average, optimiser, "id").step == 4
+
+
+def test_net_learns_to_find_the_pits(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path, epochs=3, crop_px=96, batch=4)
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert np.mean([check["cell_ap"] for check in record["checks"][-2:]]) > 0.8

@@ -1,0 +1,144 @@
+"""What each piece of the training recipe is worth: `python -m tools.ablation DATASET --out FOLDER --seed N`.
+
+Each variant changes the settings named in VARIANTS and trains for the same minutes. Figures are of the dev
+split, where choices belong: mean IoU with background at full resolution, pixel AP, share of the labelled
+defects found, and, of those found, the error of their area, all by the width of the defect.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import typer
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from tools.csnet import CSNet
+from tools.dataset import DONT_CARE, Sample, open_data_set, stored_channels
+from tools.dev import bf16_is_fast, segmenter
+from tools.measure import metrics
+from tools.train import Run, Settings, open_run, train
+
+WIDTHS_PX = (3.0, 6.0, 12.0, 24.0)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "presence targets": {"target": "presence"},
+    "loss: cross-entropy": {"loss": "ce"},
+    "loss: dice": {"loss": "dice"},
+    "loss: focal + dice": {"loss": "focal+dice"},
+    "no image-level term": {"peak_share": 0.0},
+    "no balance": {"balanced": False},
+    "no hard places": {"hard_share": 0.0},
+    "no cut-and-paste": {"paste_share": 0.0},
+    "no RepVGG branches": {"branches": False},
+    "no EMA": {"ema": 0.0},
+    "stride 8 (net xs)": {"net": "xs"},
+    "net m": {"net": "m"},
+}
+
+
+def main(
+    data_set: Path,
+    out: Annotated[Path, typer.Option(help="Each run's folder and figures go here; done ones are kept.")],
+    minutes: float = 3.0,
+    seed: int = 0,
+    threads: int = 1,
+    split_file: str = "split.json",
+    only: Annotated[list[str] | None, typer.Option(help="Variants; all by default.")] = None,
+) -> None:
+    """Train every variant once and write its figures to OUT/figures.<seed>.json."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    data = open_data_set(data_set, split_file)
+    figures_file = out / f"figures.{seed}.json"
+    figures = json.loads(figures_file.read_text("utf-8")) if figures_file.is_file() else {}
+    fast = bf16_is_fast(torch.device("cpu"))
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if fast else "32-true")
+    for name in only or VARIANTS:
+        if name in figures:
+            continue
+        base = Settings(minutes=minutes, seed=seed, channels=stored_channels(data))
+        settings = replace(base, **VARIANTS[name])
+        folder = out / f"{name.replace(' ', '_').replace(':', '')}.{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        run = open_run(data, folder, settings, fabric)
+        torch.manual_seed(seed)
+        bare = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
+        net = train(run, bare, bare.stride, resume=False, tell=lambda _progress, _share: None)
+        record = json.loads((folder / "run.json").read_text("utf-8"))
+        figures[name] = {"steps": record["checks"][-1]["step"], **record["checks"][record["best_check"]]}
+        figures[name] |= measure(net, run, bare.stride)
+        figures_file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        print(name, {k: v if not isinstance(v, float) else round(v, 4) for k, v in figures[name].items()})
+
+
+def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
+    """Figures of `net` on the dev parts; levels per class are those with the best F1 there."""
+    segment, classes = segmenter(net, run.fabric.device), len(run.data.classes)
+    maps = [segment(part.image) for part in run.dev]
+    fine = [metrics.full_resolution(m, stride, p.mask.shape) for m, p in zip(maps, run.dev, strict=True)]
+    counts, whole = [metrics.empty() for _ in range(classes)], metrics.empty()
+    for scores, part in zip(fine, run.dev, strict=True):
+        care = part.mask != DONT_CARE
+        whole += metrics.histogram(scores.max(0), part.mask > 0, care)
+        for k in range(classes):
+            counts[k] += metrics.histogram(scores[k], part.mask == k + 1, care)
+    levels = [metrics.best_f1_level(c) for c in counts]
+    total = np.zeros((1 + classes, 1 + classes), np.int64)
+    for scores, part in zip(fine, run.dev, strict=True):
+        total += metrics.confusion(part.mask, metrics.class_map(scores, levels), part.mask != DONT_CARE, classes)
+    return {
+        "miou_bg": metrics.mean([metrics.iou_and_f1(total, k)[0] for k in range(1 + classes)]),
+        "miou": metrics.mean([metrics.iou_and_f1(total, k)[0] for k in range(1, 1 + classes)]),
+        "pixel_ap": metrics.average_precision(whole),
+        "levels": levels,
+        "by_width": by_width(run.dev, fine, levels),
+    }
+
+
+def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[int]) -> dict[str, dict[str, float]]:
+    """Per width (twice the largest distance to the outline, px): defects, share found, median area error.
+
+    Found: a pixel of it reaches its class's level. The area is the sum of the scores / 255 over the defect
+    and 8 px around it, as the daemon measures; its error is |measured - true| / true.
+    """
+    rows: dict[str, list[tuple[bool, float]]] = {}
+    for part, scores in zip(parts, fine, strict=True):
+        for k, level in enumerate(levels):
+            count, labels = cv2.connectedComponents((part.mask == k + 1).astype(np.uint8))
+            for label in range(1, count):
+                own = (labels == label).astype(np.uint8)
+                width = 2 * float(
+                    cv2.distanceTransform(cv2.copyMakeBorder(own, 1, 1, 1, 1, 0), cv2.DIST_L2, 5).max()
+                )
+                upper = next((edge for edge in WIDTHS_PX if width <= edge), None)
+                around = cv2.dilate(own, np.ones((17, 17), np.uint8)) > 0
+                area = float(scores[k][around].sum()) / 255
+                found = bool((scores[k][own > 0] >= level).any())
+                error = abs(area - float(own.sum())) / float(own.sum())
+                rows.setdefault(f"<= {upper:g} px" if upper else f"> {WIDTHS_PX[-1]:g} px", []).append(
+                    (found, error)
+                )
+    return {
+        name: {
+            "defects": len(found),
+            "recall": float(np.mean([f for f, _ in found])),
+            "area_error": float(np.median([e for f, e in found if f] or [np.nan])),
+        }
+        for name, found in sorted(rows.items())
+    }
+
+
+def _width_px(mask: NDArray[np.uint8]) -> float:
+    """Twice the largest distance to the outline."""
+    return 2 * float(cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 5).max())
+
+
+if __name__ == "__main__":
+    typer.run(main)

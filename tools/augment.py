@@ -1,0 +1,113 @@
+"""Random training samples out of a picture: one affine and one table per sample, sometimes blur or noise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.dataset import DONT_CARE, Sample
+
+Flip = Literal["both", "sides", "none"]
+Image = NDArray[np.uint8]
+BLUR_SHARE = NOISE_SHARE = 0.15
+FEATHER_PX = 3
+
+
+def random_crop(
+    sample: Sample, centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+) -> tuple[Image, Image]:
+    """A warped, recoloured crop around `centre` (x, y): uint8 [size, size, C] and mask uint8 [size, size].
+
+    The corners that a turn opens show the picture mirrored, and its mask says don't care.
+    """
+    image, mask = _warped(sample, centre, size_px, flip, rng)
+    return _recoloured(image, rng), mask
+
+
+def pasted_crop(
+    clean: tuple[Sample, tuple[float, float]],
+    defect: tuple[Sample, tuple[float, float]],
+    size_px: int,
+    flip: Flip,
+    rng: np.random.Generator,
+) -> tuple[Image, Image]:
+    """As `random_crop` of the first, with the defect at the centre of the second laid over it, feathered.
+
+    The defect comes with its surroundings, shifted to the grey level of the place (after Ghiasi et al.,
+    "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift).
+    """
+    image, mask = _warped(*clean, size_px, flip, rng)
+    other, other_mask = _warped(*defect, size_px, flip, rng)
+    middle = size_px // 2
+    _, labels = cv2.connectedComponents(((other_mask > 0) & (other_mask != DONT_CARE)).astype(np.uint8))
+    near = np.asarray(labels)[middle - 8 : middle + 8, middle - 8 : middle + 8]
+    if near.any():
+        chosen = (labels == near[near > 0][0]).astype(np.uint8)
+        around = cv2.dilate(chosen, np.ones((4 * FEATHER_PX + 1, 4 * FEATHER_PX + 1), np.uint8))
+        ring = (around > chosen) & (other_mask == 0)
+        if ring.any():
+            alpha = cv2.GaussianBlur(
+                cv2.dilate(chosen, np.ones((2 * FEATHER_PX + 1, 2 * FEATHER_PX + 1), np.uint8)).astype(np.float32),
+                (0, 0),
+                FEATHER_PX / 2,
+            )[:, :, None]
+            shift = image[ring].mean(axis=0, dtype=np.float32) - other[ring].mean(axis=0, dtype=np.float32)
+            mixed = image + alpha * (other + shift - image)
+            image = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+            mask = np.where(chosen > 0, other_mask, mask)
+    return _recoloured(image, rng), mask
+
+
+def _warped(
+    sample: Sample, centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+) -> tuple[Image, Image]:
+    warp, size = _random_warp(centre, size_px, flip, rng), (size_px, size_px)
+    image = cv2.warpAffine(
+        sample.image,
+        warp,
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    mask = cv2.warpAffine(
+        sample.mask, warp, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=(DONT_CARE,)
+    )
+    return np.asarray(image, np.uint8).reshape(size_px, size_px, -1), np.asarray(mask, np.uint8)
+
+
+def _recoloured(image: Image, rng: np.random.Generator) -> Image:
+    """Other tones; sometimes out of focus, sometimes noisy."""
+    shape = image.shape
+    image = np.asarray(cv2.LUT(image, _random_tones(shape[2], rng)), np.uint8)
+    if rng.random() < BLUR_SHARE:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
+    if rng.random() < NOISE_SHARE:
+        noise = rng.standard_normal(shape, np.float32).reshape(image.shape) * np.float32(rng.uniform(2.0, 8.0))
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image.reshape(shape)
+
+
+def _random_warp(
+    centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Output to source pixels, 2x3: mirrored or not, +-10 degrees, scale 0.8 to 1.25, in one interpolation."""
+    angle = np.deg2rad(rng.uniform(-10.0, 10.0))
+    scale = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
+    signs = rng.choice((-1.0, 1.0), 2)
+    mirror = np.diag((signs[0] if flip != "none" else 1.0, signs[1] if flip == "both" else 1.0))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ mirror / scale
+    offset = np.array(centre) - linear @ np.full(2, size_px / 2)
+    return np.column_stack([linear, offset])
+
+
+def _random_tones(channels: int, rng: np.random.Generator) -> Image:
+    """One table [1, 256, channels] for gamma, contrast, brightness and, in colour, a cast."""
+    level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(rng.uniform(-0.35, 0.35))
+    contrast, brightness = np.exp(rng.uniform(-0.35, 0.35)), rng.uniform(-0.12, 0.12)
+    cast = np.exp(rng.uniform(-0.1, 0.1, channels)) if channels > 1 else np.ones(1)
+    table = ((level - 0.5) * contrast + 0.5 + brightness) * cast
+    return np.asarray(np.clip(np.round(255 * table), 0, 255), np.uint8)[None]

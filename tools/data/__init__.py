@@ -1,0 +1,1 @@
+"""From labelled pictures to a data set worth training on."""

@@ -1,0 +1,170 @@
+"""Looks a data set through and names every fault with its file; nothing is changed.
+
+An error makes training or its figures wrong; a warning is something to look at. labels.json, which an import
+writes and anybody may, says what each picture is known to show: {"NAME.jpg": ["crack"], "GOOD.jpg": []}. Where it
+names a picture, the mask must show just these classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from inspectd.errors import UserError
+from inspectd.images import image_files
+from tools.data.alike import alike_pairs
+from tools.data.imports.store import read_json
+from tools.data.look import Fault, Picture, mask_file, read_classes, read_pictures
+from tools.data.sheet import write_sheets
+from tools.dataset import SPLITS
+
+LABELS_FILE = "labels.json"
+
+
+def check(folder: Path, split_file: str) -> tuple[list[Picture], list[Fault]]:
+    """Reads every file of the data set. UserError only when there is no data set to look at."""
+    classes, pictures, faults = read_pictures(folder)
+    faults += _about_the_set(pictures, classes)
+    faults += _claims(folder, pictures, classes)
+    splits, found = read_splits(folder, split_file)
+    faults += found
+    if splits:
+        faults += _about_splits(
+            split_file, splits, pictures, classes, {f.name for f in image_files(folder / "images")}
+        )
+    faults += _copies(pictures, splits)
+    return pictures, faults
+
+
+def sheets(folder: Path, out: Path) -> list[Path]:
+    """Writes the contact sheets of a data set; returns their files."""
+    files = [(file, mask_file(file)) for file in image_files(folder / "images")]
+    return write_sheets(out, files, read_classes(folder)[0])
+
+
+def as_json(pictures: list[Picture], faults: list[Fault]) -> dict[str, Any]:
+    """What `check --json` prints."""
+    found = {level: [asdict(f) for f in faults if f.level == level] for level in ("error", "warning")}
+    return {"pictures": len(pictures), "errors": found["error"], "warnings": found["warning"]}
+
+
+def read_splits(folder: Path, split_file: str) -> tuple[dict[str, list[str]], list[Fault]]:
+    """Names by split; with the reason a file that can't be used gives none."""
+    if not (folder / split_file).is_file():
+        return {}, [Fault("warning", split_file, "no such file yet; make it with `inspectd-train split`")]
+    try:
+        content = read_json(folder / split_file)
+    except UserError as error:
+        return {}, [Fault("error", split_file, str(error))]
+    good = isinstance(content, dict) and all(
+        isinstance(content.get(s), list) and all(isinstance(n, str) for n in content[s]) for s in SPLITS
+    )
+    if not good:
+        return {}, [Fault("error", split_file, 'want {"train": [names], "dev": [names], "test": [names]}')]
+    return {s: content[s] for s in SPLITS}, []
+
+
+def _about_the_set(pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
+    faults = []
+    if len(pictures) < 2:
+        reason = "one picture only" if pictures else "no usable picture"
+        faults.append(
+            Fault("error", "images", f"{reason}; at least one each is needed to train, to choose and to test")
+        )
+    for k, name in enumerate(classes, 1):
+        if not any(k in p.classes for p in pictures):
+            faults.append(
+                Fault("error", "classes.json", f"no pixel of any mask is {name!r}; label some or remove it")
+            )
+    if pictures and all(p.classes for p in pictures):
+        faults.append(
+            Fault("warning", "images", "no picture without a defect: false alarms on good parts can't be measured")
+        )
+    grey = sum(p.shape[2] == 1 for p in pictures)
+    if 0 < grey < len(pictures):
+        faults.append(
+            Fault("warning", "images", f"{grey} of {len(pictures)} pictures are grey, the others in colour")
+        )
+    return faults
+
+
+def _claims(folder: Path, pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
+    if not (folder / LABELS_FILE).is_file():
+        return []
+    try:
+        claims = read_json(folder / LABELS_FILE)
+        known = {str(name): {str(label) for label in labels} for name, labels in claims.items()}
+    except (UserError, AttributeError, TypeError):
+        return [Fault("error", LABELS_FILE, 'want names and classes, {"NAME.jpg": ["crack"], "GOOD.jpg": []}')]
+    faults = []
+    for picture in pictures:
+        shown = {classes[k - 1] for k in picture.classes}
+        for label in sorted(known.get(picture.name, shown) ^ shown):
+            what = "has pixels of" if label in shown else "shows no pixel of"
+            says = "does not name" if label in shown else "names"
+            reason = f"{what} {label!r}, which {LABELS_FILE} {says} for it"
+            faults.append(Fault("error", f"masks/{Path(picture.name).stem}.png", reason))
+    return faults
+
+
+def _about_splits(
+    split_file: str,
+    splits: dict[str, list[str]],
+    pictures: list[Picture],
+    classes: tuple[str, ...],
+    files: set[str],
+) -> list[Fault]:
+    faults = []
+    for split, names in splits.items():
+        if not names:
+            faults.append(Fault("error", split_file, f"{split} is empty"))
+        faults += [
+            Fault("error", split_file, f"{name} in {split}: there is no such picture")
+            for name in sorted(set(names) - files)
+        ]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        faults += [Fault("error", split_file, f"{name} stands twice in {split}") for name in sorted(twice)]
+        shown = {k for p in pictures if p.name in set(names) for k in p.classes}
+        level: Literal["error", "warning"] = "error" if split == "train" else "warning"
+        somewhere = {k for p in pictures for k in p.classes}
+        faults += [
+            Fault(level, split_file, f"{split} has no picture with {classes[k - 1]!r}")
+            for k in sorted(somewhere - shown)
+            if names
+        ]
+    for one, other in combinations(SPLITS, 2):
+        for name in sorted(set(splits[one]) & set(splits[other])):
+            faults.append(Fault("error", split_file, f"{name} is in {one} and in {other}"))
+    used = {name for names in splits.values() for name in names}
+    faults += [Fault("warning", f"images/{name}", f"in no split of {split_file}") for name in sorted(files - used)]
+    return faults
+
+
+def _copies(pictures: list[Picture], splits: dict[str, list[str]]) -> list[Fault]:
+    """Copies across splits are errors, alike pictures across splits warnings: a finder of likeness may err."""
+    home = {name: split for split, names in splits.items() for name in names}
+    by_pixels: dict[str, list[Picture]] = {}
+    for picture in pictures:
+        by_pixels.setdefault(picture.pixels_sha256, []).append(picture)
+    faults, same = [], set()
+    for group in by_pixels.values():
+        for a, b in combinations(group, 2):
+            same.add((a.name, b.name))
+            places = [home.get(p.name) for p in (a, b)]
+            across = None not in places and places[0] != places[1]
+            text = f"the same pixels as {b.name}" + (f": {places[0]} and {places[1]} share it" if across else "")
+            faults.append(Fault("error" if across else "warning", f"images/{a.name}", text))
+    pairs = alike_pairs([p.signature for p in pictures], [p.shape for p in pictures]) if splits else []
+    for pair in pairs:
+        a, b = pictures[pair.first], pictures[pair.second]
+        one, other = home.get(a.name), home.get(b.name)
+        if (a.name, b.name) in same or one == other or one is None or other is None:
+            continue
+        text = (
+            f"nearly the same picture as {b.name} ({pair.correlation:.2f}): one is in {one}, the other in {other}"
+        )
+        faults.append(Fault("warning", f"images/{a.name}", text))
+    return faults

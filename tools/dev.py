@@ -1,0 +1,106 @@
+"""What a network in training is worth: figures on dev, and the places where it errs in the training pictures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from tools.csnet import CSNet, fuse, normalise
+from tools.dataset import Sample
+from tools.measure import metrics
+from tools.parts import shown
+from tools.sampler import Place
+from tools.targets import cell_fractions
+
+HARD_PLACES = 400
+PICTURES_SEARCHED = 150
+TILE_PX = 64
+NEAR_PX = 16
+LOWEST_HARD = 12
+"""Of 255."""
+
+
+def dev_figures(
+    net: nn.Module, parts: list[Sample], classes: int, stride: int, device: torch.device
+) -> dict[str, float]:
+    """Figures over the parts; `score` is what a run keeps the best of.
+
+    cell_miou: mean over the classes of the IoU of cells at the level where it is best; cell_ap, part_ap,
+    part_auroc: all classes together, a part by its highest score; parts need clean and defective ones, without
+    which they are 0 and the score is of cells alone.
+    """
+    segment = segmenter(net, device)
+    cells, per_class, peaks = metrics.empty(), [metrics.empty() for _ in range(classes)], metrics.empty()
+    for part in parts:
+        scores = segment(part.image)
+        share, care = cell_fractions(part.mask, classes, stride)
+        cells += metrics.histogram(scores.max(0), share.sum(0) >= 0.5, care > 0)
+        for k in range(classes):
+            per_class[k] += metrics.histogram(scores[k], share[k] >= 0.5, care > 0)
+        peaks[int(bool(shown(part))), scores.max()] += 1
+    best = [metrics.at_threshold(c, metrics.best_f1_level(c))["iou"] for c in per_class]
+    figures = {
+        "cell_miou": float(np.mean(best)),
+        "cell_ap": metrics.average_precision(cells) or 0.0,
+        "part_ap": (metrics.average_precision(peaks) or 0.0) if peaks.any(axis=1).all() else 0.0,
+        "part_auroc": metrics.auroc(peaks) or 0.0,
+    }
+    score = (figures["cell_miou"] + figures["cell_ap"]) / 2
+    return figures | {"score": (score + figures["part_ap"]) / 2 if figures["part_ap"] else score}
+
+
+def hard_places(
+    net: nn.Module, samples: list[Sample], classes: int, stride: int, device: torch.device, draw: int
+) -> list[Place]:
+    """The places away from any defect mark that score highest, one per 64 px.
+
+    Looked for in at most 150 of the training pictures, drawn by the number `draw`: all would take longer than
+    they are worth.
+    """
+    segment, found, side, reach = segmenter(net, device), [], TILE_PX // stride, NEAR_PX // stride
+    for index in np.random.default_rng(draw).permutation(len(samples))[:PICTURES_SEARCHED].tolist():
+        sample = samples[index]
+        scores = segment(sample.image).max(0)
+        marked = torch.from_numpy((cell_fractions(sample.mask, classes, stride)[0].sum(0) > 0).astype(np.float32))
+        near = functional.max_pool2d(marked[None], 2 * reach + 1, 1, reach)[0].numpy() > 0
+        scores = np.where(near, 0, scores)
+        h, w = (n // side * side for n in scores.shape)
+        tiles = scores[:h, :w].reshape(h // side, side, w // side, side).max((1, 3))
+        for row, column in np.argwhere(tiles > LOWEST_HARD).tolist():
+            centre = (column + 0.5) * TILE_PX, (row + 0.5) * TILE_PX
+            found.append((int(tiles[row, column]), index, *centre))
+    return [(index, x, y) for _, index, x, y in sorted(found, reverse=True)[:HARD_PLACES]]
+
+
+def segmenter(net: nn.Module, device: torch.device) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The scores of the defect classes, nearly as the daemon sees them: uint8 [H, W, C] to uint8 [K, h, w].
+
+    Pictures are padded to few sizes, because the library prepares itself anew for each one.
+    """
+    fast = (fuse(net) if isinstance(net, CSNet) else copy.deepcopy(net).eval()).to(device)
+    kind, half = device.type, bf16_is_fast(device)
+
+    def segment(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        padded = np.pad(image, ((0, -height % TILE_PX), (0, -width % TILE_PX), (0, 0)), mode="symmetric")
+        x = normalise(torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float())
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=half):
+            logits = fast(x.contiguous(memory_format=torch.channels_last))
+        scores = (255 * logits.float().softmax(1)[0, 1:]).round().clamp(0, 255).byte()
+        cells = -(-height * scores.shape[1] // padded.shape[0]), -(-width * scores.shape[2] // padded.shape[1])
+        return np.asarray(scores[:, : cells[0], : cells[1]].cpu().numpy())
+
+    return segment
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated it would be slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

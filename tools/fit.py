@@ -1,0 +1,163 @@
+"""`inspectd-train fit`: a data set becomes a bundle with its recipe. Train, export, choose, prove."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from inspectd.engine.bundle import load_bundle
+from inspectd.errors import UserError
+from tools.calibrate import calibrate, choose_mask_levels
+from tools.csnet import WIDTHS, CSNet
+from tools.dataset import DataSet, load
+from tools.dev import bf16_is_fast, segmenter
+from tools.export import WEIGHTS, write_bundle
+from tools.measure.search import Wish
+from tools.parity import measure_parity
+from tools.progress import shown
+from tools.state import BEST, RECORD, STATE, load_weights
+from tools.train import Run, Settings, open_run, train
+
+TRAINING = "training"
+FINE_TUNING_RATE = 0.25
+"""Of the learning rate: what is there shall be moved, not thrown away."""
+Mode = Literal["complete", "transfer", "fine-tune"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A bundle to begin with. `transfer` keeps the features and learns a new head, for other classes;
+    `fine-tune` keeps everything.
+    """
+
+    bundle: Path
+    mode: Mode
+
+
+def fit(
+    data: DataSet,
+    out: Path,
+    settings: Settings,
+    origin: Origin | None,
+    wish: Wish,
+    threads: int,
+    resume: bool,
+    say: Console,
+) -> dict[str, Any]:
+    """Writes the bundle `out`, with the run in `out`/training; returns the figures of the dev parts.
+
+    UserError: a folder in the way, another run's state, and all that `train` and the later steps say.
+    """
+    folder = out / TRAINING
+    _check_folder(out, folder, resume)
+    fabric = open_fabric(threads)
+    run = open_run(data, folder, settings, fabric)
+    folder.mkdir(parents=True, exist_ok=True)
+    say.print(_said(run, fabric, threads), highlight=False)
+    net = starting_net(data, settings, origin)
+    with shown(folder, say) as tell:
+        train(run, net, net.stride, resume, tell)
+    if not fabric.is_global_zero:
+        return {}
+    return bundle_of(run, out, wish, threads, say)
+
+
+def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
+    """Exports the run's best network, chooses the recipe on dev, and proves INT8; returns dev's figures."""
+    record = json.loads((run.out / RECORD).read_text("utf-8"))
+    net = trained_net(run.out, record)
+    dev = load(run.data, "dev", run.settings.channels)
+    say.print("exporting: fp32, fp16, int8", highlight=False)
+    score = segmenter(net, torch.device("cpu"))
+    levels = choose_mask_levels(((score(d.image), d.mask) for d in dev), len(run.data.classes), net.stride)
+    trained = {key: record[key] for key in ("data", "data_sha256", "split", "settings")}
+    trained["dev"] = record["checks"][record["best_check"]]
+    write_bundle(net, run.data.classes, run.learn, dev, out, trained, levels, run.out / BEST)
+    say.print("choosing thresholds on dev", highlight=False)
+    figures = calibrate(out, run.data, run.settings.part_px, wish, threads)
+    say.print("proving int8 against fp32 on dev", highlight=False)
+    figures["int8"] = measure_parity(out, net, run.dev, threads)["int8"]
+    return figures
+
+
+def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
+    """The averaged, unfused network of a run's folder."""
+    own = record["settings"]
+    net = CSNet(own["channels"], len(record["classes"]), own["net"], own["branches"])
+    _load(net, folder / BEST)
+    return net.eval()
+
+
+def starting_net(data: DataSet, settings: Settings, origin: Origin | None) -> CSNet:
+    """A fresh network by the seed, or one with the weights of a bundle; UserError where they don't fit."""
+    torch.manual_seed(settings.seed)
+    net = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
+    if origin is None:
+        return net
+    known = tuple(load_bundle(origin.bundle).manifest.classes)
+    if origin.mode == "fine-tune" and known != data.classes:
+        raise UserError(
+            f"{origin.bundle}: knows the classes {', '.join(known)}, the data set has {', '.join(data.classes)}; "
+            "use --mode transfer"
+        )
+    weights = load_weights(origin.bundle / WEIGHTS)
+    if origin.mode == "transfer":
+        weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
+        weights |= {k: v for k, v in net.state_dict().items() if k.startswith("head.")}
+    _load(net, origin.bundle / WEIGHTS, weights)
+    return net
+
+
+def open_fabric(threads: int) -> Fabric:
+    """One process on the CPU or the GPU; under torchrun as many as it started."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    cuda = torch.cuda.is_available()
+    half = bf16_is_fast(torch.device("cuda" if cuda else "cpu"))
+    precision: Any = "bf16-mixed" if half else "16-mixed" if cuda else "32-true"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=processes, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _load(net: CSNet, file: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+    try:
+        net.load_state_dict(load_weights(file) if weights is None else weights)
+    except RuntimeError:
+        raise UserError(
+            f"{file}: is of another network than --net {net.net} with {net.channels} channel(s); "
+            f"choose its size ({', '.join(WIDTHS)}), or train a new one"
+        ) from None
+
+
+def _check_folder(out: Path, folder: Path, resume: bool) -> None:
+    """UserError unless `out` is new, or holds a run and `resume` is wished."""
+    running = (folder / STATE).is_file()
+    if resume and not running:
+        raise UserError(f"{folder / STATE}: no such file, nothing to resume; leave --resume out")
+    if running and not resume:
+        raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+    if not running and out.is_dir() and any(path.name != "parts" for path in out.iterdir()):
+        raise UserError(f"{out}: is not empty; choose a new folder for --out")
+
+
+def _said(run: Run, fabric: Fabric, threads: int) -> str:
+    own = run.settings
+    place = (
+        f"{fabric.world_size} x {fabric.device.type}" if fabric.device.type == "cuda" else f"{threads} CPU threads"
+    )
+    length = f"{own.minutes:g} minutes" if own.minutes else f"{own.epochs} epochs"
+    defects = ", ".join(f"{name} {len(p)}" for name, p in zip(run.data.classes, run.defects, strict=True))
+    return (
+        f"{len(run.learn)} training pictures (defects: {defects}), {len(run.dev)} dev parts; "
+        f"CSNet-{own.net.upper()}, {own.channels} channel(s), {length}, {place}, {fabric._precision.precision}"
+    )

@@ -1,0 +1,1 @@
+"""What evaluation and calibration count with."""

@@ -1,0 +1,32 @@
+"""What scores pictures and judges them: a bundle with a recipe, or a peer in the same harness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inspectd.config import Recipe, View
+from inspectd.extract.plan import Plan, make_plan
+from inspectd.extract.regions import extract_regions
+from inspectd.results import Region
+from tools.measure.scores import U8, Score
+
+
+@dataclass(frozen=True)
+class Model:
+    """`stride` in px, the levels of the class map (1..255) per class, the recipe."""
+
+    score: Score
+    classes: tuple[str, ...]
+    stride: int
+    mask_levels: tuple[int, ...]
+    recipe: Recipe
+
+    def plan(self, shape: tuple[int, int]) -> Plan:
+        """The recipe for pictures of (H, W) px, without zones."""
+        return make_plan(self.recipe, View(), (0, 0, shape[1], shape[0]), self.classes, self.stride)
+
+    def regions(self, image: U8) -> tuple[Region, ...]:
+        """Those of a picture uint8 [H, W, C] that count, by `min_area_px`."""
+        plan = self.plan((image.shape[0], image.shape[1]))
+        found = extract_regions(*self.score(image), plan).regions
+        return tuple(r for r in found if r.area_px >= plan.limits[r.zone, r.class_].min_area_px)

@@ -1,0 +1,68 @@
+"""A recipe.toml in words that an engineer at the line can edit, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+from inspectd.config import Limits
+from inspectd.errors import UserError
+
+DEADLINE_MS = 250
+
+
+def recipe_text(limits: dict[str, Limits], wish: str) -> str:
+    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line."""
+    lines = [
+        f"# Recipe chosen on the dev pictures by `inspectd-train calibrate` for {wish}.",
+        "# Scores run from 0 to 1. A part without a region that counts passes; report.html says how often that",
+        "# was right.",
+        'model = "."              # the bundle\'s folder, relative to this file',
+        f"deadline_ms = {DEADLINE_MS}        # the result is due this long after the trigger",
+        "",
+        "[image]",
+        "refuse_identical = true  # a picture equal to the last one: a frozen camera, nobody saw the part",
+    ]
+    for name, chosen in limits.items():
+        lines += [
+            "",
+            f"[limits.{_key(name)}]",
+            f"suspect = {chosen.suspect:<10g}     # cells from here on form regions; lower finds and ejects more",
+            f"reject = {chosen.reject:<10g}      # a region that reaches it is a defect, a lower one a doubt",
+            f"min_area_px = {chosen.min_area_px:<10.1f} # smaller regions (area weighted by score) do not count",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    """A class name as a TOML key; names with blanks or points are quoted."""
+    bare = name.isascii() and name.replace("-", "a").replace("_", "a").isalnum()
+    return name if bare else json.dumps(name, ensure_ascii=False)
+
+
+def as_score(level: int) -> float:
+    """A score of three decimals that exactly the levels from `level` (1..255) on reach."""
+    return math.floor(1000 * level / 255) / 1000
+
+
+def limits_as_dict(limits: Limits) -> dict[str, float]:
+    """For JSON and the report."""
+    return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """All of it or nothing; UserError when the disk refuses."""
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        with beside.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(
+            f"{file}: can't be written ({error.strerror}); free space or choose another folder"
+        ) from None

@@ -1,0 +1,1 @@
+"""Networks of others in our harness: same crops, losses, checks and figures as CSNet, one table."""
