@@ -203,15 +203,3 @@ def test_the_readme_program_prints_results(line: Line, tmp_path: Path) -> None:
     own.kill()
     own.communicate()
     assert any("PASS []" in text for text in printed) and any("FAIL [('spot', (" in text for text in printed)
-
-
-def test_the_training_commands(tmp_path: Path) -> None:
-    from tests.tools.synthetic import write_data_set
-
-    write_data_set(tmp_path / "data", height=480, width=1100)
-    commands = [c for block in blocks("sh") for c in block.splitlines() if c.startswith("inspectd-train")]
-    assert [shlex.split(c)[1] for c in commands] == ["parts", "train", "export", "evaluate"]
-    for command in commands:
-        shown = run_as_shown(command.replace("--minutes 45", "--minutes 0.1"), tmp_path)
-        assert shown.returncode == 0, shown.stderr
-    assert (tmp_path / "models/mine/recipe.toml").exists()

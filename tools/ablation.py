@@ -36,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no balance": {"balanced": False},
     "no hard places": {"hard_share": 0.0},
     "no cut-and-paste": {"paste_share": 0.0},
-    "no RepVGG branches": {"branches": False},
+    "RepVGG branches": {"branches": True},
     "no EMA": {"ema": 0.0},
     "stride 8 (net xs)": {"net": "xs"},
     "net m": {"net": "m"},
@@ -75,7 +75,31 @@ def main(
         figures[name] = {"steps": record["checks"][-1]["step"], **record["checks"][record["best_check"]]}
         figures[name] |= measure(net, run, bare.stride)
         figures_file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        print(name, {k: v if not isinstance(v, float) else round(v, 4) for k, v in figures[name].items()})
+        print(f"{name}: mIoU + bg {figures[name]['miou_bg']:.4f}")
+    print(table(out))
+
+
+def table(out: Path) -> str:
+    """Markdown: every variant with the mean over the seeds in `out`, and each seed's mIoU."""
+    of_seed = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("figures.*.json"))]
+    widths = [f"<= {WIDTHS_PX[0]:g} px", f"<= {WIDTHS_PX[1]:g} px", f"<= {WIDTHS_PX[2]:g} px"]
+    head = ["variant", "steps", "mIoU + bg", "of each seed", "pixel AP"]
+    head += [f"{what}, {name}" for what in ("recall", "area error") for name in widths]
+    lines = [head, ["-"] * len(head)]
+    for name in VARIANTS:
+        rows = [figures[name] for figures in of_seed if name in figures]
+        if not rows:
+            continue
+        mean = {key: float(np.mean([row[key] for row in rows])) for key in ("steps", "miou_bg", "pixel_ap")}
+        cells = [name, f"{mean['steps']:.0f}", f"{mean['miou_bg']:.4f}"]
+        cells += [", ".join(f"{row['miou_bg']:.4f}" for row in rows), f"{mean['pixel_ap']:.4f}"]
+        for what in ("recall", "area_error"):
+            cells += [
+                f"{np.mean([row['by_width'][w][what] for row in rows if w in row['by_width']]):.2f}"
+                for w in widths
+            ]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
@@ -114,9 +138,7 @@ def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[in
             count, labels = cv2.connectedComponents((part.mask == k + 1).astype(np.uint8))
             for label in range(1, count):
                 own = (labels == label).astype(np.uint8)
-                width = 2 * float(
-                    cv2.distanceTransform(cv2.copyMakeBorder(own, 1, 1, 1, 1, 0), cv2.DIST_L2, 5).max()
-                )
+                width = _width_px(own)
                 upper = next((edge for edge in WIDTHS_PX if width <= edge), None)
                 around = cv2.dilate(own, np.ones((17, 17), np.uint8)) > 0
                 area = float(scores[k][around].sum()) / 255

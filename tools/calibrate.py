@@ -20,7 +20,7 @@ from tools.dataset import DONT_CARE, DataSet, Sample
 from tools.measure import metrics
 from tools.measure.froc import Froc
 from tools.measure.recipe import as_score, limits_as_dict, recipe_text, write_atomically
-from tools.measure.scores import U8, Score, check_classes, open_engine, parts_of, pictures
+from tools.measure.scores import U8, Score, check_classes, open_engine, pictures
 from tools.measure.search import (
     AREAS_PX,
     LEVELS,
@@ -34,7 +34,7 @@ from tools.measure.search import (
     search,
 )
 from tools.measure.verdicts import NOISE, Figures, ScoredPart, part_counts, stable_share, verdict
-from tools.parts import SizePx, shown
+from tools.parts import SizePx, parts_of, shown
 
 CLEAN_FAILS_ALLOWED = 0.02
 HIGHEST_REJECT = 250
@@ -46,21 +46,17 @@ OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Wishes of overkill that the report's table of alternatives answers."""
 
 
-def calibrate(
-    bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wish, threads: int, split: str = "dev"
-) -> Figures:
+def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wish, threads: int) -> Figures:
     """Writes recipe.toml, and training/calibration.json with the figures, which it returns; UserError."""
     bundle = load_bundle(bundle_dir)
     check_classes(bundle, data)
     engine = open_engine(bundle, threads, "float")
-    parts, froc = _scored(engine.score, pictures(data, split, bundle.manifest.channels), part_px, bundle, wish)
+    parts, froc = _scored(engine.score, pictures(data, "dev", bundle.manifest.channels), part_px, bundle, wish)
     if not parts:
-        raise UserError(
-            f"{data.folder}: no part of {part_px} px fits into a {split} picture; ask for smaller parts"
-        )
+        raise UserError(f"{data.folder}: no part of {part_px} px fits into a dev picture; ask for smaller parts")
     limits, figures = choose(parts, bundle, wish, froc)
     write_atomically(bundle_dir / "recipe.toml", recipe_text(limits, _wish_in_words(wish)))
-    figures |= {"engine": engine.description, "part_px": part_px, "split": split, "split_file": data.split_file}
+    figures |= {"engine": engine.description, "part_px": part_px, "split_file": data.split_file}
     (bundle_dir / "training").mkdir(exist_ok=True)
     write_atomically(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")
     return figures

@@ -6,10 +6,11 @@ import json as json_text
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError, missing_package
 from tools.cli_data import data_commands
 from tools.console import plain_errors, say
@@ -29,7 +30,7 @@ PartPx = Annotated[
     str, typer.Option("--part", metavar="WxH", help="A part is a crop of W x H px; otherwise the whole picture.")
 ]
 Overkill = Annotated[float, typer.Option(min=0, max=1, help="Share of good parts that may be ejected.")]
-KINDS = ("new escape", "new overkill", "escape mended", "overkill mended", "other doubt")
+Size = Literal["xs", "s", "m", "xl"]
 Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON, nothing else.")]
 
 
@@ -37,19 +38,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON, nothi
 def fit(
     data_set: DataSetFolder,
     out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
-    net: Annotated[str, typer.Option(help="Size of the network: xs, s, m or xl.")] = "s",
+    net: Annotated[Size | None, typer.Option(help="Size of the network; s, or with --from as there.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.05, help="Wall clock to train for.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of --minutes.")] = None,
     seed: int = 0,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out, which was interrupted.")] = False,
     origin: Annotated[Path | None, typer.Option("--from", help="Bundle to begin with.")] = None,
-    mode: Annotated[str, typer.Option(help="With --from: transfer (new classes) or fine-tune.")] = "fine-tune",
-    channels: Annotated[int | None, typer.Option(min=1, max=3, help="1 grey, 3 colour; as stored.")] = None,
+    mode: Annotated[
+        Literal["transfer", "fine-tune"], typer.Option(help="With --from: learn new classes, or go on.")
+    ] = "fine-tune",
+    channels: Annotated[
+        Literal["1", "3"] | None, typer.Option(help="Grey or colour; as stored, or with --from as there.")
+    ] = None,
     part: PartPx = "",
     overkill: Overkill = 0.05,
-    flip: Annotated[str, typer.Option(help="How parts may lie: both, sides (never upside down), none.")] = "both",
-    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 10,
-    crop: Annotated[int, typer.Option(min=64, help="Side of a crop, px.")] = 256,
+    flip: Annotated[
+        Literal["both", "sides", "none"], typer.Option(help="How parts may lie; sides: never upside down.")
+    ] = "both",
+    batch: Annotated[int | None, typer.Option(min=2, help="Crops a step; as memory and speed like it.")] = None,
+    crop: Annotated[int | None, typer.Option(min=64, help="Side of a crop, px; as pictures let it be.")] = None,
     learning_rate: Annotated[float, typer.Option(min=0)] = 2e-3,
     patience: Annotated[int, typer.Option(min=0, help="Checks without progress that end the run; 0 never.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="Same weights at each repetition; with --epochs.")] = False,
@@ -59,28 +66,25 @@ def fit(
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
         from tools.dataset import stored_channels
-        from tools.fit import FINE_TUNING_RATE, Origin
+        from tools.fit import FINE_TUNING_RATE, Origin, net_of
         from tools.fit import fit as make_bundle
         from tools.measure.search import Wish
         from tools.train import Settings
 
-        chosen = {"net": (net, ("xs", "s", "m", "xl")), "mode": (mode, ("transfer", "fine-tune"))}
-        chosen["flip"] = flip, ("both", "sides", "none")
-        for name, (value, allowed) in chosen.items():
-            if value not in allowed:
-                raise UserError(f"--{name} {value}: must be one of {', '.join(allowed)}")
         if (minutes is None) == (epochs is None):
             raise UserError("give --minutes M for a time, or --epochs N for a number of passes")
         if deterministic and epochs is None:
             raise UserError("--deterministic needs --epochs N: what fits into minutes differs from run to run")
         data = open_data_set(data_set, split_file)
+        seen = load_bundle(origin).manifest.channels if origin else stored_channels(data)
         settings = Settings(
-            minutes=minutes, epochs=epochs, seed=seed, net=net, channels=channels or stored_channels(data),  # type: ignore[arg-type]
-            part_px=_part_px(part), batch=batch, crop_px=crop, flip=flip, patience=patience,  # type: ignore[arg-type]
+            minutes=minutes, epochs=epochs, seed=seed, channels=int(channels or seen),
+            net=net or (net_of(origin) if origin else "s"),
+            part_px=_part_px(part), batch=batch, crop_px=crop, flip=flip, patience=patience,
             learning_rate=learning_rate * (FINE_TUNING_RATE if origin and mode == "fine-tune" else 1.0),
             deterministic=deterministic,
         )  # fmt: skip
-        start = Origin(origin, mode) if origin else None  # type: ignore[arg-type]
+        start = Origin(origin, mode) if origin else None
         figures = make_bundle(data, out, settings, start, Wish(max_overkill=overkill), threads, resume, say)
         if figures:
             _tell_dev(figures, out, data_set)
@@ -119,14 +123,18 @@ def calibrate(
     """Choose suspect, reject and minimum area per class on dev for a wish, and write recipe.toml."""
     with plain_errors():
         from tools.calibrate import calibrate as choose
+        from tools.fit import prove_again
         from tools.measure.search import Wish
+        from tools.parity import distrust
 
         given = [value for value in (overkill, escape, false_regions) if value is not None]
         if len(given) != 1:
             raise UserError("give one wish: --overkill 0.05, --escape 0.02 or --false-regions 0.2")
         data = open_data_set(data_set, split_file)
-        wish = Wish(overkill, escape, false_regions)
-        figures = choose(bundle, data, _part_px(part, bundle), wish, threads)
+        wish, size = Wish(overkill, escape, false_regions), _part_px(part, bundle)
+        distrust(bundle, "the recipe was chosen anew, and INT8 not proven under it")
+        figures = choose(bundle, data, size, wish, threads)
+        figures["int8"] = prove_again(bundle, data, size, threads)
         _print(figures, json)
 
 
@@ -234,7 +242,7 @@ def _print(figures: dict[str, Any], as_json: bool) -> None:
             print(f"{name:22} {value:.4f}")
         elif isinstance(value, (int, str)):
             print(f"{name:22} {value}")
-        elif name in ("notes", *KINDS):
+        elif isinstance(value, list) and all(isinstance(line, str) for line in value):
             for line in value:
                 print(f"{name:22} {line}")
 
@@ -260,3 +268,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(f"inspectd-train: {missing_package(error, 'train')}", file=sys.stderr)
         sys.exit(UserError.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -107,11 +107,9 @@ def split(
     with plain_errors():
         wanted = splitting.parse_shares(shares)
         shown, pairs = splitting.read_shown(data_set, not ignore_alike)
-        groups = splitting.groups_by_pattern(sorted(shown), group_by) if group_by else {}
-        if group_column:
-            by_column = splitting.groups_by_column(sorted(shown), group_column)
-            groups = {name: f"{groups.get(name, '')}\n{group}" for name, group in by_column.items()}
-        units = splitting.together(shown, groups, pairs)
+        groupings = [splitting.groups_by_pattern(sorted(shown), group_by)] if group_by else []
+        groupings += [splitting.groups_by_column(sorted(shown), group_column)] if group_column else []
+        units = splitting.together(shown, groupings, pairs)
         splits = splitting.divide(units, wanted, seed)
         bad, weak = splitting.gaps(splits, units)
         if bad or (weak and not allow_missing):
@@ -155,6 +153,14 @@ def _read(
 ) -> Source:
     from tools.data.imports import coco, cvat, labelme, masks, mvtec
 
+    own = (
+        ("--images", images, "coco, cvat"),
+        ("--colours", colours, "masks"),
+        ("--one-class", one_class, "mvtec"),
+    )
+    for option, given, forms in own:
+        if given and form not in forms.split(", "):
+            raise UserError(f"{option} is for {forms}, not for {form}; leave it out")
     if form is Format.coco:
         return coco.read_coco(source, images, rules)
     if form is Format.cvat:

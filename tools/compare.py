@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.verdict import judge
 from inspectd.results import Judgement, Verdict
 from tools.dataset import DataSet, Sample
 from tools.draw import draw
 from tools.evaluate import open_model
 from tools.measure.model import Model
 from tools.measure.recipe import write_atomically
-from tools.measure.scores import check_classes, parts_of, pictures
-from tools.parts import SizePx, shown
+from tools.measure.scores import check_classes, pictures
+from tools.parts import SizePx, parts_of, shown
 
 SHOWN = 60
 """Changed parts shown as pictures; more are listed by name."""
@@ -67,7 +65,7 @@ def compare(a: Side, b: Side, data: DataSet, split: str, part_px: SizePx | None,
         for part in parts:
             defective = bool(shown(part))
             clean, bad = clean + (not defective), bad + defective
-            found = [_judged(model, part) for model in models]
+            found = [model.judged(*model.score(part.image), part.mask.shape) for model in models]
             for own, judgement in zip(counts, found, strict=True):
                 own["escapes"] += defective and judgement.verdict is Verdict.PASS
                 own["overkill"] += not defective and judgement.verdict is not Verdict.PASS
@@ -119,11 +117,6 @@ def _open(side: Side, data: DataSet, threads: int) -> tuple[Model, int]:
     bundle = load_bundle(side.bundle)
     check_classes(bundle, data)
     return open_model(bundle, side.recipe, threads)[1], bundle.manifest.channels
-
-
-def _judged(model: Model, part: Sample) -> Judgement:
-    plan = model.plan((part.mask.shape[0], part.mask.shape[1]))
-    return judge(extract_regions(*model.score(part.image), plan), plan)
 
 
 def _kind(defective: bool, before: Verdict, after: Verdict) -> str:

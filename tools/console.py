@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -17,7 +19,8 @@ say = Console(stderr=True)
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turns the errors of a command into its last line and its exit code."""
+    """Turns the errors of a command into its last line and its exit code; warnings stay out of its output."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         yield
     except UserError as error:
@@ -26,6 +29,9 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _last_line(f"{name}{error.strerror or error}")
+        raise typer.Exit(UserError.exit_code) from None
+    except MemoryError:
+        _last_line("out of memory; free some, or take fewer or smaller pictures")
         raise typer.Exit(UserError.exit_code) from None
     except KeyboardInterrupt:
         _last_line("interrupted")

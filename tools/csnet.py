@@ -1,9 +1,9 @@
 """CSNet: the coarse segmentation network, whole in this file.
 
 Dense 3x3 convolutions with ReLU only, because they keep a CPU's and a GPU's multipliers busy and quantise
-well. While training, a block that keeps the resolution has up to three branches (3x3, 1x1, identity, each
-with batch norm); `fuse` folds them into one plain convolution (Ding et al., "RepVGG: Making VGG-style
-ConvNets Great Again", CVPR 2021). Blocks that halve it have one branch: the others doubled the training time.
+well; `fuse` folds their batch norms into them. A block that keeps the resolution may train with two more
+branches, 1x1 and identity, which `fuse` folds too (Ding et al., "RepVGG: Making VGG-style ConvNets Great Again",
+CVPR 2021): in the same time plain ones learned more (docs/accuracy.md), so the recipe does without.
 
     stride  2   stem 5x5
     stride  4   3x3 down, 1 block ----- 1x1 -----(+)-- merge block 3x3 -- 1x1 head -> K+1 logits    (s, m, xl)
@@ -55,11 +55,11 @@ class Block(nn.Module):
     """3x3 convolution, batch norm and ReLU; one plain convolution and ReLU after `fuse`.
 
     `size` is the kernel's side (5 in the stem). The padding keeps ceil(H/step) cells for any H. `branches`:
-    whether a block that keeps the resolution trains with its 1x1 and identity branches.
+    whether a block that keeps the resolution trains with 1x1 and identity branches beside.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, size: int = 3, step: int = 1, dilation: int = 1, branches: bool = True
+        self, inputs: int, outputs: int, size: int = 3, step: int = 1, dilation: int = 1, branches: bool = False
     ) -> None:
         super().__init__()
         self.dense: nn.Module = nn.Sequential(
@@ -85,11 +85,11 @@ class Block(nn.Module):
 class CSNet(nn.Module):
     """The network: normalised images [B, channels, H, W] to logits [B, 1 + classes, h, w], h = ceil(H/stride).
 
-    Logit 0 is the background. `channels` is 1 or 3; `net` names the size. `branches` False trains plain
-    convolutions from the start (for the ablation; the fused network is the same).
+    Logit 0 is the background. `channels` is 1 or 3; `net` names the size. `branches` trains as RepVGG
+    (for the ablation; the fused network is the same).
     """
 
-    def __init__(self, channels: int, classes: int, net: Size = "s", branches: bool = True) -> None:
+    def __init__(self, channels: int, classes: int, net: Size = "s", branches: bool = False) -> None:
         super().__init__()
         self.channels, self.classes, self.net, self.stride = channels, classes, net, 8 if net == "xs" else 4
         a, b, c, d = WIDTHS[net]
@@ -165,6 +165,12 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+def cooled(net: CSNet, temperature: float) -> None:
+    """Divides the logits by the temperature for good: the head is linear, so its weights carry it."""
+    net.head.weight.data /= temperature
+    net.head.bias.data /= temperature  # type: ignore[union-attr]
 
 
 def parameters(net: CSNet) -> int:

@@ -50,13 +50,16 @@ class Sample:
 
 def open_data_set(folder: Path, split_file: str = SPLIT_FILE) -> DataSet:
     """Reads the two JSON files; UserError when one is missing or wrong. Opens no picture."""
-    names = _read_json(folder / "classes.json")
-    classes = tuple(str(names.get(str(k))) for k in range(1, len(names)))
-    if not classes or sorted(names) != sorted(str(k) for k in range(len(names))):
+    index = _read_json(folder / "classes.json")
+    classes = tuple(str(index.get(str(k))) for k in range(1, len(index)))
+    if not classes or sorted(index) != sorted(str(k) for k in range(len(index))):
         raise UserError(f'{folder / "classes.json"}: want class names by index, {{"0": "background", "1": "..."}}')
+    if len(set(classes)) < len(classes):
+        raise UserError(f"{folder / 'classes.json'}: a name stands for two classes; rename one")
     splits = _read_json(folder / split_file)
     for split in SPLITS:
-        if not isinstance(splits.get(split), list) or not splits[split]:
+        names = splits.get(split)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise UserError(f'{folder / split_file}: "{split}" must be a list of file names; name at least one')
     return DataSet(folder, classes, split_file, {s: tuple(splits[s]) for s in SPLITS})
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from inspectd.errors import UserError
 from tools.dataset import DataSet, Sample, load
-from tools.parts import Crop, cut, find_crops
+from tools.parts import Crop, cut, find_crops, shown
 
 WIDTH_PX, HEIGHT_PX = 512, 384
 SEED = 20260
@@ -68,7 +68,8 @@ def _spread(samples: list[Sample], rng: np.random.Generator) -> list[int]:
 
 def _write(file: Path, sample: Sample, crop: Crop, data: DataSet) -> dict[str, object]:
     """Writes one part, JPEG quality 95 with full colour resolution; returns its entry in parts.json."""
-    bgr = cv2.cvtColor(cut(sample, crop).image, cv2.COLOR_RGB2BGR)
+    part = cut(sample, crop)
+    bgr = cv2.cvtColor(part.image, cv2.COLOR_RGB2BGR)
     how = [
         cv2.IMWRITE_JPEG_QUALITY,
         95,
@@ -77,10 +78,6 @@ def _write(file: Path, sample: Sample, crop: Crop, data: DataSet) -> dict[str, o
     ]
     if not cv2.imwrite(str(file), bgr, how):
         raise UserError(f"{file}: can't be written; check the folder and the free space")
-    x, y, _, _ = crop.box
-    label = "clean"
-    if crop.defects:
-        left, top, wide, high = crop.defects[0]
-        label = data.classes[int(sample.mask[y + top : y + top + high, x + left : x + left + wide].max()) - 1]
+    label = data.classes[max(shown(part))] if crop.defects else "clean"
     boxes = [list(box) for box in crop.defects]
     return {"source": sample.name, "box": list(crop.box), "label": label, "boxes": boxes}

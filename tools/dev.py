@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tools.csnet import CSNet, fuse, normalise
@@ -18,6 +19,9 @@ from tools.parts import shown
 from tools.sampler import Place
 from tools.targets import cell_fractions
 
+Image = NDArray[np.uint8]
+TEMPERATURES = tuple(round(0.5 * 1.1**n, 3) for n in range(26))
+"""0.5 to 5.4."""
 HARD_PLACES = 400
 PICTURES_SEARCHED = 150
 TILE_PX = 64
@@ -67,7 +71,8 @@ def hard_places(
     for index in np.random.default_rng(draw).permutation(len(samples))[:PICTURES_SEARCHED].tolist():
         sample = samples[index]
         scores = segment(sample.image).max(0)
-        marked = torch.from_numpy((cell_fractions(sample.mask, classes, stride)[0].sum(0) > 0).astype(np.float32))
+        share, care = cell_fractions(sample.mask, classes, stride)
+        marked = torch.from_numpy(((share.sum(0) > 0) | (care < 1)).astype(np.float32))
         near = functional.max_pool2d(marked[None], 2 * reach + 1, 1, reach)[0].numpy() > 0
         scores = np.where(near, 0, scores)
         h, w = (n // side * side for n in scores.shape)
@@ -78,25 +83,56 @@ def hard_places(
     return [(index, x, y) for _, index, x, y in sorted(found, reverse=True)[:HARD_PLACES]]
 
 
-def segmenter(net: nn.Module, device: torch.device) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """The scores of the defect classes, nearly as the daemon sees them: uint8 [H, W, C] to uint8 [K, h, w].
+def segmenter(net: nn.Module, device: torch.device) -> Callable[[Image], Image]:
+    """The scores of the defect classes, nearly as the daemon sees them: uint8 [H, W, C] to uint8 [K, h, w]."""
+    logits_of = _predictor(net, device)
+
+    def segment(image: Image) -> Image:
+        scores = 255 * logits_of(image).softmax(0)[1:]
+        return np.asarray(scores.round().clamp(0, 255).byte().cpu().numpy())
+
+    return segment
+
+
+def best_temperature(
+    net: nn.Module, parts: list[Sample], classes: int, stride: int, device: torch.device
+) -> float:
+    """What the logits are to be divided by so that the scores are as likely as they say, on the parts' cells.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Training with dice ends far too sure of
+    itself: good and bad parts alike then reach 255 of 255, where no threshold can part them.
+    """
+    logits_of, costs = _predictor(net, device), torch.zeros(len(TEMPERATURES))
+    for part in parts:
+        share, care = cell_fractions(part.mask, classes, stride)
+        labels = torch.from_numpy(np.concatenate([(care - share.sum(0))[None], share]))
+        logits = logits_of(part.image).cpu()
+        for n, temperature in enumerate(TEMPERATURES):
+            costs[n] -= (labels * functional.log_softmax(logits / temperature, 0)).sum()
+    return TEMPERATURES[int(costs.argmin())]
+
+
+def _predictor(net: nn.Module, device: torch.device) -> Callable[[Image], Tensor]:
+    """Image uint8 [H, W, C] to logits [1 + K, h, w], float.
 
     Pictures are padded to few sizes, because the library prepares itself anew for each one.
     """
     fast = (fuse(net) if isinstance(net, CSNet) else copy.deepcopy(net).eval()).to(device)
     kind, half = device.type, bf16_is_fast(device)
 
-    def segment(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(image: Image) -> Tensor:
         height, width = image.shape[:2]
         padded = np.pad(image, ((0, -height % TILE_PX), (0, -width % TILE_PX), (0, 0)), mode="symmetric")
         x = normalise(torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float())
         with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=half):
-            logits = fast(x.contiguous(memory_format=torch.channels_last))
-        scores = (255 * logits.float().softmax(1)[0, 1:]).round().clamp(0, 255).byte()
-        cells = -(-height * scores.shape[1] // padded.shape[0]), -(-width * scores.shape[2] // padded.shape[1])
-        return np.asarray(scores[:, : cells[0], : cells[1]].cpu().numpy())
+            logits = fast(x.contiguous(memory_format=torch.channels_last))[0].float()
+        h, w = (
+            math.ceil(side * cells / of)
+            for side, cells, of in zip(image.shape, logits.shape[1:], padded.shape, strict=False)
+        )
+        return torch.as_tensor(logits[:, :h, :w])
 
-    return segment
+    return predict
 
 
 def bf16_is_fast(device: torch.device) -> bool:

@@ -15,21 +15,18 @@ from typing import Any, Literal
 from inspectd.config import load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.errors import UserError
-from inspectd.extract.regions import extract_regions
 from inspectd.images import read_image
-from inspectd.judge.verdict import judge
 from inspectd.results import Verdict
-from tools.dataset import DataSet, Sample
+from tools.dataset import DataSet, Sample, with_channels
 from tools.measure import defects, metrics
 from tools.measure.areas import Areas
 from tools.measure.froc import Froc
-from tools.measure.model import Model
+from tools.measure.model import DEFAULT_LEVEL, Model, model_of
 from tools.measure.recipe import limits_as_dict
-from tools.measure.scores import U8, Engine, check_classes, open_engine, parts_of, pictures
+from tools.measure.scores import U8, Engine, check_classes, open_engine, pictures
 from tools.measure.verdicts import Figures, part_counts
-from tools.parts import SizePx, shown
+from tools.parts import SizePx, parts_of, shown
 
-DEFAULT_LEVEL = 128
 OVERKILLS = (0.01, 0.05)
 FALSE_PER_PICTURE = (0.1, 0.2, 0.5, 1.0)
 
@@ -90,7 +87,7 @@ def evaluate(
     body = measure(model, pictures(data, split, bundle.manifest.channels), part_px)
     if bundle.manifest.mask_levels is None:
         body["notes"].insert(0, f"the manifest has no mask_levels: a pixel counts from {DEFAULT_LEVEL}/255 on")
-    return head | body | {"demo": demo_figures(bundle_dir, model)}
+    return head | body | {"demo": _demo_figures(bundle_dir, model, bundle.manifest.channels)}
 
 
 def open_model(
@@ -101,13 +98,11 @@ def open_model(
         raise UserError(
             f"{recipe_file}: no such file; `inspectd-train calibrate` writes one, or name another recipe"
         )
-    engine, manifest = open_engine(bundle, threads, precision), bundle.manifest
-    levels = manifest.mask_levels or [DEFAULT_LEVEL] * len(manifest.classes)
-    recipe = load_recipe(recipe_file).recipe
-    return engine, Model(engine.score, tuple(manifest.classes), manifest.stride, tuple(levels), recipe)
+    engine = open_engine(bundle, threads, precision)
+    return engine, model_of(bundle, engine.score, load_recipe(recipe_file).recipe)
 
 
-def demo_figures(bundle_dir: Path, model: Model) -> Figures | None:
+def _demo_figures(bundle_dir: Path, model: Model, channels: int) -> Figures | None:
     """Counts of the bundle's parts/ as its files are, and what was wrong with whom; None without such parts."""
     file = bundle_dir / "parts/parts.json"
     if not file.is_file():
@@ -115,14 +110,27 @@ def demo_figures(bundle_dir: Path, model: Model) -> Figures | None:
     bad: list[bool] = []
     verdicts: list[Verdict] = []
     wrong: dict[str, str] = {}
-    for name, entry in json.loads(file.read_text("utf-8")).items():
-        image = read_image(file.with_name(name))
-        plan = model.plan((image.shape[0], image.shape[1]))
-        bad.append(entry["label"] != "clean")
-        verdicts.append(judge(extract_regions(*model.score(image), plan), plan).verdict)
+    for name, label in _demo_labels(file).items():
+        image = _demo_image(file.with_name(name), channels)
+        bad.append(label != "clean")
+        verdicts.append(model.judged(*model.score(image), image.shape).verdict)
         if bad[-1] == (verdicts[-1] is Verdict.PASS):
             wrong[name] = "escape" if bad[-1] else f"overkill, {verdicts[-1].value}"
     return part_counts(bad, verdicts) | {"misjudged": wrong}
+
+
+def _demo_labels(file: Path) -> dict[str, str]:
+    try:
+        return {name: entry["label"] for name, entry in json.loads(file.read_text("utf-8")).items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{file}: not the truth of demo parts; cut them anew, or delete the folder") from None
+
+
+def _demo_image(file: Path, channels: int) -> U8:
+    try:
+        return with_channels(read_image(file), channels)
+    except ValueError as error:
+        raise UserError(f"{file.parent}/{error}; cut the demo parts anew, or delete the folder") from None
 
 
 def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> Figures:
@@ -143,8 +151,7 @@ def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> 
 
 
 def _judge_part(counts: _Counts, model: Model, part: Sample, scores: U8, peak: U8) -> None:
-    plan = model.plan((part.mask.shape[0], part.mask.shape[1]))
-    judgement = judge(extract_regions(scores, peak, plan), plan)
+    judgement = model.judged(scores, peak, part.mask.shape)
     shows = tuple(model.classes[k] for k in sorted(shown(part)))
     counts.parts.append(Judged(part.name, shows, int(peak.max()), judgement.verdict.value, judgement.detail))
     counts.truncated += judgement.truncated

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ from inspectd.errors import UserError
 from inspectd.images import write_png
 from tools.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
 from tools.dataset import Sample
+from tools.files import replace, write_through
 from tools.quantise import Deployed, as_bfloat16, float_graph, int8_graph
 
 MAX_SCORE_DIFFERENCE = 4
@@ -50,7 +51,6 @@ def write_bundle(
     out: Path,
     trained: dict[str, object],
     mask_levels: list[int] | None = None,
-    weights_file: Path | None = None,
 ) -> None:
     """Writes graphs, golden images and manifest of `net` (as trained, unfused) into the folder `out`.
 
@@ -83,7 +83,7 @@ def write_bundle(
         graphs = _graphs(fused, [picture.image for picture in pictures])
         golden = [(image, *onnx_score(graphs["fp32"])(image)) for image in golden_images(dev, len(classes))]
         _refuse_another_net(out, torch_score(as_bfloat16(fused)), golden)
-        _write(out, graphs, golden, manifest, weights_file)
+        _write(out, graphs, golden, manifest, safetensors.torch.save(net.state_dict()))
     except OSError as error:
         raise UserError(
             f"{out}: the bundle can't be written ({error.strerror or error}); what was there before is kept"
@@ -104,20 +104,19 @@ def _write(
     graphs: dict[str, bytes],
     golden: list[tuple[Image, Image, Image]],
     manifest: Manifest,
-    weights_file: Path | None,
+    weights: bytes,
 ) -> None:
     """All files of the bundle, made in a folder within, proven, and moved to their places; OSError."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
         made = Path(folder)
         for precision, graph in graphs.items():
-            _write_through(made / FILES[precision], graph)
+            write_through(made / FILES[precision], graph)
         (made / "golden").mkdir()
         entries = [_write_golden(made, number, *of_one) for number, of_one in enumerate(golden)]
         manifest = manifest | {"graphs": {p: _file(made / name) for p, name in FILES.items()}, "golden": entries}
-        if weights_file is not None:
-            shutil.copyfile(weights_file, made / WEIGHTS)
-            manifest["weights"] = _file(made / WEIGHTS)
+        write_through(made / WEIGHTS, weights)
+        manifest["weights"] = _file(made / WEIGHTS)
         write_manifest(made, manifest)
         load_bundle(made)
         (out / MANIFEST).unlink(missing_ok=True)
@@ -130,13 +129,7 @@ def _write(
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
     """Replaces manifest.json in one step; OSError leaves the old one."""
-    beside = bundle / f"{MANIFEST}.part"
-    try:
-        _write_through(beside, (json.dumps(manifest, indent=1) + "\n").encode())
-        beside.replace(bundle / MANIFEST)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    replace(bundle / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def onnx_score(graph: bytes, threads: int = 1) -> Score:
@@ -225,11 +218,3 @@ def _write_golden(folder: Path, number: int, image: Image, scores: Image, peak: 
 
 def _file(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    """To the disk, so that a full one is told now and a power cut can't leave a manifest of missing files."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

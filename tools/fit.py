@@ -16,12 +16,13 @@ from rich.console import Console
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError
 from tools.calibrate import calibrate, choose_mask_levels
-from tools.csnet import WIDTHS, CSNet
+from tools.csnet import WIDTHS, CSNet, Size, cooled
 from tools.dataset import DataSet, load
-from tools.dev import bf16_is_fast, segmenter
-from tools.export import WEIGHTS, write_bundle
+from tools.dev import best_temperature, bf16_is_fast, segmenter
+from tools.export import MANIFEST, WEIGHTS, write_bundle
 from tools.measure.search import Wish
 from tools.parity import measure_parity
+from tools.parts import SizePx, as_parts
 from tools.progress import shown
 from tools.state import BEST, RECORD, STATE, load_weights
 from tools.train import Run, Settings, open_run, train
@@ -29,7 +30,7 @@ from tools.train import Run, Settings, open_run, train
 TRAINING = "training"
 FINE_TUNING_RATE = 0.25
 """Of the learning rate: what is there shall be moved, not thrown away."""
-Mode = Literal["complete", "transfer", "fine-tune"]
+Mode = Literal["transfer", "fine-tune"]
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,18 @@ def fit(
 
     UserError: a folder in the way, another run's state, and all that `train` and the later steps say.
     """
-    folder = out / TRAINING
-    _check_folder(out, folder, resume)
-    fabric = open_fabric(threads)
-    run = open_run(data, folder, settings, fabric)
+    folder, fabric = out / TRAINING, open_fabric(threads)
+    if fabric.is_global_zero:
+        _check_folder(out, folder, resume)
+    fabric.barrier()
+    run, net = open_run(data, folder, settings, fabric), starting_net(data, settings, origin)
     folder.mkdir(parents=True, exist_ok=True)
+    if not fabric.is_global_zero:
+        train(run, net, net.stride, resume, lambda _progress, _share: None)
+        return {}
     say.print(_said(run, fabric, threads), highlight=False)
-    net = starting_net(data, settings, origin)
     with shown(folder, say) as tell:
         train(run, net, net.stride, resume, tell)
-    if not fabric.is_global_zero:
-        return {}
     return bundle_of(run, out, wish, threads, say)
 
 
@@ -76,16 +78,42 @@ def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> di
     net = trained_net(run.out, record)
     dev = load(run.data, "dev", run.settings.channels)
     say.print("exporting: fp32, fp16, int8", highlight=False)
+    temperature = best_temperature(net, run.dev, net.classes, net.stride, torch.device("cpu"))
+    cooled(net, temperature)
     score = segmenter(net, torch.device("cpu"))
     levels = choose_mask_levels(((score(d.image), d.mask) for d in dev), len(run.data.classes), net.stride)
     trained = {key: record[key] for key in ("data", "data_sha256", "split", "settings")}
     trained["dev"] = record["checks"][record["best_check"]]
-    write_bundle(net, run.data.classes, run.learn, dev, out, trained, levels, run.out / BEST)
+    trained["temperature"] = temperature
+    write_bundle(net, run.data.classes, run.learn, dev, out, trained, levels)
     say.print("choosing thresholds on dev", highlight=False)
     figures = calibrate(out, run.data, run.settings.part_px, wish, threads)
     say.print("proving int8 against fp32 on dev", highlight=False)
     figures["int8"] = measure_parity(out, net, run.dev, threads)["int8"]
     return figures
+
+
+def prove_again(bundle_dir: Path, data: DataSet, part_px: SizePx | None, threads: int) -> dict[str, Any] | None:
+    """INT8's gate under a recipe that was chosen anew; None where the bundle has no INT8 or no weights."""
+    manifest = load_bundle(bundle_dir).manifest
+    if "int8" not in manifest.graphs or not (bundle_dir / WEIGHTS).is_file():
+        return None
+    net = CSNet(manifest.channels, len(manifest.classes), net_of(bundle_dir))
+    _load(net, bundle_dir / WEIGHTS)
+    parts = as_parts(load(data, "dev", manifest.channels), part_px)
+    return dict(measure_parity(bundle_dir, net.eval(), parts, threads)["int8"])
+
+
+def net_of(bundle_dir: Path) -> Size:
+    """The size of a bundle's network; UserError when its manifest does not say."""
+    try:
+        family = str(json.loads((bundle_dir / MANIFEST).read_text("utf-8"))["network"]["family"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{bundle_dir / MANIFEST}: does not say which network it is; train it anew") from None
+    for size in WIDTHS:
+        if family == f"CSNet-{size.upper()}":
+            return size
+    raise UserError(f"{bundle_dir / MANIFEST}: {family} is not known to this version; train it anew")
 
 
 def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
@@ -120,6 +148,7 @@ def open_fabric(threads: int) -> Fabric:
     """One process on the CPU or the GPU; under torchrun as many as it started."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's results differ from run to run
     cuda = torch.cuda.is_available()
     half = bf16_is_fast(torch.device("cuda" if cuda else "cpu"))
     precision: Any = "bf16-mixed" if half else "16-mixed" if cuda else "32-true"
@@ -146,7 +175,7 @@ def _check_folder(out: Path, folder: Path, resume: bool) -> None:
         raise UserError(f"{folder / STATE}: no such file, nothing to resume; leave --resume out")
     if running and not resume:
         raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
-    if not running and out.is_dir() and any(path.name != "parts" for path in out.iterdir()):
+    if not running and out.is_dir() and any(path.name not in ("parts", TRAINING) for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; choose a new folder for --out")
 
 

@@ -8,26 +8,24 @@ of the manifest's `int8` lets the daemon run INT8 only where they are equal enou
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.config import Recipe, View, load_recipe
+from inspectd.config import load_recipe
 from inspectd.engine.bundle import Bundle, golden_difference, load_bundle
 from inspectd.engine.openvino import FLOATS, Precision, Segmenter, precision_of
 from inspectd.errors import UserError
-from inspectd.extract.plan import Plan, make_plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.verdict import judge
 from inspectd.results import Verdict
 from inspectd.ring import Shape
 from tools.csnet import CSNet, fuse
 from tools.dataset import Sample
 from tools.export import MANIFEST, Score, onnx_score, torch_score, write_manifest
 from tools.measure import metrics
+from tools.measure.model import Model, model_of
 from tools.parts import shown
 from tools.targets import cell_fractions
 
@@ -36,7 +34,6 @@ MOST_AUROC_LOSS = MOST_MIOU_LOSS = 0.005
 MOST_INT8_DIFFERENCE = 16
 OTHER_CPU = 2
 """What the golden scores may differ more on a CPU that rounds otherwise, in 1/255."""
-MIDDLE = 128
 CHANGED_TOLD = 20
 INT8_RUNS = ("ONNX Runtime int8", "OpenVINO int8")
 
@@ -61,15 +58,17 @@ def measure_parity(bundle_dir: Path, net: CSNet, parts: list[Sample], threads: i
     """
     if not parts:
         raise UserError(f"{bundle_dir}: parity is measured on parts of the dev split; there is none")
-    bundle, recipe = load_bundle(bundle_dir), load_recipe(bundle_dir / "recipe.toml").recipe
+    bundle = load_bundle(bundle_dir)
+    model = model_of(bundle, torch_score(fuse(net)), load_recipe(bundle_dir / "recipe.toml").recipe)
     parts = sorted(parts, key=lambda part: part.image.shape)  # an engine is compiled once for each size
-    reference = _judged(bundle, recipe, parts, torch_score(fuse(net)))
-    truth = _part_figures(bundle, parts, reference)
+    reference = _judged(model, parts)
+    truth = _part_figures(model, parts, reference)
     graphs = {}
     for name, score in _engines(bundle, threads).items():
-        found = _judged(bundle, recipe, parts, score)
-        figures = _differences(bundle, parts, reference, found) | _part_figures(bundle, parts, found)
-        graphs[name] = figures | _golden_figures(bundle, recipe, score, "int8" if name in INT8_RUNS else "")
+        run = replace(model, score=score)
+        found = _judged(run, parts)
+        figures = _differences(model, parts, reference, found) | _part_figures(model, parts, found)
+        graphs[name] = figures | _golden_figures(bundle, run, "int8" if name in INT8_RUNS else "")
     int8 = gate(truth, [graphs[name] for name in INT8_RUNS if name in graphs])
     result = {"parts": len(parts), "reference": truth, "graphs": graphs, "int8": int8}
     _record(bundle_dir, result)
@@ -102,36 +101,12 @@ def gate(reference: Figures, runs: list[Figures]) -> Figures:
     }
 
 
-def parity_table(result: Figures) -> str:
-    """The figures as a markdown table, one row per graph, and the sentence on INT8 below it."""
-    head = "graph | equal class map cells | score difference (99.9 %, max) | golden | verdicts equal | "
-    head += "PASS ↔ not PASS | escapes, overkill | part AUROC | mIoU"
-    rows = [head, "|".join(["-"] * 9), _row("trained net, torch fp32", result["reference"])]
-    rows += [_row(name, figures) for name, figures in result["graphs"].items()]
-    int8 = result["int8"]
-    verdict = "INT8 is used by the daemon." if int8["usable"] else f"INT8 is not used: {int8['reason']}."
-    table = "\n".join(f"| {row} |" if n != 1 else f"|{row}|" for n, row in enumerate(rows))
-    return f"{table}\n\n{result['parts']} dev parts. {verdict}\n"
-
-
-def _row(name: str, f: Figures) -> str:
-    cells = [name]
-    if "verdicts_equal" in f:
-        cells += [f"{f['cells_equal']:.3%}", f"{f['score_difference_p999']}, {f['score_difference_max']} of 255"]
-        cells += [f"{f['golden_difference']}/255", f"{f['verdicts_equal']:.2%}", str(f["pass_changed"])]
-    else:
-        cells += ["", "", "", "", ""]
-    cells += [f"{f['escapes']}, {f['overkill']}"]
-    return " | ".join(cells + ["—" if f[key] is None else f"{f[key]:.4f}" for key in ("part_auroc", "miou")])
-
-
-def _judged(bundle: Bundle, recipe: Recipe, parts: list[Sample], score: Score) -> list[Judged]:
+def _judged(model: Model, parts: list[Sample]) -> list[Judged]:
     """What the daemon would make of each part, with its own extraction and judge."""
-    plans = {shape: _plan(bundle, recipe, shape) for shape in {part.mask.shape for part in parts}}
     found = []
     for part in parts:
-        scores, peak = score(part.image)
-        found.append(Judged(scores, peak, _verdict(scores, peak, plans[part.mask.shape])))
+        scores, peak = model.score(part.image)
+        found.append(Judged(scores, peak, model.judged(scores, peak, part.mask.shape).verdict))
     return found
 
 
@@ -146,9 +121,9 @@ def _engines(bundle: Bundle, threads: int) -> dict[str, Score]:
     return engines
 
 
-def _differences(bundle: Bundle, parts: list[Sample], reference: list[Judged], found: list[Judged]) -> Figures:
+def _differences(model: Model, parts: list[Sample], reference: list[Judged], found: list[Judged]) -> Figures:
     """Scores, class maps and verdicts of one engine against the reference's."""
-    levels = _levels(bundle)
+    levels = list(model.mask_levels)
     counts, equal, cells = np.zeros(256, np.int64), 0, 0
     for a, b in zip(reference, found, strict=True):
         counts += np.bincount(np.abs(a.scores.astype(np.int16) - b.scores).ravel(), minlength=256)
@@ -172,18 +147,19 @@ def _differences(bundle: Bundle, parts: list[Sample], reference: list[Judged], f
     }
 
 
-def _part_figures(bundle: Bundle, parts: list[Sample], found: list[Judged]) -> Figures:
+def _part_figures(model: Model, parts: list[Sample], found: list[Judged]) -> Figures:
     """What an engine's results are worth: escapes and overkill in parts, part AUROC, mIoU on the coarse grid."""
-    classes, levels = len(bundle.manifest.classes), _levels(bundle)
+    classes, levels = len(model.classes), list(model.mask_levels)
     peaks, matrix = metrics.empty(), np.zeros((1 + classes, 1 + classes), np.int64)
     escapes = overkill = 0
     for part, judged in zip(parts, found, strict=True):
         bad, passed = bool(shown(part)), judged.verdict == Verdict.PASS
         escapes, overkill = escapes + (bad and passed), overkill + (not bad and not passed)
         peaks[int(bad), int(judged.peak.max())] += 1
-        truth, care = _true_cells(part, classes, bundle.manifest.stride)
+        truth, care = _true_cells(part, classes, model.stride)
         matrix += metrics.confusion(truth, metrics.class_map(judged.scores, levels), care, classes)
-    ious = [metrics.iou_and_f1(matrix, k)[0] for k in range(1, 1 + classes)]
+    # a class that no part shows has no IoU: a single false cell would make it 0, and its absence raise the mean
+    ious = [metrics.iou_and_f1(matrix, k)[0] for k in range(1, 1 + classes) if matrix[k].any()]
     return {
         "escapes": escapes,
         "overkill": overkill,
@@ -199,34 +175,25 @@ def _true_cells(part: Sample, classes: int, stride: int) -> tuple[Image, NDArray
     return np.concatenate([background[None], share]).argmax(0).astype(np.uint8), care >= 0.5
 
 
-def _levels(bundle: Bundle) -> list[int]:
-    return bundle.manifest.mask_levels or [MIDDLE] * len(bundle.manifest.classes)
-
-
-def _golden_figures(bundle: Bundle, recipe: Recipe, score: Score, precision: str) -> Figures:
+def _golden_figures(bundle: Bundle, model: Model, precision: str) -> Figures:
     """The difference from the golden scores that the daemon tests, and whether their verdicts are equal."""
     worst, equal = 0, True
     for golden in bundle.golden:
-        scores, peak = score(golden.image)
+        scores, peak = model.score(golden.image)
         worst = max(worst, golden_difference(golden, scores, peak, precision))
-        plan = _plan(bundle, recipe, golden.image.shape[:2])
-        equal &= _verdict(scores, peak, plan) == _verdict(golden.scores, golden.peak, plan)
+        both = [model.judged(*own, golden.image.shape) for own in ((scores, peak), (golden.scores, golden.peak))]
+        equal &= both[0].verdict == both[1].verdict
     return {"golden_difference": worst, "golden_verdicts_equal": equal}
-
-
-def _plan(bundle: Bundle, recipe: Recipe, shape: tuple[int, ...]) -> Plan:
-    """The recipe for whole pictures of one height and width, without a camera's zones."""
-    rect = 0, 0, shape[1], shape[0]
-    return make_plan(recipe, View(), rect, bundle.manifest.classes, bundle.manifest.stride)
-
-
-def _verdict(scores: Image, peak: Image, plan: Plan) -> Verdict:
-    return judge(extract_regions(scores, peak, plan), plan).verdict
 
 
 def _refused(reason: str) -> Figures:
     bounds = {"max_score_difference": 0, "verdicts_equal": 0.0, "verdicts_bound": VERDICTS_BOUND}
     return {"usable": False} | bounds | {"reason": reason}
+
+
+def distrust(bundle_dir: Path, reason: str) -> None:
+    """Takes back what the manifest says for INT8, until it is proven again."""
+    _record(bundle_dir, {"int8": _refused(reason)})
 
 
 def _record(bundle_dir: Path, result: Figures) -> None:

@@ -1,12 +1,14 @@
 """What counts as one part: a whole picture, or a crop of fixed size cut out of a large one by a fixed rule.
 
 A crop is clean when no labelled pixel lies in it nor within 24 px around it; it is defective when it holds at
-least one defect and every defect that touches it lies wholly inside. Crops are drawn at random places with a
-fixed seed; nobody picks. What no outline covers may still be worn, stained or dirty.
+least one defect and everything labelled that touches it lies wholly inside. Don't-care without a defect makes
+neither: nobody knows what such a part is. Crops are drawn at random places with a fixed seed; nobody picks. What
+no outline covers may still be worn, stained or dirty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -34,19 +36,27 @@ class Crop:
 
 def as_parts(samples: list[Sample], part_px: SizePx | None) -> list[Sample]:
     """Every picture as one part, or crops of `part_px` out of each, named `PICTURE@x,y`."""
-    if part_px is None:
-        return samples
+    return [part for _, parts in parts_of(samples, part_px) for part in parts]
+
+
+def parts_of(samples: Iterable[Sample], part_px: SizePx | None) -> Iterator[tuple[Sample, list[Sample]]]:
+    """Each picture with its parts: itself, or its crops."""
     rng = np.random.default_rng(SEED)
-    return [
-        cut(sample, crop)
-        for sample in samples
-        for crop in find_crops(sample.mask, part_px, CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, rng)
-    ]
+    for sample in samples:
+        if part_px is None:
+            yield sample, [sample]
+            continue
+        crops = find_crops(sample.mask, part_px, CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, rng)
+        yield sample, [cut(sample, crop) for crop in crops]
 
 
 def shown(part: Sample) -> frozenset[int]:
     """Indices, 0-based and without the background, of the defect classes in the part's mask."""
-    return frozenset(k - 1 for k in set(np.unique(part.mask).tolist()) - {0, DONT_CARE})
+    return _classes_in(part.mask)
+
+
+def _classes_in(mask: NDArray[np.uint8]) -> frozenset[int]:
+    return frozenset(k - 1 for k in set(np.unique(mask).tolist()) - {0, DONT_CARE})
 
 
 def cut(sample: Sample, crop: Crop) -> Sample:
@@ -73,6 +83,8 @@ def find_crops(
         x, y = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
         crop = _judge_box(np.asarray(labels, np.int32), np.asarray(stats, np.int32), (x, y, wide, high))
         if crop is None or wanted[not crop.defects] == 0:
+            continue
+        if crop.defects and not _classes_in(mask[y : y + high, x : x + wide]):
             continue
         if all(_shared_area(crop.box, other.box) <= wide * high // 2 for other in found):
             wanted[not crop.defects] -= 1

@@ -11,9 +11,7 @@ import numpy as np
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError
-from inspectd.extract.regions import extract_regions
 from inspectd.images import image_files, read_image, write_png
-from inspectd.judge.verdict import judge
 from tools.dataset import SMALLEST_PX, with_channels
 from tools.draw import draw
 from tools.evaluate import open_model
@@ -24,11 +22,15 @@ def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, thre
     """Writes `out`/masks/NAME.png (class per pixel), `out`/overlays/NAME.jpg and classes.json; verdicts counted.
 
     `out` may lie beside the pictures' own `images/`: together they are a data set to correct. A picture that
-    can't be judged gets no mask and counts as `unreadable`. UserError: no pictures, a mask in the way.
+    can't be judged gets no mask and counts as `unreadable`. UserError: no pictures, two whose masks would have one
+    name, a mask in the way.
     """
     files = image_files(images) if images.is_dir() else []
     if not files:
         raise UserError(f"{images}: is not a folder with PNG, JPEG, BMP or TIFF images")
+    stems = Counter(file.stem for file in files)
+    if twice := [file for file in files if stems[file.stem] > 1]:
+        raise UserError(f"{twice[0]}: shares its mask's name with {twice[1].name}; rename one")
     for name in ("masks", "overlays"):
         if (out / name).exists() and any((out / name).iterdir()):
             raise UserError(f"{out / name}: already holds files; move them away, labels shall not be overwritten")
@@ -47,12 +49,11 @@ def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, thre
             said["unreadable"] += 1
             continue
         scores, peak = model.score(image)
-        shape = image.shape[0], image.shape[1]
-        plan = model.plan(shape)
-        judgement = judge(extract_regions(scores, peak, plan), plan)
-        fine = metrics.full_resolution(scores, model.stride, shape)
+        judgement = model.judged(scores, peak, image.shape)
+        fine = metrics.full_resolution(scores, model.stride, (image.shape[0], image.shape[1]))
         write_png(out / "masks" / f"{file.stem}.png", metrics.class_map(fine, list(model.mask_levels)))
-        overlay = cv2.cvtColor(draw(image, judgement), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(out / "overlays" / f"{file.stem}.jpg"), overlay)
+        overlay = out / "overlays" / f"{file.stem}.jpg"
+        if not cv2.imwrite(str(overlay), cv2.cvtColor(draw(image, judgement), cv2.COLOR_RGB2BGR)):
+            raise UserError(f"{overlay}: can't be written; check the folder and the free space")
         said[str(judgement.verdict)] += 1
     return said

@@ -19,6 +19,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -111,33 +112,46 @@ def int8_graph(graph: bytes, pictures: list[Image]) -> bytes:
     if not pictures:
         raise UserError("INT8 needs pictures of the training split to measure its ranges on; there is none")
     chosen = _calibration(pictures)
+    float_model = prepared(graph)
+    equalise(float_model, chosen)
+    zero, of_input = np.array(0, np.int8), ranges(float_model, chosen)
+    own = {n: [{"scale": np.array(most / 127, np.float32), "zero_point": zero}] for n, most in of_input.items()}
+    # it insists on measuring ranges, but takes ours
+    model = quantised(float_model, chosen[:1], {"TensorQuantOverrides": own})
+    round_weights(float_model, model, chosen)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def prepared(graph: bytes) -> onnx.ModelProto:
+    """A float graph as ONNX Runtime's quantiser wants it: constants folded, shapes inferred."""
     with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder, _quiet():
-        source, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("float", "prepared", "int8"))
+        source, made = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         source.write_bytes(graph)
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        float_model = onnx.load(str(prepared))
-        equalise(float_model, chosen)
-        onnx.save(float_model, str(prepared))
-        zero, of_input = np.array(0, np.int8), ranges(float_model, chosen)
-        own = {
-            n: [{"scale": np.array(most / 127, np.float32), "zero_point": zero}] for n, most in of_input.items()
-        }
+        quant_pre_process(str(source), str(made), skip_symbolic_shape=True)
+        return onnx.load(str(made))
+
+
+def quantised(model: onnx.ModelProto, pictures: list[Image], more: dict[str, Any]) -> onnx.ModelProto:
+    """A prepared graph with its convolutions in INT8, every weight rounded to the nearest; ranges are the extremes
+    on `pictures` (uint8 [H, W, C] each), unless the options `more` state them.
+    """
+    with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder, _quiet():
+        source, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, str(source))
         quantize_static(
-            str(prepared),
-            str(quantised),
-            _Pictures(chosen[:1]),  # it insists on measuring ranges, but takes ours
+            str(source),
+            str(made),
+            _Pictures(pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv"],
-            extra_options=OPTIONS | {"TensorQuantOverrides": own},
+            extra_options=OPTIONS | more,
         )
-        model = onnx.load(str(quantised))
-    round_weights(float_model, model, chosen)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+        return onnx.load(str(made))
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]

@@ -21,6 +21,7 @@ from tools.targets import Target, cell_targets, small_defect_weights
 Place = tuple[int, float, float]
 """Index of the sample, x, y."""
 AHEAD = 4
+OVER_PX = 16
 
 
 @dataclass(frozen=True)
@@ -101,24 +102,38 @@ def _crop(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Around a defect, around a place the net took for one, or anywhere, perhaps with a defect pasted in."""
-    dice, half = rng.random(), how.crop_px / 2
+    dice, reach = rng.random(), 0.4 * how.crop_px
     filled = [places for places in defects if places]
     if dice < how.defect_share and filled:
         index, x, y = _drawn(filled, how.balanced, rng)
-        centre = x + 0.8 * rng.uniform(-half, half), y + 0.8 * rng.uniform(-half, half)
+        centre = _within(
+            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop_px
+        )
         return random_crop(samples[index], centre, how.crop_px, how.flip, rng)
     if dice < how.defect_share + how.hard_share and hard:
         index, x, y = hard[rng.integers(len(hard))]
-        centre = x + 0.8 * rng.uniform(-half, half), y + 0.8 * rng.uniform(-half, half)
+        centre = _within(
+            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop_px
+        )
     else:
         index = int(rng.integers(len(samples)))
         height, width = samples[index].mask.shape
-        x, y = (rng.uniform(min(half, side) / 2, side - min(half, side) / 2) for side in (width, height))
-        centre = x, y
+        centre = _within(samples[index], rng.uniform(0, width), rng.uniform(0, height), how.crop_px)
     if filled and rng.random() < how.paste_share:
         other, x, y = _drawn(filled, True, rng)
         return pasted_crop((samples[index], centre), (samples[other], (x, y)), how.crop_px, how.flip, rng)
     return random_crop(samples[index], centre, how.crop_px, how.flip, rng)
+
+
+def _within(sample: Sample, x: float, y: float, crop_px: int) -> tuple[float, float]:
+    """The centre moved so that the crop hardly reaches over the picture's border: nothing is learned there."""
+    height, width = sample.mask.shape
+    half = crop_px / 2 - OVER_PX
+    return _clamped(x, half, width), _clamped(y, half, height)
+
+
+def _clamped(at: float, half: float, side: int) -> float:
+    return side / 2 if side < 2 * half else min(max(at, half), side - half)
 
 
 def _drawn(places: list[list[Place]], balanced: bool, rng: np.random.Generator) -> Place:

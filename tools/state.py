@@ -8,7 +8,6 @@ run.json             settings and every check, for people and for the report
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from inspectd.errors import UserError
+from tools.files import replace
 from tools.sampler import Place
 
 STATE, BEST, RECORD = "state.safetensors", "best.safetensors", "run.json"
@@ -107,14 +107,10 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Old or new, whole in any case; OSError (a full disk) leaves the old."""
-    beside = file.with_name(file.name + ".part")
+    """Old or new, whole in any case; UserError (a full disk) leaves the old."""
     try:
-        with beside.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
+        replace(file, content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"{file}: can't be written ({error.strerror}); the last whole state is kept") from None
+        raise UserError(
+            f"{file}: can't be written ({error.strerror or error}); the last whole state is kept"
+        ) from None

@@ -19,7 +19,7 @@ from torch import nn
 from inspectd.errors import UserError
 from tools.augment import Flip
 from tools.csnet import Size, normalise
-from tools.dataset import DataSet, Sample, digest, load
+from tools.dataset import SMALLEST_PX, DataSet, Sample, digest, load
 from tools.dev import dev_figures, hard_places
 from tools.losses import Loss, loss_of
 from tools.parts import SizePx, as_parts
@@ -31,6 +31,9 @@ CHECKS = 8
 CHECK_REST = 9.0
 """Times the length of a check that are spent on steps before the next."""
 CURVE_POINTS = 100
+CALMER = "try a lower --learning-rate"
+LARGEST_CROP_PX, STEP_PX = 256, 32
+PIXELS_A_STEP = 10 * LARGEST_CROP_PX**2
 FEWEST_STEPS = 50
 SAVE_EVERY_S = 30.0
 Tell = Callable[[Progress, float], None]
@@ -49,8 +52,9 @@ class Settings:
     net: Size = "s"
     channels: int = 1
     part_px: SizePx | None = None
-    batch: int = 10
-    crop_px: int = 256
+    crop_px: int | None = None
+    """None: as the pictures let it be, at most 256; and `batch` so many that a step has 10 x 256 x 256 px."""
+    batch: int | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: float = 0.03
@@ -63,7 +67,8 @@ class Settings:
     hard_share: float = 0.2
     paste_share: float = 0.3
     balanced: bool = True
-    branches: bool = True
+    branches: bool = False
+    """RepVGG branches in training; see `tools.csnet`."""
     patience: int = 0
     """Checks without a better dev score after which the run ends; 0 = never."""
     deterministic: bool = False
@@ -82,6 +87,8 @@ class Run:
     """Parts."""
     defects: list[list[Place]]
     data_sha256: str
+    crop_px: int
+    batch: int
 
     @property
     def identity(self) -> str:
@@ -91,6 +98,11 @@ class Run:
 
 def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Run:
     """Reads the data set; UserError names the file that is wrong."""
+    if shared := set(data.splits["train"]) & {*data.splits["dev"], *data.splits["test"]}:
+        raise UserError(
+            f"{data.folder / data.split_file}: {min(shared)} is in train and again in dev or test, "
+            "so the figures would flatter; take it out of one"
+        )
     learn, dev = (load(data, split, settings.channels) for split in ("train", "dev"))
     defects = defect_places(learn, len(data.classes))
     for name, places in zip(data.classes, defects, strict=True):
@@ -99,7 +111,15 @@ def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Ru
                 f"{data.folder / data.split_file}: no training picture shows the class {name}; "
                 "move one there, or take the class out of classes.json"
             )
-    return Run(out, settings, fabric, data, learn, as_parts(dev, settings.part_px), defects, digest(data))
+    usual = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 2]
+    crop_px = settings.crop_px or min(max(usual // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
+    batch = settings.batch or max(2, round(PIXELS_A_STEP / crop_px**2))
+    parts = as_parts(dev, settings.part_px)
+    if not parts:
+        raise UserError(
+            f"{data.folder}: no part of {settings.part_px} px fits into a dev picture; ask for smaller"
+        )
+    return Run(out, settings, fabric, data, learn, parts, defects, digest(data), crop_px, batch)
 
 
 def recorded_settings(folder: Path) -> tuple[str, Settings]:
@@ -177,13 +197,13 @@ def _learn(
         if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
             raise
         raise UserError(
-            f"out of memory with a batch of {run.settings.batch} crops of {run.settings.crop_px} px; "
-            f"try --batch {max(run.settings.batch // 2, 1)}"
+            f"out of memory with a batch of {run.batch} crops of {run.crop_px} px; "
+            + (f"try --batch {run.batch // 2}" if run.batch > 3 else "try a smaller --crop")
         ) from None
     if not math.isfinite(value := loss.item()):
         raise UserError(
             f"the loss is {value} after a step at rate {optimiser.param_groups[0]['lr']:.2g}; training stopped, "
-            f"the best weights so far are kept in {run.out}: try a lower --learning-rate"
+            f"the best weights so far are kept in {run.out}: {CALMER}"
         )
     return value
 
@@ -197,7 +217,7 @@ def _count(progress: Progress, loss: float, share: float) -> None:
 def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None, None]:
     own = run.settings
     how = Sampling(
-        own.seed, own.batch, own.crop_px, stride, own.flip, own.target,
+        own.seed,  run.batch, run.crop_px, stride, own.flip, own.target,
         own.defect_share, own.hard_share, own.paste_share, own.balanced,
     )  # fmt: skip
     ahead = range(progress.step, progress.step + 10**9)
@@ -206,12 +226,17 @@ def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None
 
 def _check(run: Run, average: nn.Module, stride: int, progress: Progress) -> None:
     """Figures on dev; keeps the weights if they are the best so far; finds new hard places."""
+    if not all(bool(torch.isfinite(t).all()) for t in average.state_dict().values()):
+        raise UserError(f"weights are no numbers any more; the best so far are kept in {run.out}: {CALMER}")
     if run.fabric.is_global_zero:
         figures = dev_figures(average, run.dev, len(run.data.classes), stride, run.fabric.device)
         progress.checks.append(
             {"minutes": progress.elapsed_s / 60, "step": progress.step, "loss": progress.loss} | figures
         )
-        if figures["score"] >= max(check["score"] for check in progress.checks):
+        if (
+            progress.checks.index(max(progress.checks, key=lambda check: check["score"]))
+            == len(progress.checks) - 1
+        ):
             save_weights(run.out / BEST, average)
         save_record(run.out, _record(run, progress))
         if run.settings.hard_share:
@@ -228,7 +253,7 @@ def _record(run: Run, progress: Progress) -> dict[str, object]:
         "data": run.data.folder.resolve().name,
         "data_sha256": run.data_sha256,
         "split": run.data.split_file,
-        "settings": asdict(run.settings),
+        "settings": asdict(run.settings) | {"crop_px": run.crop_px, "batch": run.batch},
         "best_check": scores.index(max(scores)),
         "checks": progress.checks,
         "losses": progress.losses,
@@ -260,14 +285,14 @@ class _Clock:
         self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
 
     def tick(self) -> None:
-        self._progress.elapsed_s = time.monotonic() - self._start_s
+        fabric, elapsed_s = self._run.fabric, time.monotonic() - self._start_s
+        # all processes must check and stop at the same step: the first one's clock counts
+        self._progress.elapsed_s = fabric.broadcast(elapsed_s) if fabric.world_size > 1 else elapsed_s
         if self._steps:
             self._share = self._progress.step / self._steps
         else:
             assert self._run.settings.minutes is not None
-            share = self._progress.elapsed_s / (60 * self._run.settings.minutes)
-            fabric = self._run.fabric  # all processes must stop at the same step: the first one's clock counts
-            self._share = fabric.broadcast(share) if fabric.world_size > 1 else share
+            self._share = self._progress.elapsed_s / (60 * self._run.settings.minutes)
 
     def share(self) -> float:
         return self._share
@@ -288,7 +313,7 @@ class _Clock:
 
 def _steps_an_epoch(run: Run) -> int:
     pixels = sum(sample.mask.size for sample in run.learn)
-    of_step = run.settings.batch * run.settings.crop_px**2 * run.fabric.world_size
+    of_step = run.batch * run.crop_px**2 * run.fabric.world_size
     return max(FEWEST_STEPS, math.ceil(pixels / of_step))
 
 

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from tools import csnet
-from tools.csnet import WIDTHS, CSNet, Size, fuse, gmac_per_mpixel, parameters, receptive_field_px
+from tools.csnet import WIDTHS, CSNet, Size, cooled, fuse, gmac_per_mpixel, parameters, receptive_field_px
 
 
-def trained_looking(channels: int = 3, classes: int = 1, size: Size = "s") -> CSNet:
+def trained_looking(channels: int = 3, classes: int = 1, size: Size = "s", branches: bool = True) -> CSNet:
     """A net whose batch norms hold statistics, as after training."""
     torch.manual_seed(0)
-    net = CSNet(channels, classes, size)
+    net = CSNet(channels, classes, size, branches)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -76,3 +76,11 @@ def test_receptive_field_is_what_moves_a_cell(size: Size) -> None:
         rows = seen[0, 0].abs().sum(1).nonzero()
         widest = max(widest, int(rows.max() - rows.min()) + 1)
     assert widest == receptive_field_px(net)
+
+
+def test_cooled_net_is_as_sure_as_its_temperature_says() -> None:
+    net, x = trained_looking(channels=1, classes=2), torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = net(x)
+        cooled(net, 2.5)
+        assert torch.allclose(net(x), before / 2.5, rtol=1e-4, atol=1e-5)

@@ -49,6 +49,18 @@ def test_empty_split_is_refused(folder: Path) -> None:
         open_data_set(folder)
 
 
+def test_names_that_are_no_text_are_refused(folder: Path) -> None:
+    (folder / "split.json").write_text(json.dumps({"train": ["a.png"], "dev": [7], "test": ["b.png"]}))
+    with pytest.raises(UserError, match='"dev" must be a list of file names'):
+        open_data_set(folder)
+
+
+def test_two_classes_of_one_name_are_refused(folder: Path) -> None:
+    (folder / "classes.json").write_text('{"0": "background", "1": "pit", "2": "pit"}')
+    with pytest.raises(UserError, match=r"classes\.json: a name stands for two classes"):
+        open_data_set(folder)
+
+
 def test_broken_json_is_named(folder: Path) -> None:
     (folder / "split.json").write_text("{")
     with pytest.raises(UserError, match=r"split\.json: not JSON"):

@@ -2,6 +2,8 @@ import json
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from inspectd.errors import UserError
@@ -128,6 +130,14 @@ def test_mistakes_are_one_sentence(tmp_path: Path, split: str, recipe: Path | No
         evaluate(write_bundle(tmp_path / "b", 1), data_of(tmp_path / "d", TEST), split, None, 1, recipe)
 
 
+def test_a_recipe_of_another_product_is_one_sentence(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", 1)
+    recipe = bundle / "other.toml"
+    recipe.write_text((bundle / "recipe.toml").read_text().replace("limits.spot", "limits.crack"))
+    with pytest.raises(UserError, match="names the class 'crack', which the model does not know"):
+        evaluate(bundle, data_of(tmp_path / "d", TEST), "test", None, 1, recipe)
+
+
 def test_demo_parts_of_the_bundle_are_judged_too(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", 1)
     data = data_of(tmp_path / "d", TEST)
@@ -141,6 +151,20 @@ def test_demo_parts_of_the_bundle_are_judged_too(tmp_path: Path) -> None:
         "clean_200.png": "overkill, FAIL",
         "bad_50.png": "escape",
     }
+
+
+def test_demo_parts_may_be_in_colour_but_not_damaged(tmp_path: Path) -> None:
+    bundle, data = write_bundle(tmp_path / "b", 1), data_of(tmp_path / "d", {"clean_0.png": []})
+    (bundle / "parts").mkdir()
+    (bundle / "parts/parts.json").write_text('{"a.png": {"label": "clean"}}')
+    cv2.imwrite(str(bundle / "parts/a.png"), np.full((64, 96, 3), 255, np.uint8))
+    assert evaluate(bundle, data, "test", None, 1)["demo"]["overkill"] == 0
+    (bundle / "parts/a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"parts/a\.png: is cut off.*cut the demo parts anew"):
+        evaluate(bundle, data, "test", None, 1)
+    (bundle / "parts/parts.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"parts\.json: not the truth of demo parts"):
+        evaluate(bundle, data, "test", None, 1)
 
 
 @pytest.mark.proof

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.engine.openvino import Precision, Segmenter, open_segmenter
@@ -37,7 +38,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bundle_is_whole_and_its_manifest_says_what_it_is(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert sorted(path.name for path in bundle.iterdir()) == sorted([*FILES.values(), "golden", "manifest.json"])
+    names = [*FILES.values(), "golden", "manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in bundle.iterdir()) == sorted(names)
     assert set(loaded.graphs) == {"fp32", "fp16", "int8"}
     assert (manifest["name"], manifest["classes"], manifest["stride"]) == ("pits", ["class0"], 4)
     assert loaded.manifest.mask_levels == [90]
@@ -85,11 +87,12 @@ def test_the_weights_come_with_it_and_what_else_lies_there_stays(tmp_path: Path)
     (out / "golden").mkdir(parents=True)
     (out / "golden/7.png").touch()
     (out / "recipe.toml").write_text("kept")
-    (tmp_path / "best.safetensors").write_bytes(b"weights")
-    write(out, trained_looking(), weights_file=tmp_path / "best.safetensors")
+    net = trained_looking()
+    write(out, net)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["weights"]["file"] == "weights.safetensors"
-    assert (out / "weights.safetensors").read_bytes() == b"weights"
+    kept = load_file(out / "weights.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in net.state_dict().items())
     assert (out / "recipe.toml").read_text() == "kept"
     assert not (out / "golden/7.png").exists()
     assert not list(out.glob(".export*"))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,8 @@ from tests.tools.synthetic import write_data_set
 from tools.cli import app
 
 PART = ("--part", "200x160")
-FIT = ("--net", "xs", "--threads", "1", "--batch", "4", "--crop", "96", *PART)
+SMALL = ("--threads", "1", "--batch", "4", "--crop", "96", *PART)
+FIT = ("--net", "xs", *SMALL)
 KEYS = {"miou", "miou_bg", "pixel_ap", "part_auroc", "escape_rate", "overkill_rate", "undecided_rate", "per_class"}
 
 
@@ -40,7 +43,7 @@ def refused(*words: object) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data_set(tmp_path_factory.mktemp("fit") / "data", height=400, width=500)
+    return write_data_set(tmp_path_factory.mktemp("fit") / "data", height=400, width=620)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,9 @@ def test_calibrate_for_another_wish(bundle: Path, data: Path, tmp_path: Path) ->
     other = shutil.copytree(bundle, tmp_path / "other")
     figures = json.loads(run("calibrate", other, data, "--escape", 0, "--json", "--threads", 1))
     assert figures["escapes"] == 0
+    assert figures["int8"] == json.loads((other / "manifest.json").read_text())["int8"], (
+        "proven under the new recipe"
+    )
     assert "give one wish" in refused("calibrate", other, data)
 
 
@@ -89,7 +95,8 @@ def test_compare_is_a_gate(bundle: Path, data: Path, tmp_path: Path) -> None:
     blind = tmp_path / "blind.toml"
     text = (bundle / "recipe.toml").read_text().replace('model = "."', f'model = "{bundle}"')
     lines = [
-        f"{line.split('=')[0]}= 1.0" if line.startswith(("suspect", "reject")) else line for line in text.splitlines()
+        f"{line.split('=')[0]}= 1.0" if line.startswith(("suspect", "reject")) else line
+        for line in text.splitlines()
     ]
     lines = [f"{line.split('=')[0]}= 100000.0" if line.startswith("min_area") else line for line in lines]
     blind.write_text("\n".join(lines) + "\n")
@@ -103,7 +110,9 @@ def test_compare_is_a_gate(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert result["b"]["escapes"] == result["defective"]
     assert result["new escape"][0] in page.read_text()
     assert "data:image/jpeg;base64," in page.read_text()
-    back = say("compare", bundle, bundle, data, "--recipe-a", blind, "--overkill-allowed", 99, "--json", "--threads", 1)
+    back = say(
+        "compare", bundle, bundle, data, "--recipe-a", blind, "--overkill-allowed", 99, "--json", "--threads", 1
+    )
     assert back.exit_code == 0, "what it mends does not close the gate"
 
 
@@ -131,10 +140,21 @@ def test_training_ended_early_still_gives_a_bundle(bundle: Path, data: Path, tmp
     assert (early / "recipe.toml").is_file()
 
 
+def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tools.cli", "fit", str(data)]
+    words += ["--out", str(tmp_path / "both"), "--epochs", "1", *FIT]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert load_bundle(tmp_path / "both").manifest.stride == 8
+    record = json.loads((tmp_path / "both/training/run.json").read_text())
+    assert record["checks"][-1]["step"] == 50
+
+
 def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, tmp_path: Path) -> None:
-    run("fit", data, "--out", tmp_path / "tuned", "--epochs", 1, "--from", bundle, *FIT)
+    run("fit", data, "--out", tmp_path / "tuned", "--epochs", 1, "--from", bundle, *SMALL)
     record = json.loads((tmp_path / "tuned/training/run.json").read_text())
     assert record["checks"][0]["cell_ap"] > 0.5, "it knows what it knew"
+    assert record["settings"]["net"] == "xs", "as the bundle it began with"
     assert record["settings"]["learning_rate"] == pytest.approx(5e-4)
     other = shutil.copytree(data, tmp_path / "other")
     (other / "classes.json").write_text('{"0": "background", "1": "hole"}')
@@ -142,7 +162,7 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
     assert "use --mode transfer" in refused(*words, "--out", tmp_path / "a")
     run(*words, "--mode", "transfer", "--out", tmp_path / "b")
     assert load_bundle(tmp_path / "b").manifest.classes == ["hole"]
-    wrong = ("fit", data, "--epochs", 1, "--from", bundle, "--net", "s", "--out", tmp_path / "c")
+    wrong = ("fit", data, "--epochs", 1, "--from", bundle, "--net", "s", "--out", tmp_path / "c", *PART)
     assert "is of another network than --net s" in refused(*wrong)
 
 
@@ -150,8 +170,14 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
     ("words", "sentence"),
     [
         (("fit", "{data}", "--out", "{out}"), "give --minutes M for a time, or --epochs N"),
-        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--net", "xxl"), "--net xxl: must be one of xs, s"),
-        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--deterministic"), "--deterministic needs --epochs"),
+        (
+            ("fit", "{data}", "--out", "{out}", "--minutes", "1", "--net", "xxl"),
+            "'xxl' is not one of 'xs', 's', 'm', 'xl'",
+        ),
+        (
+            ("fit", "{data}", "--out", "{out}", "--minutes", "1", "--deterministic"),
+            "--deterministic needs --epochs",
+        ),
         (("fit", "{data}", "--out", "{data}", "--minutes", "1"), "is not empty; choose a new folder for --out"),
         (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--resume"), "nothing to resume"),
         (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--part", "40"), "--part 40: want WIDTHxHEIGHT"),

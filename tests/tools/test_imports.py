@@ -292,7 +292,7 @@ def test_index_masks(tmp_path: Path) -> None:
     mask[5:9, 5:9], mask[20:30, 20:30], mask[0] = 1, 2, 255
     (tmp_path / "s/masks").mkdir()
     cv2.imwrite(str(tmp_path / "s/masks/a.png"), mask)
-    (tmp_path / "s/classes.json").write_text('{"0": "background", "1": "pit", "2": "crack"}')
+    (tmp_path / "s/classes.json").write_text('{"0": "good", "1": "pit", "2": "crack"}')
     assert run("import", "masks", tmp_path / "s", "--out", tmp_path / "d", "--unlabelled", "error")[0] == 0
     assert (mask_of(tmp_path / "d", "a") == mask).all()
     cv2.imwrite(str(tmp_path / "s/masks/a.png"), mask + 5)
@@ -452,6 +452,11 @@ def test_nothing_half_written_stays_after_an_interrupt_or_a_full_disk(tmp_path: 
 def test_a_source_that_is_none_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
     code, text = run("import", words[0], tmp_path / words[1], "--out", tmp_path / "d")
     assert code == 1 and str(tmp_path) in text and "Traceback" not in text
+
+
+def test_an_option_of_another_format_is_refused(tmp_path: Path) -> None:
+    code, text = run("import", "labelme", tmp_path, "--out", tmp_path / "d", "--colours", "a=#ff0000")
+    assert code == 1 and "--colours is for masks, not for labelme; leave it out" in text
 
 
 LEAVES = st.one_of(

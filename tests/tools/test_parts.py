@@ -60,3 +60,11 @@ def test_crops_are_named_by_their_place_and_hold_its_pixels() -> None:
 
 def test_pictures_smaller_than_a_part_give_none() -> None:
     assert as_parts([picture(300, 400)], (401, 300)) == []
+
+
+def test_what_is_dont_care_alone_makes_no_part() -> None:
+    mask = np.zeros((300, 700), np.uint8)
+    mask[140:160, 340:360] = DONT_CARE
+    crops = find_crops(mask, (WIDTH_PX, HEIGHT_PX), 3, 2, np.random.default_rng(0))
+    assert len(crops) == 3
+    assert not any(crop.defects for crop in crops)

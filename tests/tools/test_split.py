@@ -25,7 +25,7 @@ def test_a_split_is_a_partition_that_keeps_groups_whole(
     shown: dict[str, frozenset[str]], groups: int, seed: int
 ) -> None:
     group = {name: str(int(name[1:-4]) % groups) for name in shown}
-    splits = divide(together(shown, group, []), SHARES, seed)
+    splits = divide(together(shown, [group], []), SHARES, seed)
     assert sorted(n for names in splits.values() for n in names) == sorted(shown)
     home = {n: s for s, names in splits.items() for n in names}
     assert all(len({home[n] for n in shown if group[n] == g}) == 1 for g in set(group.values()))
@@ -36,7 +36,7 @@ def test_single_class_pictures_reach_every_split_and_their_shares(
     shown: dict[str, frozenset[str]], seed: int
 ) -> None:
     single = {name: sorted(classes)[:1] for name, classes in shown.items()}
-    splits = divide(together(single, {}, []), SHARES, seed)
+    splits = divide(together(single, [], []), SHARES, seed)
     for c in ("pit", "crack", "scratch", None):
         total = sum(found == ([c] if c else []) for found in single.values())
         counts = [sum(single[n] == ([c] if c else []) for n in names) for names in splits.values()]
@@ -47,7 +47,7 @@ def test_single_class_pictures_reach_every_split_and_their_shares(
 
 @given(PICTURES, st.integers(0, 9))
 def test_a_gap_is_left_only_where_units_are_few_or_mixed(shown: dict[str, frozenset[str]], seed: int) -> None:
-    units = together(shown, {}, [])
+    units = together(shown, [], [])
     splits = divide(units, SHARES, seed)
     _, weak = gaps(splits, units)
     having = Counter(c for classes in shown.values() for c in classes)
@@ -56,18 +56,26 @@ def test_a_gap_is_left_only_where_units_are_few_or_mixed(shown: dict[str, frozen
 
 def test_pairs_and_groups_chain() -> None:
     units = together(
-        dict.fromkeys("abcdef", ()), {"a": "1", "b": "1", "c": "2", "d": "2"}, [("b", "c"), ("e", "f")]
+        dict.fromkeys("abcdef", ()), [{"a": "1", "b": "1", "c": "2", "d": "2"}], [("b", "c"), ("e", "f")]
     )
     assert sorted(u.names for u in units) == [("a", "b", "c", "d"), ("e", "f")]
+
+
+def test_no_group_of_any_grouping_is_split() -> None:
+    lots, days = {"a": "1", "b": "1", "c": "2", "d": "3"}, {"a": "mon", "b": "tue", "c": "tue", "d": "wed"}
+    assert sorted(u.names for u in together(dict.fromkeys("abcd", ()), [lots, days], [])) == [
+        ("a", "b", "c"),
+        ("d",),
+    ]
 
 
 def test_the_same_split_on_every_machine() -> None:
     """Written down once: no random generator, no hash order, no rounding takes part."""
     shown = {f"p{n:02}.png": ["pit"] * (n % 3 == 0) + ["crack"] * (n % 7 == 0) for n in range(30)}
-    splits = divide(together(shown, {}, []), SHARES, 0)
+    splits = divide(together(shown, [], []), SHARES, 0)
     assert {s: len(names) for s, names in splits.items()} == {"train": 18, "dev": 6, "test": 6}
     assert splits["dev"] == [f"p{n}.png" for n in (10, 13, 21, 23, 24, 29)]
-    assert divide(together(shown, {}, []), SHARES, 1) != splits
+    assert divide(together(shown, [], []), SHARES, 1) != splits
 
 
 def test_groups_from_names_and_columns(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def write_shapes(out: Path, pictures: int, seed: int, size: tuple[int, int], col
             write_png(folder / "images" / name, image)
             write_png(folder / "masks" / name, mask)
             shown[name] = {CLASSES[k - 1] for k in np.unique(mask).tolist() if k}
-        units = together(shown, {}, [])
+        units = together(shown, [], [])
         splits = divide(units, parse_shares("60,20,20"), seed)
         if any(gaps(splits, units)):
             raise UserError(f"{pictures} pictures are too few to have every class in every split; make more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from inspectd.errors import UserError
 from tools.data.alike import alike_pairs
-from tools.data.imports.store import write_json
 from tools.data.look import read_pictures
 from tools.dataset import SPLITS
+from tools.files import replace
 
 CLEAN = ""
 """Pictures without a defect are spread like a class of this name."""
@@ -62,7 +63,7 @@ def groups_by_column(names: Sequence[str], where: str) -> dict[str, str]:
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file or where}: can't be read ({error}); want --group-column FILE.csv:COLUMN") from None
     if not rows or not {"name", column} <= rows[0].keys():
         raise UserError(f"{file}: want a header with the columns name and {column}, and a row for each picture")
@@ -74,9 +75,9 @@ def groups_by_column(names: Sequence[str], where: str) -> dict[str, str]:
 
 
 def together(
-    shown: Mapping[str, Iterable[str]], groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]
+    shown: Mapping[str, Iterable[str]], groupings: Iterable[Mapping[str, str]], pairs: Iterable[tuple[str, str]]
 ) -> list[Unit]:
-    """The smallest units that split neither a group nor a pair; `shown` has the classes of each picture."""
+    """The smallest units that split no group of any grouping, nor a pair; `shown` has each picture's classes."""
     leader = {name: name for name in shown}
 
     def find(name: str) -> str:
@@ -85,8 +86,10 @@ def together(
             name = leader[name]
         return name
 
-    first: dict[str, str] = {}
-    links = [(name, first.setdefault(group, name)) for name, group in groups.items()]
+    links: list[tuple[str, str]] = []
+    for groups in groupings:
+        first: dict[str, str] = {}
+        links += [(name, first.setdefault(group, name)) for name, group in groups.items()]
     for a, b in [*links, *pairs]:
         leader[max(find(a), find(b))] = min(find(a), find(b))
     members: dict[str, list[str]] = {}
@@ -160,10 +163,8 @@ def write_split(folder: Path, name: str, splits: Mapping[str, Sequence[str]]) ->
     """Writes the split file whole or not at all; UserError if it can't be written."""
     file = folder / name
     try:
-        write_json(file.with_name(f".{file.name}.new"), splits)
-        file.with_name(f".{file.name}.new").replace(file)
+        replace(file, (json.dumps(splits, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
-        file.with_name(f".{file.name}.new").unlink(missing_ok=True)
         raise UserError(
             f"{file}: can't be written ({error.strerror or error}); the old one, if any, stays"
         ) from None

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inspectd.config import Recipe, View
+from inspectd.engine.bundle import Bundle
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.extract.regions import extract_regions
-from inspectd.results import Region
+from inspectd.judge.verdict import judge
+from inspectd.results import Judgement, Region
+from tools.dataset import SMALLEST_PX
 from tools.measure.scores import U8, Score
+
+DEFAULT_LEVEL = 128
+"""Of the class map, where the manifest names none."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,22 @@ class Model:
         """The recipe for pictures of (H, W) px, without zones."""
         return make_plan(self.recipe, View(), (0, 0, shape[1], shape[0]), self.classes, self.stride)
 
+    def judged(self, scores: U8, peak: U8, shape: tuple[int, ...]) -> Judgement:
+        """What the daemon says of a picture of (H, W) px with these scores."""
+        plan = self.plan((shape[0], shape[1]))
+        return judge(extract_regions(scores, peak, plan), plan)
+
     def regions(self, image: U8) -> tuple[Region, ...]:
         """Those of a picture uint8 [H, W, C] that count, by `min_area_px`."""
         plan = self.plan((image.shape[0], image.shape[1]))
         found = extract_regions(*self.score(image), plan).regions
         return tuple(r for r in found if r.area_px >= plan.limits[r.zone, r.class_].min_area_px)
+
+
+def model_of(bundle: Bundle, score: Score, recipe: Recipe) -> Model:
+    """A bundle's network, scored by one of its engines; ConfigError when the recipe's classes are others."""
+    manifest = bundle.manifest
+    levels = manifest.mask_levels or [DEFAULT_LEVEL] * len(manifest.classes)
+    made = Model(score, tuple(manifest.classes), manifest.stride, tuple(levels), recipe)
+    made.plan((SMALLEST_PX, SMALLEST_PX))
+    return made

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 from inspectd.config import Limits
 from inspectd.errors import UserError
+from tools.files import replace
 
 DEADLINE_MS = 250
 
@@ -54,15 +54,9 @@ def limits_as_dict(limits: Limits) -> dict[str, float]:
 
 def write_atomically(file: Path, text: str) -> None:
     """All of it or nothing; UserError when the disk refuses."""
-    beside = file.with_name(f".{file.name}.new")
     try:
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
+        replace(file, text.encode())
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise UserError(
-            f"{file}: can't be written ({error.strerror}); free space or choose another folder"
+            f"{file}: can't be written ({error.strerror or error}); free space or choose another folder"
         ) from None

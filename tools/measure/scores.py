@@ -14,7 +14,6 @@ from inspectd.engine.openvino import open_segmenter, precision_of
 from inspectd.errors import UserError
 from inspectd.ring import Shape
 from tools.dataset import DataSet, Sample, load_sample
-from tools.parts import CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, SEED, SizePx, cut, find_crops
 
 U8 = NDArray[np.uint8]
 Score = Callable[[U8], tuple[U8, U8]]
@@ -50,17 +49,6 @@ def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:
         raise UserError(f"{data.folder / data.split_file}: no split {split!r}; it has {', '.join(data.splits)}")
     for name in data.splits[split]:
         yield load_sample(data, name, channels)
-
-
-def parts_of(samples: Iterator[Sample], part_px: SizePx | None) -> Iterator[tuple[Sample, list[Sample]]]:
-    """Each picture with its parts: itself, or the crops that `as_parts` would cut."""
-    rng = np.random.default_rng(SEED)
-    for sample in samples:
-        if part_px is None:
-            yield sample, [sample]
-            continue
-        crops = find_crops(sample.mask, part_px, CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, rng)
-        yield sample, [cut(sample, crop) for crop in crops]
 
 
 def check_classes(bundle: Bundle, data: DataSet) -> None:

@@ -101,9 +101,10 @@ def training(run: dict[str, Any]) -> str:
 def reproduce(figures: Figures, manifest: dict[str, Any]) -> str:
     """The command, and what it ran on."""
     part = "whole" if figures["part_px"] is None else "{}x{}".format(*figures["part_px"])
+    recipe = "" if figures["recipe"] == "recipe.toml" else f" --recipe {figures['recipe']}"
     command = (
         f"inspectd-train evaluate BUNDLE DATASET --split {figures['split']} --part {part} "
-        f"--split-file {figures['split_file']}"
+        f"--split-file {figures['split_file']}{recipe}"
     )
     trained = json.dumps(manifest.get("trained", {}), indent=1)
     return (

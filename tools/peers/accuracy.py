@@ -23,8 +23,8 @@ from tools.dev import segmenter
 from tools.evaluate import OVERKILLS
 from tools.measure import metrics
 from tools.measure.areas import Areas
-from tools.measure.scores import parts_of, pictures
-from tools.parts import SizePx, shown
+from tools.measure.scores import pictures
+from tools.parts import SizePx, parts_of, shown
 from tools.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
 from tools.state import RECORD
 from tools.train import recorded_settings

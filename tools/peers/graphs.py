@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import (  # type: ignore[import-untyped]
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 from torch import nn
 
 from tools.csnet import CSNet, fuse, normalise
 from tools.peers.nets import Net
-from tools.quantise import OPTIONS, float_graph
+from tools.quantise import float_graph, prepared, quantised
 
 U8 = NDArray[np.uint8]
 SIDE_PX, PICTURES = 128, 2
@@ -74,35 +61,4 @@ def int8_graph(graph: bytes, channels: int) -> bytes:
     That one's rounding doesn't know grouped convolutions; its values change no time, its nodes are the same.
     """
     pictures = [random_picture(SIDE_PX, channels, seed) for seed in range(PICTURES)]
-    logging.disable(logging.WARNING)  # it tells of its progress to the root logger
-    try:
-        with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder:
-            prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-            quant_pre_process(onnx.load_from_string(graph), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(quantised),
-                _Pictures(iter(pictures)),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                op_types_to_quantize=["Conv"],
-                extra_options=OPTIONS,
-            )
-            return quantised.read_bytes()
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """Hands the pictures to ONNX Runtime one by one."""
-
-    def __init__(self, pictures: Iterator[U8]) -> None:
-        self._rest = pictures
-
-    def get_next(self) -> dict[str, U8] | None:
-        """The graph's next input, None at the end."""
-        picture = next(self._rest, None)
-        return None if picture is None else {"image": picture[None]}
+    return bytes(quantised(prepared(graph), pictures, {}).SerializeToString())

@@ -30,7 +30,7 @@ ALL_THREADS = len(os.sched_getaffinity(0))
 PEER, TRAINING = "peer.json", "training"
 
 
-def build(name: Name, channels: int, classes: int, branches: bool = True) -> Net:
+def build(name: Name, channels: int, classes: int, branches: bool = False) -> Net:
     """A network with weights of torch's random numbers; UserError if its library isn't installed."""
     if name == "unet16":
         return UNet(channels, classes)

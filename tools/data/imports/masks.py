@@ -26,7 +26,7 @@ def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Source:
         names = read_json(source / "classes.json")
         if not isinstance(names, dict) or sorted(names) != sorted(str(k) for k in range(len(names))):
             raise UserError(f'{source / "classes.json"}: want {{"0": "background", "1": "..."}}, or use --colours')
-        classes = [str(names[str(k)]) for k in range(len(names))]
+        classes = [BACKGROUND, *(str(names[str(k)]) for k in range(1, len(names)))]
     else:
         classes = [BACKGROUND, *(n for n in colours if n != BACKGROUND and n not in rules.dont_care)]
     for folder in (source / "images", source / "masks"):

@@ -1,0 +1,27 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Old or new, whole in any case; OSError (a full disk) leaves the old one, and nothing beside it."""
+    beside = file.with_name(f"{file.name}.part")
+    try:
+        write_through(beside, content)
+        beside.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def write_through(file: Path, content: bytes) -> None:
+    """To the disk, so that a full one is told now and a power cut can't leave less; OSError."""
+    with file.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
