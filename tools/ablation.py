@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no EMA": {"ema": 0.0},
     "stride 8 (net xs)": {"net": "xs"},
     "net m": {"net": "m"},
+    "augmentation 1.5 times as strong": {"strength": 1.5},
 }
 
 

@@ -13,18 +13,26 @@ from tools.dataset import DONT_CARE, Sample
 Flip = Literal["both", "sides", "none"]
 Image = NDArray[np.uint8]
 BLUR_SHARE = NOISE_SHARE = 0.15
+LIGHT_SHARE = 0.5
 FEATHER_PX = 3
+LARGEST_PASTED = 0.2
+"""Side of a square of its area, of the crop's."""
 
 
 def random_crop(
-    sample: Sample, centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+    sample: Sample,
+    centre: tuple[float, float],
+    size_px: int,
+    flip: Flip,
+    strength: float,
+    rng: np.random.Generator,
 ) -> tuple[Image, Image]:
     """A warped, recoloured crop around `centre` (x, y): uint8 [size, size, C] and mask uint8 [size, size].
 
     The corners that a turn opens show the picture mirrored, and its mask says don't care.
     """
-    image, mask = _warped(sample, centre, size_px, flip, rng)
-    return _recoloured(image, rng), mask
+    image, mask = _warped(sample, centre, size_px, flip, strength, rng)
+    return _recoloured(image, strength, rng), mask
 
 
 def pasted_crop(
@@ -32,15 +40,17 @@ def pasted_crop(
     defect: tuple[Sample, tuple[float, float]],
     size_px: int,
     flip: Flip,
+    strength: float,
     rng: np.random.Generator,
 ) -> tuple[Image, Image]:
     """As `random_crop` of the first, with the defect at the centre of the second laid over it, feathered.
 
     The defect comes with its surroundings, shifted to the grey level of the place (after Ghiasi et al.,
-    "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift).
+    "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift). Not a
+    large one: its seam would be what is learned.
     """
-    image, mask = _warped(*clean, size_px, flip, rng)
-    other, other_mask = _warped(*defect, size_px, flip, rng)
+    image, mask = _warped(*clean, size_px, flip, strength, rng)
+    other, other_mask = _warped(*defect, size_px, flip, strength, rng)
     middle = size_px // 2
     _, labels = cv2.connectedComponents(((other_mask > 0) & (other_mask != DONT_CARE)).astype(np.uint8))
     near = np.asarray(labels)[middle - 8 : middle + 8, middle - 8 : middle + 8]
@@ -48,7 +58,7 @@ def pasted_crop(
         chosen = (labels == near[near > 0][0]).astype(np.uint8)
         around = cv2.dilate(chosen, np.ones((4 * FEATHER_PX + 1, 4 * FEATHER_PX + 1), np.uint8))
         ring = (around > chosen) & (other_mask == 0)
-        if ring.any():
+        if ring.any() and chosen.sum() < (LARGEST_PASTED * size_px) ** 2:
             alpha = cv2.GaussianBlur(
                 cv2.dilate(chosen, np.ones((2 * FEATHER_PX + 1, 2 * FEATHER_PX + 1), np.uint8)).astype(np.float32),
                 (0, 0),
@@ -58,13 +68,18 @@ def pasted_crop(
             mixed = image + alpha * (other + shift - image)
             image = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
             mask = np.where(chosen > 0, other_mask, mask)
-    return _recoloured(image, rng), mask
+    return _recoloured(image, strength, rng), mask
 
 
 def _warped(
-    sample: Sample, centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+    sample: Sample,
+    centre: tuple[float, float],
+    size_px: int,
+    flip: Flip,
+    strength: float,
+    rng: np.random.Generator,
 ) -> tuple[Image, Image]:
-    warp, size = _random_warp(centre, size_px, flip, rng), (size_px, size_px)
+    warp, size = _random_warp(centre, size_px, flip, strength, rng), (size_px, size_px)
     image = cv2.warpAffine(
         sample.image,
         warp,
@@ -78,10 +93,14 @@ def _warped(
     return np.asarray(image, np.uint8).reshape(size_px, size_px, -1), np.asarray(mask, np.uint8)
 
 
-def _recoloured(image: Image, rng: np.random.Generator) -> Image:
-    """Other tones; sometimes out of focus, sometimes noisy."""
+def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """Other tones, unevenly lit; sometimes out of focus, sometimes noisy."""
     shape = image.shape
-    image = np.asarray(cv2.LUT(image, _random_tones(shape[2], rng)), np.uint8)
+    image = np.asarray(cv2.LUT(image, _random_tones(shape[2], strength, rng)), np.uint8).reshape(shape)
+    if rng.random() < LIGHT_SHARE:
+        coarse = np.exp(rng.normal(0.0, 0.1 * strength, (3, 3))).astype(np.float32)
+        light = cv2.resize(coarse, shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        image = np.clip(image * light[:, :, None], 0, 255).astype(np.uint8)
     if rng.random() < BLUR_SHARE:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     if rng.random() < NOISE_SHARE:
@@ -91,23 +110,28 @@ def _recoloured(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _random_warp(
-    centre: tuple[float, float], size_px: int, flip: Flip, rng: np.random.Generator
+    centre: tuple[float, float], size_px: int, flip: Flip, strength: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Output to source pixels, 2x3: mirrored or not, +-10 degrees, scale 0.8 to 1.25, in one interpolation."""
-    angle = np.deg2rad(rng.uniform(-10.0, 10.0))
-    scale = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
+    """Output to source pixels, 2x3, in one interpolation.
+
+    Mirrored or not; at strength 1 turned by up to 10 degrees and scaled by 0.8 to 1.25, a little differently
+    along both axes.
+    """
+    angle = np.deg2rad(strength * rng.uniform(-10.0, 10.0))
+    scale = np.exp(strength * rng.uniform(np.log(0.8), np.log(1.25)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
     signs = rng.choice((-1.0, 1.0), 2)
     mirror = np.diag((signs[0] if flip != "none" else 1.0, signs[1] if flip == "both" else 1.0))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = turn @ mirror / scale
+    linear = turn @ mirror @ np.diag(1 / scale)
     offset = np.array(centre) - linear @ np.full(2, size_px / 2)
     return np.column_stack([linear, offset])
 
 
-def _random_tones(channels: int, rng: np.random.Generator) -> Image:
+def _random_tones(channels: int, strength: float, rng: np.random.Generator) -> Image:
     """One table [1, 256, channels] for gamma, contrast, brightness and, in colour, a cast."""
-    level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(rng.uniform(-0.35, 0.35))
-    contrast, brightness = np.exp(rng.uniform(-0.35, 0.35)), rng.uniform(-0.12, 0.12)
-    cast = np.exp(rng.uniform(-0.1, 0.1, channels)) if channels > 1 else np.ones(1)
+    level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(strength * rng.uniform(-0.35, 0.35))
+    contrast = np.exp(strength * rng.uniform(-0.35, 0.35))
+    brightness = strength * rng.uniform(-0.12, 0.12)
+    cast = np.exp(strength * rng.uniform(-0.1, 0.1, channels)) if channels > 1 else np.ones(1)
     table = ((level - 0.5) * contrast + 0.5 + brightness) * cast
     return np.asarray(np.clip(np.round(255 * table), 0, 255), np.uint8)[None]

@@ -35,6 +35,8 @@ class Sampling:
     crop_px: int
     stride: int
     flip: Flip
+    strength: float
+    """Of the augmentation."""
     target: Target
     defect_share: float
     hard_share: float
@@ -109,7 +111,7 @@ def _crop(
         centre = _within(
             samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop_px
         )
-        return random_crop(samples[index], centre, how.crop_px, how.flip, rng)
+        return random_crop(samples[index], centre, how.crop_px, how.flip, how.strength, rng)
     if dice < how.defect_share + how.hard_share and hard:
         index, x, y = hard[rng.integers(len(hard))]
         centre = _within(
@@ -121,8 +123,10 @@ def _crop(
         centre = _within(samples[index], rng.uniform(0, width), rng.uniform(0, height), how.crop_px)
     if filled and rng.random() < how.paste_share:
         other, x, y = _drawn(filled, True, rng)
-        return pasted_crop((samples[index], centre), (samples[other], (x, y)), how.crop_px, how.flip, rng)
-    return random_crop(samples[index], centre, how.crop_px, how.flip, rng)
+        return pasted_crop(
+            (samples[index], centre), (samples[other], (x, y)), how.crop_px, how.flip, how.strength, rng
+        )
+    return random_crop(samples[index], centre, how.crop_px, how.flip, how.strength, rng)
 
 
 def _within(sample: Sample, x: float, y: float, crop_px: int) -> tuple[float, float]:

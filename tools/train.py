@@ -60,6 +60,8 @@ class Settings:
     warm_up: float = 0.03
     ema: float = 0.998
     flip: Flip = "both"
+    strength: float = 1.0
+    """Of the augmentation."""
     target: Target = "coverage"
     loss: Loss = "ce+dice"
     peak_share: float = 0.1
@@ -217,7 +219,7 @@ def _count(progress: Progress, loss: float, share: float) -> None:
 def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None, None]:
     own = run.settings
     how = Sampling(
-        own.seed,  run.batch, run.crop_px, stride, own.flip, own.target,
+        own.seed,  run.batch, run.crop_px, stride, own.flip, own.strength, own.target,
         own.defect_share, own.hard_share, own.paste_share, own.balanced,
     )  # fmt: skip
     ahead = range(progress.step, progress.step + 10**9)

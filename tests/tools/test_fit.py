@@ -172,7 +172,7 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
         (("fit", "{data}", "--out", "{out}"), "give --minutes M for a time, or --epochs N"),
         (
             ("fit", "{data}", "--out", "{out}", "--minutes", "1", "--net", "xxl"),
-            "'xxl' is not one of 'xs', 's', 'm', 'xl'",
+            "Invalid value for '--net'",
         ),
         (
             ("fit", "{data}", "--out", "{out}", "--minutes", "1", "--deterministic"),
