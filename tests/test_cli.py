@@ -158,7 +158,7 @@ def test_bench_prints_a_ratio(line: Line) -> None:
         ("inspectd.__main__", ["check"], "cv2"),
         ("inspectd.__main__", ["replay", "parts"], "cv2"),
         ("tools.cli", ["parts", "data", "out"], "cv2"),
-        ("tools.cli", ["train", "data", "--out", "run", "--minutes", "1"], "torch"),
+        ("tools.cli", ["fit", "data", "--out", "run", "--minutes", "1"], "torch"),
     ],
 )
 def test_a_package_that_is_not_installed_is_named(

@@ -10,11 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError, missing_package
 from tools.cli_data import data_commands
 from tools.console import plain_errors, say
-from tools.dataset import SMALLEST_PX, SPLIT_FILE, open_data_set
 
 ALL_THREADS = len(os.sched_getaffinity(0))
 
@@ -60,12 +58,13 @@ def fit(
     learning_rate: Annotated[float, typer.Option(min=0)] = 2e-3,
     patience: Annotated[int, typer.Option(min=0, help="Checks without progress that end the run; 0 never.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="Same weights at each repetition; with --epochs.")] = False,
-    split_file: SplitFile = SPLIT_FILE,
+    split_file: SplitFile = "split.json",
     threads: Threads = ALL_THREADS,
 ) -> None:
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
-        from tools.dataset import stored_channels
+        from inspectd.engine.bundle import load_bundle
+        from tools.dataset import open_data_set, stored_channels
         from tools.fit import FINE_TUNING_RATE, Origin, net_of
         from tools.fit import fit as make_bundle
         from tools.measure.search import Wish
@@ -99,6 +98,7 @@ def export(
 ) -> None:
     """Make the bundle of the best weights so far: export, recipe and proof, without more training."""
     with plain_errors():
+        from tools.dataset import open_data_set
         from tools.fit import TRAINING, bundle_of, open_fabric
         from tools.measure.search import Wish
         from tools.train import open_run, recorded_settings
@@ -116,13 +116,14 @@ def calibrate(
     escape: Annotated[float | None, typer.Option(min=0, max=1, help="Bad parts that may pass.")] = None,
     false_regions: Annotated[float | None, typer.Option(min=0, help="Per picture, beside any defect.")] = None,
     part: PartPx = "",
-    split_file: SplitFile = SPLIT_FILE,
+    split_file: SplitFile = "split.json",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
     """Choose suspect, reject and minimum area per class on dev for a wish, and write recipe.toml."""
     with plain_errors():
         from tools.calibrate import calibrate as choose
+        from tools.dataset import open_data_set
         from tools.fit import prove_again
         from tools.measure.search import Wish
         from tools.parity import distrust
@@ -146,12 +147,13 @@ def evaluate(
     part: PartPx = "",
     recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
     report: Annotated[bool, typer.Option(help="Write report.html and report.json into the bundle.")] = True,
-    split_file: SplitFile = SPLIT_FILE,
+    split_file: SplitFile = "split.json",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
     """Measure a bundle: per part, per defect, per pixel, by the daemon's own engine and judging code."""
     with plain_errors():
+        from tools.dataset import open_data_set
         from tools.evaluate import evaluate as measure
         from tools.report import write_report
 
@@ -173,13 +175,14 @@ def compare(
     part: PartPx = "",
     overkill_allowed: Annotated[int, typer.Option(min=0, help="Good parts more that B may eject.")] = 0,
     page: Annotated[Path | None, typer.Option(help="HTML file for the pictures of all changes.")] = None,
-    split_file: SplitFile = SPLIT_FILE,
+    split_file: SplitFile = "split.json",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
     """Judge the same parts twice. Exit code 1 when B passes a bad part that A held, or ejects more good ones."""
     with plain_errors():
         from tools import compare as comparison
+        from tools.dataset import open_data_set
 
         first, second = (comparison.Side(x, r or x / "recipe.toml") for x, r in ((a, recipe_a), (b, recipe_b)))
         data = open_data_set(data_set, split_file)
@@ -208,9 +211,10 @@ def predict(
 
 
 @app.command()
-def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = SPLIT_FILE) -> None:
+def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.json") -> None:
     """Cut demo parts out of the test split by a fixed rule, before any network has seen it."""
     with plain_errors():
+        from tools.dataset import open_data_set
         from tools.demo_parts import write_demo_parts
 
         print(f"{write_demo_parts(open_data_set(data_set, split_file), out)} parts in {out}")
@@ -228,6 +232,8 @@ def _part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
         width, height = (int(word) for word in words.lower().split("x"))
     except ValueError:
         raise UserError(f"--part {words}: want WIDTHxHEIGHT in px, as 512x384, or whole") from None
+    from tools.dataset import SMALLEST_PX
+
     if min(width, height) < SMALLEST_PX:
         raise UserError(f"--part {words}: {SMALLEST_PX} x {SMALLEST_PX} px is the least")
     return width, height
