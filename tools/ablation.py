@@ -23,7 +23,8 @@ from tools.csnet import CSNet
 from tools.dataset import DONT_CARE, Sample, open_data_set, stored_channels
 from tools.dev import bf16_is_fast, segmenter
 from tools.measure import metrics
-from tools.train import Run, Settings, open_run, train
+from tools.run import Run, Settings, open_run
+from tools.train import train
 
 WIDTHS_PX = (3.0, 6.0, 12.0, 24.0)
 VARIANTS: dict[str, dict[str, Any]] = {

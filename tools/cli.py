@@ -68,7 +68,7 @@ def fit(
         from tools.fit import FINE_TUNING_RATE, Origin, net_of
         from tools.fit import fit as make_bundle
         from tools.measure.search import Wish
-        from tools.train import Settings
+        from tools.run import Settings
 
         if (minutes is None) == (epochs is None):
             raise UserError("give --minutes M for a time, or --epochs N for a number of passes")
@@ -101,7 +101,7 @@ def export(
         from tools.dataset import open_data_set
         from tools.fit import TRAINING, bundle_of, open_fabric
         from tools.measure.search import Wish
-        from tools.train import open_run, recorded_settings
+        from tools.run import open_run, recorded_settings
 
         split_file, settings = recorded_settings(bundle / TRAINING)
         run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))
@@ -223,7 +223,7 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
 def _part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
     """`512x384` as width and height; empty: what the bundle was trained for; `whole`: the whole picture."""
     if not words and bundle is not None:
-        from tools.train import trained_part_px
+        from tools.run import trained_part_px
 
         return trained_part_px(bundle)
     if words in ("", "whole"):

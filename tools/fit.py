@@ -24,8 +24,9 @@ from tools.measure.search import Wish
 from tools.parity import measure_parity
 from tools.parts import SizePx, as_parts
 from tools.progress import shown
+from tools.run import Run, Settings, open_run
 from tools.state import BEST, RECORD, STATE, load_weights
-from tools.train import Run, Settings, open_run, train
+from tools.train import train
 
 TRAINING = "training"
 FINE_TUNING_RATE = 0.25

@@ -3,148 +3,30 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from inspectd.errors import UserError
-from tools.augment import Flip
-from tools.csnet import Size, normalise
-from tools.dataset import SMALLEST_PX, DataSet, Sample, digest, load
+from tools.clock import Clock
+from tools.csnet import normalise
 from tools.dev import dev_figures, hard_places
-from tools.losses import Loss, loss_of
-from tools.parts import SizePx, as_parts
-from tools.sampler import Batch, Place, Sampling, batches, defect_places
-from tools.state import BEST, RECORD, Progress, load_state, load_weights, save_record, save_state, save_weights
-from tools.targets import Target
+from tools.losses import loss_of
+from tools.run import Run, Settings
+from tools.sampler import Batch, Sampling, batches
+from tools.state import BEST, Progress, load_state, load_weights, save_record, save_state, save_weights
 
-CHECKS = 8
-CHECK_REST = 9.0
-"""Times the length of a check that are spent on steps before the next."""
 CURVE_POINTS = 100
 CALMER = "try a lower --learning-rate"
-LARGEST_CROP_PX, STEP_PX = 256, 32
-PIXELS_A_STEP = 10 * LARGEST_CROP_PX**2
-FEWEST_STEPS = 50
 SAVE_EVERY_S = 30.0
 Tell = Callable[[Progress, float], None]
 """Called after each step with the progress and the share of the run that is done, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on besides the data. Exactly one of `minutes` (wall clock of steps and checks) and
-    `epochs` (of as many crops as cover the training pictures once, 50 steps at least) ends it.
-    """
-
-    minutes: float | None = None
-    epochs: int | None = None
-    seed: int = 0
-    net: Size = "s"
-    channels: int = 1
-    part_px: SizePx | None = None
-    crop_px: int | None = None
-    """None: as the pictures let it be, at most 256; and `batch` so many that a step has 10 x 256 x 256 px."""
-    batch: int | None = None
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warm_up: float = 0.03
-    ema: float = 0.998
-    flip: Flip = "both"
-    strength: float = 1.0
-    """Of the augmentation."""
-    target: Target = "coverage"
-    loss: Loss = "ce+dice"
-    peak_share: float = 0.1
-    defect_share: float = 0.6
-    hard_share: float = 0.2
-    paste_share: float = 0.3
-    balanced: bool = True
-    branches: bool = False
-    """RepVGG branches in training; see `tools.csnet`."""
-    patience: int = 0
-    """Checks without a better dev score after which the run ends; 0 = never."""
-    deterministic: bool = False
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same during a run."""
-
-    out: Path
-    settings: Settings
-    fabric: Fabric
-    data: DataSet
-    learn: list[Sample]
-    dev: list[Sample]
-    """Parts."""
-    defects: list[list[Place]]
-    data_sha256: str
-    crop_px: int
-    batch: int
-
-    @property
-    def identity(self) -> str:
-        """Two runs with the same may go on from each other's state."""
-        return hashlib.sha256(f"{self.data_sha256} {json.dumps(asdict(self.settings))}".encode()).hexdigest()
-
-
-def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Run:
-    """Reads the data set; UserError names the file that is wrong."""
-    if shared := set(data.splits["train"]) & {*data.splits["dev"], *data.splits["test"]}:
-        raise UserError(
-            f"{data.folder / data.split_file}: {min(shared)} is in train and again in dev or test, "
-            "so the figures would flatter; take it out of one"
-        )
-    learn, dev = (load(data, split, settings.channels) for split in ("train", "dev"))
-    defects = defect_places(learn, len(data.classes))
-    for name, places in zip(data.classes, defects, strict=True):
-        if not places:
-            raise UserError(
-                f"{data.folder / data.split_file}: no training picture shows the class {name}; "
-                "move one there, or take the class out of classes.json"
-            )
-    usual = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 2]
-    crop_px = settings.crop_px or min(max(usual // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
-    batch = settings.batch or max(2, round(PIXELS_A_STEP / crop_px**2))
-    parts = as_parts(dev, settings.part_px)
-    if not parts:
-        raise UserError(
-            f"{data.folder}: no part of {settings.part_px} px fits into a dev picture; ask for smaller"
-        )
-    return Run(out, settings, fabric, data, learn, parts, defects, digest(data), crop_px, batch)
-
-
-def recorded_settings(folder: Path) -> tuple[str, Settings]:
-    """Split file and settings of a run's folder; UserError when there is no whole run in it."""
-    try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-        own = record["settings"]
-        part_px = tuple(own["part_px"]) if own["part_px"] else None
-        return record["split"], Settings(**own | {"part_px": part_px})
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{folder / RECORD}: not there or not of this version; give what `fit --out` names"
-        ) from None
-
-
-def trained_part_px(bundle: Path) -> SizePx | None:
-    """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
-    try:
-        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
-        width, height = trained["settings"]["part_px"]
-        return int(width), int(height)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def train(run: Run, bare: nn.Module, stride: int, resume: bool, tell: Tell) -> nn.Module:
@@ -161,7 +43,7 @@ def train(run: Run, bare: nn.Module, stride: int, resume: bool, tell: Tell) -> n
         bare, torch.optim.AdamW(bare.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     )
     progress = load_state(run.out, bare, average, optimiser, run.identity) if resume else Progress()
-    clock, saved_s = _Clock(run, progress), time.monotonic()
+    clock, saved_s = Clock(run, progress), time.monotonic()
     while clock.share() < 1 and not _stalled(progress, settings.patience):
         with closing(_batches(run, stride, progress)) as source:
             while not clock.check_due():
@@ -273,50 +155,6 @@ def _save(
 ) -> None:
     if run.fabric.is_global_zero:
         save_state(run.out, bare, average, optimiser, progress, run.identity)
-
-
-class _Clock:
-    """The share of the run that is done: of its steps, or of its wall clock, in which a pause does not count."""
-
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self._run, self._progress = run, progress
-        self._steps = (run.settings.epochs or 0) * _steps_an_epoch(run)
-        self._start_s = time.monotonic() - progress.elapsed_s
-        self._share = self._rest_until_s = 0.0
-        self.tick()
-        self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
-
-    def tick(self) -> None:
-        fabric, elapsed_s = self._run.fabric, time.monotonic() - self._start_s
-        # all processes must check and stop at the same step: the first one's clock counts
-        self._progress.elapsed_s = fabric.broadcast(elapsed_s) if fabric.world_size > 1 else elapsed_s
-        if self._steps:
-            self._share = self._progress.step / self._steps
-        else:
-            assert self._run.settings.minutes is not None
-            self._share = self._progress.elapsed_s / (60 * self._run.settings.minutes)
-
-    def share(self) -> float:
-        return self._share
-
-    def check_due(self) -> bool:
-        """At equal shares of the run; on the wall clock later, if checking took more than a tenth of the time."""
-        if self._share >= 1:
-            return True
-        rested = self._steps or self._progress.elapsed_s > self._rest_until_s
-        return self._share >= self._next_check and bool(rested)
-
-    def checked(self) -> None:
-        began_s = self._progress.elapsed_s
-        self.tick()
-        self._rest_until_s = self._progress.elapsed_s + CHECK_REST * (self._progress.elapsed_s - began_s)
-        self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
-
-
-def _steps_an_epoch(run: Run) -> int:
-    pixels = sum(sample.mask.size for sample in run.learn)
-    of_step = run.batch * run.crop_px**2 * run.fabric.world_size
-    return max(FEWEST_STEPS, math.ceil(pixels / of_step))
 
 
 def _stalled(progress: Progress, patience: int) -> bool:

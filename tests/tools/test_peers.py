@@ -19,8 +19,8 @@ from tools.peers.graphs import graphs, random_picture, settled
 from tools.peers.lraspp import version
 from tools.peers.nets import NAMES, Name, build, name_of, trained
 from tools.quantise import int8_graph
+from tools.run import Settings
 from tools.state import BEST, RECORD
-from tools.train import Settings
 
 needs_torchvision = pytest.mark.skipif(
     version() is None, reason="torchvision isn't installed (pip install 'inspectd[peers]')"

@@ -18,8 +18,9 @@ from tests.tools.synthetic import write_data_set
 from tools.csnet import CSNet
 from tools.dataset import open_data_set
 from tools.fit import open_fabric
+from tools.run import Settings, open_run
 from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
-from tools.train import Settings, open_run, train
+from tools.train import train
 
 SMALL = {"batch": 2, "crop_px": 64, "channels": 1}
 

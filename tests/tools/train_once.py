@@ -10,8 +10,9 @@ from tools import train as training
 from tools.csnet import CSNet
 from tools.dataset import open_data_set
 from tools.fit import open_fabric
+from tools.run import Settings, open_run
 from tools.state import STATE, Progress
-from tools.train import Settings, open_run, train
+from tools.train import train
 
 
 def tell(progress: Progress, share: float) -> None:

@@ -26,8 +26,8 @@ from tools.measure.areas import Areas
 from tools.measure.scores import pictures
 from tools.parts import SizePx, parts_of, shown
 from tools.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
+from tools.run import recorded_settings
 from tools.state import RECORD
-from tools.train import recorded_settings
 
 Figures = dict[str, Any]
 COLUMNS = ("miou", "miou_bg", "pixel_ap", "part_auroc", *(f"escape_at_{most:.0%}" for most in OVERKILLS))

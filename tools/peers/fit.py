@@ -19,8 +19,9 @@ from tools.dataset import DataSet, open_data_set, stored_channels
 from tools.fit import open_fabric
 from tools.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
 from tools.progress import shown
+from tools.run import Settings, open_run
 from tools.state import STATE
-from tools.train import Settings, open_run, train
+from tools.train import train
 
 say = Console(stderr=True)
 

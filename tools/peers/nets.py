@@ -11,8 +11,8 @@ from inspectd.errors import UserError, missing_package
 from tools.csnet import CSNet, Size
 from tools.peers.lraspp import LrAspp
 from tools.peers.unet import UNet
+from tools.run import recorded_settings
 from tools.state import BEST, load_weights
-from tools.train import recorded_settings
 
 Name = Literal["csnet-xs", "csnet-s", "csnet-m", "csnet-xl", "unet16", "lraspp"]
 NAMES: tuple[Name, ...] = get_args(Name)

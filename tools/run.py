@@ -1,0 +1,130 @@
+"""A training run: what it depends on, and what it learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from inspectd.errors import UserError
+from tools.augment import Flip
+from tools.csnet import Size
+from tools.dataset import SMALLEST_PX, DataSet, Sample, digest, load
+from tools.losses import Loss
+from tools.parts import SizePx, as_parts
+from tools.sampler import Place, defect_places
+from tools.state import RECORD
+from tools.targets import Target
+
+LARGEST_CROP_PX, STEP_PX = 256, 32
+PIXELS_A_STEP = 10 * LARGEST_CROP_PX**2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on besides the data. Exactly one of `minutes` (wall clock of steps and checks) and
+    `epochs` (of as many crops as cover the training pictures once, 50 steps at least) ends it.
+    """
+
+    minutes: float | None = None
+    epochs: int | None = None
+    seed: int = 0
+    net: Size = "s"
+    channels: int = 1
+    part_px: SizePx | None = None
+    crop_px: int | None = None
+    """None: as the pictures let it be, at most 256; and `batch` so many that a step has 10 x 256 x 256 px."""
+    batch: int | None = None
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.03
+    ema: float = 0.998
+    flip: Flip = "both"
+    strength: float = 1.0
+    """Of the augmentation."""
+    target: Target = "coverage"
+    loss: Loss = "ce+dice"
+    peak_share: float = 0.1
+    defect_share: float = 0.6
+    hard_share: float = 0.2
+    paste_share: float = 0.3
+    balanced: bool = True
+    branches: bool = False
+    """RepVGG branches in training; see `tools.csnet`."""
+    patience: int = 0
+    """Checks without a better dev score after which the run ends; 0 = never."""
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a run."""
+
+    out: Path
+    settings: Settings
+    fabric: Fabric
+    data: DataSet
+    learn: list[Sample]
+    dev: list[Sample]
+    """Parts."""
+    defects: list[list[Place]]
+    data_sha256: str
+    crop_px: int
+    batch: int
+
+    @property
+    def identity(self) -> str:
+        """Two runs with the same may go on from each other's state."""
+        return hashlib.sha256(f"{self.data_sha256} {json.dumps(asdict(self.settings))}".encode()).hexdigest()
+
+
+def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Run:
+    """Reads the data set; UserError names the file that is wrong."""
+    if shared := set(data.splits["train"]) & {*data.splits["dev"], *data.splits["test"]}:
+        raise UserError(
+            f"{data.folder / data.split_file}: {min(shared)} is in train and again in dev or test, "
+            "so the figures would flatter; take it out of one"
+        )
+    learn, dev = (load(data, split, settings.channels) for split in ("train", "dev"))
+    defects = defect_places(learn, len(data.classes))
+    for name, places in zip(data.classes, defects, strict=True):
+        if not places:
+            raise UserError(
+                f"{data.folder / data.split_file}: no training picture shows the class {name}; "
+                "move one there, or take the class out of classes.json"
+            )
+    usual = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 2]
+    crop_px = settings.crop_px or min(max(usual // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
+    batch = settings.batch or max(2, round(PIXELS_A_STEP / crop_px**2))
+    parts = as_parts(dev, settings.part_px)
+    if not parts:
+        raise UserError(
+            f"{data.folder}: no part of {settings.part_px} px fits into a dev picture; ask for smaller"
+        )
+    return Run(out, settings, fabric, data, learn, parts, defects, digest(data), crop_px, batch)
+
+
+def recorded_settings(folder: Path) -> tuple[str, Settings]:
+    """Split file and settings of a run's folder; UserError when there is no whole run in it."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        own = record["settings"]
+        part_px = tuple(own["part_px"]) if own["part_px"] else None
+        return record["split"], Settings(**own | {"part_px": part_px})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder / RECORD}: not there or not of this version; give what `fit --out` names"
+        ) from None
+
+
+def trained_part_px(bundle: Path) -> SizePx | None:
+    """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
+    try:
+        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
+        width, height = trained["settings"]["part_px"]
+        return int(width), int(height)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
