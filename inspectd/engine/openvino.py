@@ -115,7 +115,15 @@ def open_segmenter(bundle: Bundle, threads: int, wish: Literal["auto", "float"] 
     int8: list[Precision] = ["int8"] if bundle.int8_usable and wish == "auto" else []
     for precision in (*int8, *FLOATS):
         segmenter = Segmenter(bundle, threads, precision)
-        differences = {g.name: golden_difference(g, *segmenter.segment(g.image), precision) for g in bundle.golden}
+        try:
+            scored = [segmenter.segment(golden.image) for golden in bundle.golden]
+        except BundleError as error:
+            if precision != "int8":
+                raise
+            log.warning("int8 is not used", reason=str(error))  # a float graph may serve instead
+            continue
+        pairs = zip(bundle.golden, scored, strict=True)
+        differences = {g.name: golden_difference(g, *own, precision) for g, own in pairs}
         worst = max(differences, key=lambda name: differences[name])
         segmenter.golden_difference = differences[worst]
         bound = _bound(bundle, precision)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspectd.engine.bundle import load_bundle
+from inspectd.engine.bundle import Golden, golden_difference, load_bundle
 from inspectd.errors import BundleError
 from tests.bundles import STRIDE, add_int8, darkness, write_bundle
 
@@ -151,7 +151,7 @@ def test_a_file_outside_the_bundle(folder: Path, name: str) -> None:
 
 def test_a_file_name_with_a_zero_byte(folder: Path) -> None:
     edit(folder, lambda m: m["graphs"]["fp32"].update(file="model\0.onnx"))
-    sentence(folder)
+    assert sentence(folder).startswith("/manifest.json: ")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_golden_scores_that_do_not_fit_the_manifest(folder: Path, change: Edit) 
 @pytest.mark.parametrize("peak", [[256, 0], [-1, 0], [], [0], [0, 0, 0]])
 def test_golden_peaks_that_do_not_fit_the_manifest(folder: Path, peak: list[int]) -> None:
     edit(folder, lambda m: m["golden"][0].update(peak=peak))
-    sentence(folder)
+    assert sentence(folder).endswith("export the bundle again")
 
 
 def test_a_golden_file_that_is_no_image(folder: Path) -> None:
@@ -208,3 +208,15 @@ def test_a_tampered_int8_graph_is_refused_whether_used_or_not(folder: Path) -> N
 def test_a_gate_that_contradicts_itself(folder: Path, change: Edit, said: str) -> None:
     edit(add_int8(folder), change)
     assert sentence(folder).startswith(f"/manifest.json: {said}")
+
+
+def test_int8_may_be_off_in_one_cell_of_200_but_not_in_a_peak() -> None:
+    scores, peak = np.zeros((1, 20, 20), np.uint8), np.array([200], np.uint8)
+    golden = Golden("golden/0.png", np.zeros((80, 80, 1), np.uint8), scores, peak)
+    flank = scores.copy()
+    flank[0, 0, :1] = 90
+    assert golden_difference(golden, flank, peak, "int8") == 0
+    assert golden_difference(golden, flank, peak, "") == 90
+    flank[0, 0, :3] = 90
+    assert golden_difference(golden, flank, peak, "int8") == 90
+    assert golden_difference(golden, scores, peak - 30, "int8") == 30
