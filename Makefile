@@ -39,7 +39,7 @@ $(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
 
 $(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
 	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
-	$(PIP) --editable '.[run,train,dev]'
+	$(PIP) --editable '.[run,train,peers,dev]'
 	@touch $(VENV)/run.stamp $@
 
 clean:

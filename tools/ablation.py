@@ -96,10 +96,10 @@ def table(out: Path) -> str:
         cells = [name, f"{mean['steps']:.0f}", f"{mean['miou_bg']:.4f}"]
         cells += [", ".join(f"{row['miou_bg']:.4f}" for row in rows), f"{mean['pixel_ap']:.4f}"]
         for what in ("recall", "area_error"):
-            cells += [
-                f"{np.mean([row['by_width'][w][what] for row in rows if w in row['by_width']]):.2f}"
-                for w in widths
-            ]
+            for width in widths:
+                of_width = [row["by_width"][width][what] for row in rows if width in row["by_width"]]
+                of_width = [value for value in of_width if value is not None]
+                cells.append(f"{np.mean(of_width):.2f}" if of_width else "-")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -128,7 +128,7 @@ def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
     }
 
 
-def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[int]) -> dict[str, dict[str, float]]:
+def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[int]) -> dict[str, dict[str, Any]]:
     """Per width (twice the largest distance to the outline, px): defects, share found, median area error.
 
     Found: a pixel of it reaches its class's level. The area is the sum of the scores / 255 over the defect
@@ -153,7 +153,7 @@ def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[in
         name: {
             "defects": len(found),
             "recall": float(np.mean([f for f, _ in found])),
-            "area_error": float(np.median([e for f, e in found if f] or [np.nan])),
+            "area_error": float(np.median([e for f, e in found if f])) if any(f for f, _ in found) else None,
         }
         for name, found in sorted(rows.items())
     }

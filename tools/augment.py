@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -19,28 +20,32 @@ LARGEST_PASTED = 0.2
 """Side of a square of its area, of the crop's."""
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """`size_px`: side of a crop. `flip`: how parts may lie; `sides`: never upside down. `strength`: 1 is what the
+    functions below say, 2 twice as much.
+    """
+
+    size_px: int
+    flip: Flip = "both"
+    strength: float = 1.0
+
+
 def random_crop(
-    sample: Sample,
-    centre: tuple[float, float],
-    size_px: int,
-    flip: Flip,
-    strength: float,
-    rng: np.random.Generator,
+    sample: Sample, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
 ) -> tuple[Image, Image]:
     """A warped, recoloured crop around `centre` (x, y): uint8 [size, size, C] and mask uint8 [size, size].
 
     The corners that a turn opens show the picture mirrored, and its mask says don't care.
     """
-    image, mask = _warped(sample, centre, size_px, flip, strength, rng)
-    return _recoloured(image, strength, rng), mask
+    image, mask = _warped(sample, centre, how, rng)
+    return _recoloured(image, how.strength, rng), mask
 
 
 def pasted_crop(
     clean: tuple[Sample, tuple[float, float]],
     defect: tuple[Sample, tuple[float, float]],
-    size_px: int,
-    flip: Flip,
-    strength: float,
+    how: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[Image, Image]:
     """As `random_crop` of the first, with the defect at the centre of the second laid over it, feathered.
@@ -49,16 +54,16 @@ def pasted_crop(
     "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift). Not a
     large one: its seam would be what is learned.
     """
-    image, mask = _warped(*clean, size_px, flip, strength, rng)
-    other, other_mask = _warped(*defect, size_px, flip, strength, rng)
-    middle = size_px // 2
+    image, mask = _warped(*clean, how, rng)
+    other, other_mask = _warped(*defect, how, rng)
+    middle = how.size_px // 2
     _, labels = cv2.connectedComponents(((other_mask > 0) & (other_mask != DONT_CARE)).astype(np.uint8))
     near = np.asarray(labels)[middle - 8 : middle + 8, middle - 8 : middle + 8]
     if near.any():
         chosen = (labels == near[near > 0][0]).astype(np.uint8)
         around = cv2.dilate(chosen, np.ones((4 * FEATHER_PX + 1, 4 * FEATHER_PX + 1), np.uint8))
         ring = (around > chosen) & (other_mask == 0)
-        if ring.any() and chosen.sum() < (LARGEST_PASTED * size_px) ** 2:
+        if ring.any() and chosen.sum() < (LARGEST_PASTED * how.size_px) ** 2:
             alpha = cv2.GaussianBlur(
                 cv2.dilate(chosen, np.ones((2 * FEATHER_PX + 1, 2 * FEATHER_PX + 1), np.uint8)).astype(np.float32),
                 (0, 0),
@@ -68,18 +73,13 @@ def pasted_crop(
             mixed = image + alpha * (other + shift - image)
             image = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
             mask = np.where(chosen > 0, other_mask, mask)
-    return _recoloured(image, strength, rng), mask
+    return _recoloured(image, how.strength, rng), mask
 
 
 def _warped(
-    sample: Sample,
-    centre: tuple[float, float],
-    size_px: int,
-    flip: Flip,
-    strength: float,
-    rng: np.random.Generator,
+    sample: Sample, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
 ) -> tuple[Image, Image]:
-    warp, size = _random_warp(centre, size_px, flip, strength, rng), (size_px, size_px)
+    warp, size = _random_warp(centre, how, rng), (how.size_px, how.size_px)
     image = cv2.warpAffine(
         sample.image,
         warp,
@@ -90,7 +90,7 @@ def _warped(
     mask = cv2.warpAffine(
         sample.mask, warp, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=(DONT_CARE,)
     )
-    return np.asarray(image, np.uint8).reshape(size_px, size_px, -1), np.asarray(mask, np.uint8)
+    return np.asarray(image, np.uint8).reshape(how.size_px, how.size_px, -1), np.asarray(mask, np.uint8)
 
 
 def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
@@ -109,21 +109,19 @@ def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Imag
     return image.reshape(shape)
 
 
-def _random_warp(
-    centre: tuple[float, float], size_px: int, flip: Flip, strength: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _random_warp(centre: tuple[float, float], how: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
     """Output to source pixels, 2x3, in one interpolation.
 
     Mirrored or not; at strength 1 turned by up to 10 degrees and scaled by 0.8 to 1.25, a little differently
     along both axes.
     """
-    angle = np.deg2rad(strength * rng.uniform(-10.0, 10.0))
-    scale = np.exp(strength * rng.uniform(np.log(0.8), np.log(1.25)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
+    angle = np.deg2rad(how.strength * rng.uniform(-10.0, 10.0))
+    scale = np.exp(how.strength * rng.uniform(np.log(0.8), np.log(1.25)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
     signs = rng.choice((-1.0, 1.0), 2)
-    mirror = np.diag((signs[0] if flip != "none" else 1.0, signs[1] if flip == "both" else 1.0))
+    mirror = np.diag((signs[0] if how.flip != "none" else 1.0, signs[1] if how.flip == "both" else 1.0))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = turn @ mirror @ np.diag(1 / scale)
-    offset = np.array(centre) - linear @ np.full(2, size_px / 2)
+    offset = np.array(centre) - linear @ np.full(2, how.size_px / 2)
     return np.column_stack([linear, offset])
 
 

@@ -17,9 +17,10 @@ from inspectd.config import Limits
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.errors import UserError
 from tools.dataset import DONT_CARE, DataSet, Sample
+from tools.files import write_text
 from tools.measure import metrics
 from tools.measure.froc import Froc
-from tools.measure.recipe import as_score, limits_as_dict, recipe_text, write_atomically
+from tools.measure.recipe import as_score, limits_as_dict, recipe_text
 from tools.measure.scores import U8, Score, check_classes, open_engine, pictures
 from tools.measure.search import (
     AREAS_PX,
@@ -55,10 +56,10 @@ def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wis
     if not parts:
         raise UserError(f"{data.folder}: no part of {part_px} px fits into a dev picture; ask for smaller parts")
     limits, figures = choose(parts, bundle, wish, froc)
-    write_atomically(bundle_dir / "recipe.toml", recipe_text(limits, _wish_in_words(wish)))
+    write_text(bundle_dir / "recipe.toml", recipe_text(limits, _wish_in_words(wish)))
     figures |= {"engine": engine.description, "part_px": part_px, "split_file": data.split_file}
     (bundle_dir / "training").mkdir(exist_ok=True)
-    write_atomically(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")
+    write_text(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")
     return figures
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,25 +9,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from inspectd.errors import UserError, missing_package
+from tools.cli_bundle import bundle_commands
 from tools.cli_data import data_commands
-from tools.console import plain_errors, say
-
-ALL_THREADS = len(os.sched_getaffinity(0))
+from tools.console import ALL_THREADS, DataSetFolder, PartPx, SplitFile, Threads, part_px, plain_errors, say
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_commands(app)
 
-DataSetFolder = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Folder with images/, masks/, classes.json and a split file.")
-]
-SplitFile = Annotated[str, typer.Option(help="Split file in the data set folder.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
-PartPx = Annotated[
-    str, typer.Option("--part", metavar="WxH", help="A part is a crop of W x H px; otherwise the whole picture.")
-]
 Overkill = Annotated[float, typer.Option(min=0, max=1, help="Share of good parts that may be ejected.")]
 Size = Literal["xs", "s", "m", "xl"]
-Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON, nothing else.")]
 
 
 @app.command()
@@ -79,7 +67,7 @@ def fit(
         settings = Settings(
             minutes=minutes, epochs=epochs, seed=seed, channels=int(channels or seen),
             net=net or (net_of(origin) if origin else "s"),
-            part_px=_part_px(part), batch=batch, crop_px=crop, flip=flip, patience=patience,
+            part_px=part_px(part), batch=batch, crop_px=crop, flip=flip, patience=patience,
             learning_rate=learning_rate * (FINE_TUNING_RATE if origin and mode == "fine-tune" else 1.0),
             deterministic=deterministic,
         )  # fmt: skip
@@ -108,106 +96,7 @@ def export(
         _tell_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
 
 
-@app.command()
-def calibrate(
-    bundle: Path,
-    data_set: DataSetFolder,
-    overkill: Annotated[float | None, typer.Option(min=0, max=1, help="Good parts that may be ejected.")] = None,
-    escape: Annotated[float | None, typer.Option(min=0, max=1, help="Bad parts that may pass.")] = None,
-    false_regions: Annotated[float | None, typer.Option(min=0, help="Per picture, beside any defect.")] = None,
-    part: PartPx = "",
-    split_file: SplitFile = "split.json",
-    threads: Threads = ALL_THREADS,
-    json: Json = False,
-) -> None:
-    """Choose suspect, reject and minimum area per class on dev for a wish, and write recipe.toml."""
-    with plain_errors():
-        from tools.calibrate import calibrate as choose
-        from tools.dataset import open_data_set
-        from tools.fit import prove_again
-        from tools.measure.search import Wish
-        from tools.parity import distrust
-
-        given = [value for value in (overkill, escape, false_regions) if value is not None]
-        if len(given) != 1:
-            raise UserError("give one wish: --overkill 0.05, --escape 0.02 or --false-regions 0.2")
-        data = open_data_set(data_set, split_file)
-        wish, size = Wish(overkill, escape, false_regions), _part_px(part, bundle)
-        distrust(bundle, "the recipe was chosen anew, and INT8 not proven under it")
-        figures = choose(bundle, data, size, wish, threads)
-        figures["int8"] = prove_again(bundle, data, size, threads)
-        _print(figures, json)
-
-
-@app.command()
-def evaluate(
-    bundle: Path,
-    data_set: DataSetFolder,
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    part: PartPx = "",
-    recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
-    report: Annotated[bool, typer.Option(help="Write report.html and report.json into the bundle.")] = True,
-    split_file: SplitFile = "split.json",
-    threads: Threads = ALL_THREADS,
-    json: Json = False,
-) -> None:
-    """Measure a bundle: per part, per defect, per pixel, by the daemon's own engine and judging code."""
-    with plain_errors():
-        from tools.dataset import open_data_set
-        from tools.evaluate import evaluate as measure
-        from tools.report import write_report
-
-        data = open_data_set(data_set, split_file)
-        figures = measure(bundle, data, split, _part_px(part, bundle), threads, recipe)
-        if report:
-            write_report(bundle, bundle, data, figures, threads, recipe)
-        _print(figures, json)
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(help="Bundle in use.")],
-    b: Annotated[Path, typer.Argument(help="Bundle that shall replace it; may be the same.")],
-    data_set: DataSetFolder,
-    recipe_a: Annotated[Path | None, typer.Option(help="Instead of A's recipe.toml.")] = None,
-    recipe_b: Annotated[Path | None, typer.Option(help="Instead of B's.")] = None,
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    part: PartPx = "",
-    overkill_allowed: Annotated[int, typer.Option(min=0, help="Good parts more that B may eject.")] = 0,
-    page: Annotated[Path | None, typer.Option(help="HTML file for the pictures of all changes.")] = None,
-    split_file: SplitFile = "split.json",
-    threads: Threads = ALL_THREADS,
-    json: Json = False,
-) -> None:
-    """Judge the same parts twice. Exit code 1 when B passes a bad part that A held, or ejects more good ones."""
-    with plain_errors():
-        from tools import compare as comparison
-        from tools.dataset import open_data_set
-
-        first, second = (comparison.Side(x, r or x / "recipe.toml") for x, r in ((a, recipe_a), (b, recipe_b)))
-        data = open_data_set(data_set, split_file)
-        result = comparison.compare(first, second, data, split, _part_px(part, a), threads)
-        if page is not None:
-            comparison.write_page(result, page)
-        fine = comparison.accepted(result, overkill_allowed)
-        _print({k: v for k, v in result.items() if k != "changes"} | {"accepted": fine}, json)
-    raise typer.Exit(0 if fine else 1)
-
-
-@app.command()
-def predict(
-    bundle: Path,
-    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
-    out: Annotated[Path, typer.Option(help="Gets masks/, overlays/ and classes.json.")],
-    recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
-    threads: Threads = ALL_THREADS,
-) -> None:
-    """Write masks and overlays of unlabelled pictures, to be corrected instead of painted."""
-    with plain_errors():
-        from tools.predict import predict as label
-
-        said = label(bundle, images, out, recipe, threads)
-        print(", ".join(f"{word} {count}" for word, count in sorted(said.items())))
+bundle_commands(app)
 
 
 @app.command()
@@ -218,39 +107,6 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
         from tools.demo_parts import write_demo_parts
 
         print(f"{write_demo_parts(open_data_set(data_set, split_file), out)} parts in {out}")
-
-
-def _part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
-    """`512x384` as width and height; empty: what the bundle was trained for; `whole`: the whole picture."""
-    if not words and bundle is not None:
-        from tools.run import trained_part_px
-
-        return trained_part_px(bundle)
-    if words in ("", "whole"):
-        return None
-    try:
-        width, height = (int(word) for word in words.lower().split("x"))
-    except ValueError:
-        raise UserError(f"--part {words}: want WIDTHxHEIGHT in px, as 512x384, or whole") from None
-    from tools.dataset import SMALLEST_PX
-
-    if min(width, height) < SMALLEST_PX:
-        raise UserError(f"--part {words}: {SMALLEST_PX} x {SMALLEST_PX} px is the least")
-    return width, height
-
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json_text.dumps(figures, indent=1, allow_nan=False))
-        return
-    for name, value in figures.items():
-        if isinstance(value, float):
-            print(f"{name:22} {value:.4f}")
-        elif isinstance(value, (int, str)):
-            print(f"{name:22} {value}")
-        elif isinstance(value, list) and all(isinstance(line, str) for line in value):
-            for line in value:
-                print(f"{name:22} {line}")
 
 
 def _tell_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:

@@ -13,15 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from inspectd.errors import UserError
-from tools.console import plain_errors
+from tools.console import DataSetFolder, Json, SplitFile, plain_errors
 
 if TYPE_CHECKING:
     from tools.data.imports.regions import Rules
     from tools.data.imports.store import Source
 
-DataSetFolder = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Folder with images/, masks/, classes.json.")
-]
 Format = StrEnum("Format", ["coco", "labelme", "masks", "mvtec", "cvat"])
 
 
@@ -62,11 +59,11 @@ def import_(
 
 def check(
     data_set: DataSetFolder,
-    split_file: Annotated[str, typer.Option(help="Split file in the data set folder.")] = "split.json",
+    split_file: SplitFile = "split.json",
     sheet: Annotated[
         Path | None, typer.Option(help="Write contact sheets, 200 pictures each, to this PNG.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Name every fault with its file. Ends with 1 if there is an error, with 0 if there are only warnings."""
     from tools.data import check as checking

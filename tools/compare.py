@@ -18,8 +18,8 @@ from inspectd.results import Judgement, Verdict
 from tools.dataset import DataSet, Sample
 from tools.draw import draw
 from tools.evaluate import open_model
+from tools.files import write_text
 from tools.measure.model import Model
-from tools.measure.recipe import write_atomically
 from tools.measure.scores import check_classes, pictures
 from tools.parts import SizePx, parts_of, shown
 
@@ -104,7 +104,7 @@ def write_page(result: dict[str, Any], file: Path) -> None:
     )
     kinds = f"{result['clean']} clean, {result['defective']} defective"
     head = f"{result['parts']} parts: {kinds}; {len(changes)} changed"
-    write_atomically(
+    write_text(
         file,
         '<!doctype html><meta charset="utf-8"><title>compare</title>'
         "<style>body{font:15px system-ui;margin:24px}td,th{padding:2px 14px 2px 0;text-align:left}</style>"

@@ -1,10 +1,16 @@
-"""How the commands speak: a user's mistake ends in one sentence and an exit code, never in a traceback."""
+"""What the commands have in common: options, and how they speak.
+
+A user's mistake ends in one sentence and an exit code, never in a traceback.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import structlog
 import typer
@@ -15,6 +21,17 @@ from inspectd.errors import UserError
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
 say = Console(stderr=True)
+ALL_THREADS = len(os.sched_getaffinity(0))
+
+DataSetFolder = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Folder with images/, masks/, classes.json and a split file.")
+]
+SplitFile = Annotated[str, typer.Option(help="Split file in the data set folder.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+PartPx = Annotated[
+    str, typer.Option("--part", metavar="WxH", help="A part is a crop of W x H px; otherwise the whole picture.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print figures as JSON, nothing else.")]
 
 
 @contextmanager
@@ -40,3 +57,22 @@ def plain_errors() -> Iterator[None]:
 
 def _last_line(sentence: str) -> None:
     say.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
+def part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
+    """`512x384` as width and height; empty: what the bundle was trained for; `whole`: the whole picture."""
+    if not words and bundle is not None:
+        from tools.run import trained_part_px
+
+        return trained_part_px(bundle)
+    if words in ("", "whole"):
+        return None
+    try:
+        width, height = (int(word) for word in words.lower().split("x"))
+    except ValueError:
+        raise UserError(f"--part {words}: want WIDTHxHEIGHT in px, as 512x384, or whole") from None
+    from tools.dataset import SMALLEST_PX
+
+    if min(width, height) < SMALLEST_PX:
+        raise UserError(f"--part {words}: {SMALLEST_PX} x {SMALLEST_PX} px is the least")
+    return width, height

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from inspectd.config import load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
@@ -61,16 +61,12 @@ def evaluate(
     part_px: SizePx | None,
     threads: int,
     recipe: Path | None = None,
-    precision: Literal["auto", "float"] = "auto",
 ) -> Figures:
-    """The figures of a bundle under its recipe.toml, or another recipe; writes nothing. UserError, ConfigError.
-
-    precision: `auto` is INT8 where the bundle calls it usable, as in the daemon; `float` never is.
-    """
+    """The figures of a bundle under its recipe.toml, or another recipe; writes nothing. UserError, ConfigError."""
     bundle = load_bundle(bundle_dir)
     check_classes(bundle, data)
     recipe_file = recipe or bundle_dir / "recipe.toml"
-    engine, model = open_model(bundle, recipe_file, threads, precision)
+    engine, model = open_model(bundle, recipe_file, threads)
     head = {
         "bundle": bundle.manifest.name,
         "graph_sha256": bundle.sha256,
@@ -90,15 +86,13 @@ def evaluate(
     return head | body | {"demo": _demo_figures(bundle_dir, model, bundle.manifest.channels)}
 
 
-def open_model(
-    bundle: Bundle, recipe_file: Path, threads: int, precision: Literal["auto", "float"] = "auto"
-) -> tuple[Engine, Model]:
+def open_model(bundle: Bundle, recipe_file: Path, threads: int) -> tuple[Engine, Model]:
     """The bundle's engine, and with a recipe what `measure` takes; UserError, ConfigError, BundleError."""
     if not recipe_file.is_file():
         raise UserError(
             f"{recipe_file}: no such file; `inspectd-train calibrate` writes one, or name another recipe"
         )
-    engine = open_engine(bundle, threads, precision)
+    engine = open_engine(bundle, threads)
     return engine, model_of(bundle, engine.score, load_recipe(recipe_file).recipe)
 
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from inspectd.errors import UserError
+
 
 def replace(file: Path, content: bytes) -> None:
     """Old or new, whole in any case; OSError (a full disk) leaves the old one, and nothing beside it."""
@@ -25,3 +27,13 @@ def write_through(file: Path, content: bytes) -> None:
         out.write(content)
         out.flush()
         os.fsync(out.fileno())
+
+
+def write_text(file: Path, text: str) -> None:
+    """All of it or nothing; UserError when the disk refuses."""
+    try:
+        replace(file, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{file}: can't be written ({error.strerror or error}); free space or choose another folder"
+        ) from None

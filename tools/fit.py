@@ -68,8 +68,17 @@ def fit(
         train(run, net, net.stride, resume, lambda _progress, _share: None)
         return {}
     say.print(_said(run, fabric, threads), highlight=False)
-    with shown(folder, say) as tell:
-        train(run, net, net.stride, resume, tell)
+    try:
+        with shown(folder, say) as tell:
+            train(run, net, net.stride, resume, tell)
+    except KeyboardInterrupt:
+        say.print(
+            f"the same command with --resume goes on; inspectd-train export {out} {data.folder} makes a bundle of "
+            "the best weights so far",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise
     return bundle_of(run, out, wish, threads, say)
 
 

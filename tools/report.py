@@ -15,8 +15,8 @@ from typing import Any
 from inspectd.engine.bundle import load_bundle
 from tools.dataset import DataSet
 from tools.evaluate import open_model
+from tools.files import write_text
 from tools.measure.curves import line_chart
-from tools.measure.recipe import write_atomically
 from tools.measure.tables import confusion, defects, number, parity, percent, pixels, reproduce, table, training
 from tools.measure.verdicts import Figures
 from tools.measure.worst import Card, cards
@@ -55,8 +55,8 @@ def write_report(
     _, model = open_model(bundle, recipe or bundle_dir / "recipe.toml", threads)
     worst = list(cards(figures, data, bundle.manifest.channels, model))
     found = {name: _read(bundle_dir / file) for name, file in _BESIDE.items()}
-    write_atomically(out / "report.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    write_atomically(out / "report.html", page(figures, worst, found))
+    write_text(out / "report.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.html", page(figures, worst, found))
 
 
 _BESIDE = {"manifest": "manifest.json", "run": "training/run.json", "calibration": "training/calibration.json"}

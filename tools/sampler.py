@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.augment import Flip, pasted_crop, random_crop
+from tools.augment import Augmentation, pasted_crop, random_crop
 from tools.dataset import Sample
 from tools.targets import Target, cell_targets, small_defect_weights
 
@@ -32,11 +32,8 @@ class Sampling:
 
     seed: int
     batch: int
-    crop_px: int
+    crop: Augmentation
     stride: int
-    flip: Flip
-    strength: float
-    """Of the augmentation."""
     target: Target
     defect_share: float
     hard_share: float
@@ -104,29 +101,27 @@ def _crop(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Around a defect, around a place the net took for one, or anywhere, perhaps with a defect pasted in."""
-    dice, reach = rng.random(), 0.4 * how.crop_px
+    dice, reach = rng.random(), 0.4 * how.crop.size_px
     filled = [places for places in defects if places]
     if dice < how.defect_share and filled:
         index, x, y = _drawn(filled, how.balanced, rng)
         centre = _within(
-            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop_px
+            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop.size_px
         )
-        return random_crop(samples[index], centre, how.crop_px, how.flip, how.strength, rng)
+        return random_crop(samples[index], centre, how.crop, rng)
     if dice < how.defect_share + how.hard_share and hard:
         index, x, y = hard[rng.integers(len(hard))]
         centre = _within(
-            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop_px
+            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop.size_px
         )
     else:
         index = int(rng.integers(len(samples)))
         height, width = samples[index].mask.shape
-        centre = _within(samples[index], rng.uniform(0, width), rng.uniform(0, height), how.crop_px)
+        centre = _within(samples[index], rng.uniform(0, width), rng.uniform(0, height), how.crop.size_px)
     if filled and rng.random() < how.paste_share:
         other, x, y = _drawn(filled, True, rng)
-        return pasted_crop(
-            (samples[index], centre), (samples[other], (x, y)), how.crop_px, how.flip, how.strength, rng
-        )
-    return random_crop(samples[index], centre, how.crop_px, how.flip, how.strength, rng)
+        return pasted_crop((samples[index], centre), (samples[other], (x, y)), how.crop, rng)
+    return random_crop(samples[index], centre, how.crop, rng)
 
 
 def _within(sample: Sample, x: float, y: float, crop_px: int) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from inspectd.errors import UserError
+from tools.augment import Augmentation
 from tools.clock import Clock
 from tools.csnet import normalise
 from tools.dev import dev_figures, hard_places
@@ -101,7 +102,7 @@ def _count(progress: Progress, loss: float, share: float) -> None:
 def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None, None]:
     own = run.settings
     how = Sampling(
-        own.seed,  run.batch, run.crop_px, stride, own.flip, own.strength, own.target,
+        own.seed, run.batch, Augmentation(run.crop_px, own.flip, own.strength), stride, own.target,
         own.defect_share, own.hard_share, own.paste_share, own.balanced,
     )  # fmt: skip
     ahead = range(progress.step, progress.step + 10**9)

@@ -18,8 +18,9 @@ from tests.bundles import write_bundle
 from tests.tools.greys import write_greys
 from tools.calibrate import calibrate, choose, choose_mask_levels, choose_reject
 from tools.dataset import open_data_set
+from tools.files import write_text
 from tools.measure.froc import Froc
-from tools.measure.recipe import as_score, recipe_text, write_atomically
+from tools.measure.recipe import as_score, recipe_text
 from tools.measure.search import LEVELS, Wish, areas_at, highest_at
 from tools.measure.verdicts import ScoredPart, stable_share
 
@@ -191,7 +192,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
     try:
         with pytest.raises(UserError, match="can't be written"):
-            write_atomically(file, "longer than that")
+            write_text(file, "longer than that")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [f.name for f in tmp_path.iterdir()] == ["recipe.toml"]

@@ -52,7 +52,10 @@ def test_blind_net_scores_less() -> None:
 
 
 def test_hard_places_are_false_calls_away_from_marks() -> None:
-    places = hard_places(Darkness(4.0), [picture("a", 1), picture("b", 0, false=1)], 1, 4, CPU, draw=0)
+    unknown = picture("c", 0, false=1)
+    unknown.mask[:40, :40] = DONT_CARE
+    samples = [picture("a", 1), picture("b", 0, false=1), unknown]
+    places = hard_places(Darkness(4.0), samples, 1, 4, CPU, draw=0)
     assert [index for index, _, _ in places] == [1]
     assert places[0][1:] == (32.0, 32.0)
 

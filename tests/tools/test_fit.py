@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_calibrate_for_another_wish(bundle: Path, data: Path, tmp_path: Path) ->
     assert "give one wish" in refused("calibrate", other, data)
 
 
+def test_a_recipe_without_proof_takes_int8_back(bundle: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    (other / "weights.safetensors").unlink()
+    figures = json.loads(run("calibrate", other, data, "--overkill", 0.1, "--json", "--threads", 1))
+    assert figures["int8"] is None
+    int8 = load_bundle(other).manifest.int8
+    assert int8 is not None
+    assert (int8.usable, int8.reason) == (False, "the recipe was chosen anew, and INT8 not proven under it")
+
+
 def test_compare_is_a_gate(bundle: Path, data: Path, tmp_path: Path) -> None:
     blind = tmp_path / "blind.toml"
     text = (bundle / "recipe.toml").read_text().replace('model = "."', f'model = "{bundle}"')
@@ -140,6 +151,42 @@ def test_training_ended_early_still_gives_a_bundle(bundle: Path, data: Path, tmp
     assert (early / "recipe.toml").is_file()
 
 
+def test_interrupted_training_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "tools.cli",
+        "fit",
+        str(data),
+        "--out",
+        str(tmp_path / "b"),
+        "--epochs",
+        "40",
+        *FIT,
+    ]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while "dev: cell mIoU" not in said:
+        said += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "the same command with --resume goes on" in said
+    assert "Traceback" not in said
+    run("export", tmp_path / "b", data, "--threads", 1)
+    assert load_bundle(tmp_path / "b").manifest.stride == 8
+
+
+def test_pictures_in_two_splits_are_refused(data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(data, tmp_path / "other")
+    splits = json.loads((other / "split.json").read_text())
+    splits["dev"].append(splits["train"][0])
+    (other / "split.json").write_text(json.dumps(splits))
+    said = refused("fit", other, "--out", tmp_path / "b", "--minutes", 1, *FIT)
+    assert "train_0.png is in train and again in dev or test" in said
+
+
 def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tools.cli", "fit", str(data)]
     words += ["--out", str(tmp_path / "both"), "--epochs", "1", *FIT]
@@ -182,6 +229,10 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
         (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--resume"), "nothing to resume"),
         (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--part", "40"), "--part 40: want WIDTHxHEIGHT"),
         (("fit", "{out}", "--out", "{out}/b", "--minutes", "1"), "classes.json: no such file"),
+        (
+            ("fit", "{data}", "--out", "{out}/b", "--minutes", "1", "--part", "900x900"),
+            "no part of (900, 900) px fits into a dev picture",
+        ),
         (("evaluate", "{out}", "{data}"), "there is no such model bundle"),
         (("evaluate", "{bundle}", "{data}", "--split", "tset"), "no split 'tset'; it has train, dev, test"),
         (("export", "{out}", "{data}"), "run.json: not there"),

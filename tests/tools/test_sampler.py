@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.tools.synthetic import write_data_set
-from tools.augment import pasted_crop, random_crop
+from tools.augment import Augmentation, pasted_crop, random_crop
 from tools.dataset import DONT_CARE, Sample, load, open_data_set
 from tools.sampler import Place, Sampling, batches, defect_places, make_batch
 
 HOW = Sampling(
-    seed=3, batch=6, crop_px=96, stride=4, flip="both", strength=1.0, target="coverage",
+    seed=3, batch=6, crop=Augmentation(96), stride=4, target="coverage",
     defect_share=0.5, hard_share=0.2, paste_share=0.5, balanced=True,
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_crop_around_a_defect_keeps_picture_and_mask_together(
 ) -> None:
     rng = np.random.default_rng(0)
     for index, x, y in defects[0][:6]:
-        image, mask = random_crop(samples[index], (x, y), 96, "both", 1.0, rng)
+        image, mask = random_crop(samples[index], (x, y), Augmentation(96), rng)
         assert image.shape == (96, 96, 1)
         assert image[mask == 1].mean() < image[mask == 0].mean() - 20
 
@@ -49,7 +49,7 @@ def test_pasted_defect_is_seen_and_marked(samples: list[Sample], defects: list[l
     clean = Sample("clean", np.full((200, 200, 1), 220, np.uint8), np.zeros((200, 200), np.uint8))
     marked = 0
     for index, x, y in defects[0][:6]:
-        image, mask = pasted_crop((clean, (100.0, 100.0)), (samples[index], (x, y)), 96, "both", 1.0, rng)
+        image, mask = pasted_crop((clean, (100.0, 100.0)), (samples[index], (x, y)), Augmentation(96), rng)
         marked += (mask == 1).any()
         if (mask == 1).any():
             assert image[mask == 1].mean() < image[mask == 0].mean() - 15
@@ -63,12 +63,12 @@ def test_never_upside_down_where_parts_never_are() -> None:
     image[:64] = 200  # bright above
     sample, rng = Sample("a", image, np.zeros((128, 128), np.uint8)), np.random.default_rng(0)
     for _ in range(20):
-        crop, _ = random_crop(sample, (64.0, 64.0), 64, "sides", 1.0, rng)
+        crop, _ = random_crop(sample, (64.0, 64.0), Augmentation(64, "sides"), rng)
         assert crop[:16].mean() > crop[-16:].mean()
 
 
 def test_what_lies_outside_the_picture_is_unknown(samples: list[Sample]) -> None:
-    _, mask = random_crop(samples[0], (0.0, 0.0), 96, "none", 1.0, np.random.default_rng(0))
+    _, mask = random_crop(samples[0], (0.0, 0.0), Augmentation(96, "none"), np.random.default_rng(0))
     assert (mask == DONT_CARE).mean() > 0.5
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from inspectd.config import Limits
-from inspectd.errors import UserError
-from tools.files import replace
 
 DEADLINE_MS = 250
 
@@ -50,13 +47,3 @@ def as_score(level: int) -> float:
 def limits_as_dict(limits: Limits) -> dict[str, float]:
     """For JSON and the report."""
     return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """All of it or nothing; UserError when the disk refuses."""
-    try:
-        replace(file, text.encode())
-    except OSError as error:
-        raise UserError(
-            f"{file}: can't be written ({error.strerror or error}); free space or choose another folder"
-        ) from None

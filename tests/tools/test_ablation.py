@@ -1,0 +1,47 @@
+"""The ablation as docs/accuracy.md shows it, with fewer minutes; and its figures by width on made-up scores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tools.synthetic import write_data_set
+from tools.ablation import VARIANTS, by_width, table
+from tools.dataset import Sample
+from tools.run import Settings
+
+
+def test_every_variant_changes_a_setting() -> None:
+    usual = vars(Settings())
+    for name, changes in VARIANTS.items():
+        assert set(changes) <= set(usual), name
+        assert all(usual[key] != value for key, value in changes.items()), name
+
+
+def test_variants_are_trained_once_and_tabled(tmp_path: Path) -> None:
+    data, out = write_data_set(tmp_path / "data", height=128, width=192), tmp_path / "out"
+    words = [sys.executable, "-m", "tools.ablation", str(data), "--out", str(out), "--minutes", "0.05"]
+    words += ["--only", "recipe", "--only", "stride 8 (net xs)"]
+    first = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
+    figures = json.loads((out / "figures.0.json").read_text())
+    assert list(figures) == ["recipe", "stride 8 (net xs)"]
+    assert first.strip().endswith(table(out))
+    assert table(out).count("\n") == 3
+    again = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert again.strip() == table(out), "what is there is not trained again"
+
+
+def test_recall_and_area_error_by_width() -> None:
+    mask = np.zeros((100, 200), np.uint8)
+    mask[20:24, 20:80] = 1
+    mask[60:70, 20:80] = 1
+    scores = np.zeros((1, 100, 200), np.uint8)
+    scores[0, 20:24, 20:80] = 255
+    scores[0, 60:70, 20:80] = 100
+    part = Sample("a", np.zeros((100, 200, 1), np.uint8), mask)
+    found = by_width([part], [scores], [128])
+    assert found["<= 6 px"] == {"defects": 1, "recall": 1.0, "area_error": pytest.approx(0.0)}
+    assert (found["<= 12 px"]["recall"], found["<= 12 px"]["defects"]) == (0.0, 1)

@@ -1,0 +1,130 @@
+"""`inspectd-train calibrate | evaluate | compare | predict`: what is done with a bundle that is there."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inspectd.errors import UserError
+from tools.console import ALL_THREADS, DataSetFolder, Json, PartPx, SplitFile, Threads, part_px, plain_errors
+
+
+def calibrate(
+    bundle: Path,
+    data_set: DataSetFolder,
+    overkill: Annotated[float | None, typer.Option(min=0, max=1, help="Good parts that may be ejected.")] = None,
+    escape: Annotated[float | None, typer.Option(min=0, max=1, help="Bad parts that may pass.")] = None,
+    false_regions: Annotated[float | None, typer.Option(min=0, help="Per picture, beside any defect.")] = None,
+    part: PartPx = "",
+    split_file: SplitFile = "split.json",
+    threads: Threads = ALL_THREADS,
+    json: Json = False,
+) -> None:
+    """Choose suspect, reject and minimum area per class on dev for a wish, and write recipe.toml."""
+    with plain_errors():
+        from tools.calibrate import calibrate as choose
+        from tools.dataset import open_data_set
+        from tools.fit import prove_again
+        from tools.measure.search import Wish
+        from tools.parity import distrust
+
+        given = [value for value in (overkill, escape, false_regions) if value is not None]
+        if len(given) != 1:
+            raise UserError("give one wish: --overkill 0.05, --escape 0.02 or --false-regions 0.2")
+        data = open_data_set(data_set, split_file)
+        wish, size = Wish(overkill, escape, false_regions), part_px(part, bundle)
+        distrust(bundle, "the recipe was chosen anew, and INT8 not proven under it")
+        figures = choose(bundle, data, size, wish, threads)
+        figures["int8"] = prove_again(bundle, data, size, threads)
+        _print(figures, json)
+
+
+def evaluate(
+    bundle: Path,
+    data_set: DataSetFolder,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    part: PartPx = "",
+    recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
+    report: Annotated[bool, typer.Option(help="Write report.html and report.json into the bundle.")] = True,
+    split_file: SplitFile = "split.json",
+    threads: Threads = ALL_THREADS,
+    json: Json = False,
+) -> None:
+    """Measure a bundle: per part, per defect, per pixel, by the daemon's own engine and judging code."""
+    with plain_errors():
+        from tools.dataset import open_data_set
+        from tools.evaluate import evaluate as measure
+        from tools.report import write_report
+
+        data = open_data_set(data_set, split_file)
+        figures = measure(bundle, data, split, part_px(part, bundle), threads, recipe)
+        if report:
+            write_report(bundle, bundle, data, figures, threads, recipe)
+        _print(figures, json)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Bundle in use.")],
+    b: Annotated[Path, typer.Argument(help="Bundle that shall replace it; may be the same.")],
+    data_set: DataSetFolder,
+    recipe_a: Annotated[Path | None, typer.Option(help="Instead of A's recipe.toml.")] = None,
+    recipe_b: Annotated[Path | None, typer.Option(help="Instead of B's.")] = None,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    part: PartPx = "",
+    overkill_allowed: Annotated[int, typer.Option(min=0, help="Good parts more that B may eject.")] = 0,
+    page: Annotated[Path | None, typer.Option(help="HTML file for the pictures of all changes.")] = None,
+    split_file: SplitFile = "split.json",
+    threads: Threads = ALL_THREADS,
+    json: Json = False,
+) -> None:
+    """Judge the same parts twice. Exit code 1 when B passes a bad part that A held, or ejects more good ones."""
+    with plain_errors():
+        from tools import compare as comparison
+        from tools.dataset import open_data_set
+
+        first, second = (comparison.Side(x, r or x / "recipe.toml") for x, r in ((a, recipe_a), (b, recipe_b)))
+        data = open_data_set(data_set, split_file)
+        result = comparison.compare(first, second, data, split, part_px(part, a), threads)
+        if page is not None:
+            comparison.write_page(result, page)
+        fine = comparison.accepted(result, overkill_allowed)
+        _print({k: v for k, v in result.items() if k != "changes"} | {"accepted": fine}, json)
+    raise typer.Exit(0 if fine else 1)
+
+
+def predict(
+    bundle: Path,
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="Gets masks/, overlays/ and classes.json.")],
+    recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
+    threads: Threads = ALL_THREADS,
+) -> None:
+    """Write masks and overlays of unlabelled pictures, to be corrected instead of painted."""
+    with plain_errors():
+        from tools.predict import predict as label
+
+        said = label(bundle, images, out, recipe, threads)
+        print(", ".join(f"{word} {count}" for word, count in sorted(said.items())))
+
+
+def bundle_commands(to: typer.Typer) -> None:
+    """Adds the four commands to an application."""
+    for command in (calibrate, evaluate, compare, predict):
+        to.command()(command)
+
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json_text.dumps(figures, indent=1, allow_nan=False))
+        return
+    for name, value in figures.items():
+        if isinstance(value, float):
+            print(f"{name:22} {value:.4f}")
+        elif isinstance(value, (int, str)):
+            print(f"{name:22} {value}")
+        elif isinstance(value, list) and all(isinstance(line, str) for line in value):
+            for line in value:
+                print(f"{name:22} {line}")
