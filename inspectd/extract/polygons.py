@@ -17,7 +17,9 @@ def contains(polygon: Points, x: Any, y: Any) -> Bools:
     for (ax, ay), (bx, by) in _edges(polygon):
         if ay != by:
             crosses = (ay > y) != (by > y)
-            inside ^= crosses & (x < ax + (np.asarray(y) - ay) * (bx - ax) / (by - ay))
+            with np.errstate(over="ignore"):  # far beyond a nearly level edge, which then does not cross
+                at = ax + (np.asarray(y) - ay) * (bx - ax) / (by - ay)
+            inside ^= crosses & (x < at)
     return inside
 
 
