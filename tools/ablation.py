@@ -41,7 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no EMA": {"ema": 0.0},
     "stride 8 (net xs)": {"net": "xs"},
     "net m": {"net": "m"},
-    "augmentation 1.5 times as strong": {"strength": 1.5},
+    "augmentation twice as strong": {"strength": 2.0},
+    "learning rate twice as high": {"learning_rate": 2e-3},
 }
 
 

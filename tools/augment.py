@@ -13,8 +13,7 @@ from tools.dataset import DONT_CARE, Sample
 
 Flip = Literal["both", "sides", "none"]
 Image = NDArray[np.uint8]
-BLUR_SHARE = NOISE_SHARE = 0.15
-LIGHT_SHARE = 0.5
+BLUR_SHARE = NOISE_SHARE = 0.1
 FEATHER_PX = 3
 LARGEST_PASTED = 0.2
 """Side of a square of its area, of the crop's."""
@@ -94,13 +93,9 @@ def _warped(
 
 
 def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Other tones, unevenly lit; sometimes out of focus, sometimes noisy."""
+    """Other tones; sometimes out of focus, sometimes noisy."""
     shape = image.shape
     image = np.asarray(cv2.LUT(image, _random_tones(shape[2], strength, rng)), np.uint8).reshape(shape)
-    if rng.random() < LIGHT_SHARE:
-        coarse = np.exp(rng.normal(0.0, 0.1 * strength, (3, 3))).astype(np.float32)
-        light = cv2.resize(coarse, shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        image = np.clip(image * light[:, :, None], 0, 255).astype(np.uint8)
     if rng.random() < BLUR_SHARE:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     if rng.random() < NOISE_SHARE:
@@ -112,11 +107,11 @@ def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Imag
 def _random_warp(centre: tuple[float, float], how: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
     """Output to source pixels, 2x3, in one interpolation.
 
-    Mirrored or not; at strength 1 turned by up to 10 degrees and scaled by 0.8 to 1.25, a little differently
+    Mirrored or not; at strength 1 turned by up to 5 degrees and scaled by 0.9 to 1.11, a little differently
     along both axes.
     """
-    angle = np.deg2rad(how.strength * rng.uniform(-10.0, 10.0))
-    scale = np.exp(how.strength * rng.uniform(np.log(0.8), np.log(1.25)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
+    angle = np.deg2rad(how.strength * rng.uniform(-5.0, 5.0))
+    scale = np.exp(how.strength * rng.uniform(np.log(0.9), -np.log(0.9)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
     signs = rng.choice((-1.0, 1.0), 2)
     mirror = np.diag((signs[0] if how.flip != "none" else 1.0, signs[1] if how.flip == "both" else 1.0))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -127,9 +122,9 @@ def _random_warp(centre: tuple[float, float], how: Augmentation, rng: np.random.
 
 def _random_tones(channels: int, strength: float, rng: np.random.Generator) -> Image:
     """One table [1, 256, channels] for gamma, contrast, brightness and, in colour, a cast."""
-    level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(strength * rng.uniform(-0.35, 0.35))
-    contrast = np.exp(strength * rng.uniform(-0.35, 0.35))
-    brightness = strength * rng.uniform(-0.12, 0.12)
-    cast = np.exp(strength * rng.uniform(-0.1, 0.1, channels)) if channels > 1 else np.ones(1)
+    level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(strength * rng.uniform(-0.18, 0.18))
+    contrast = np.exp(strength * rng.uniform(-0.18, 0.18))
+    brightness = strength * rng.uniform(-0.06, 0.06)
+    cast = np.exp(strength * rng.uniform(-0.05, 0.05, channels)) if channels > 1 else np.ones(1)
     table = ((level - 0.5) * contrast + 0.5 + brightness) * cast
     return np.asarray(np.clip(np.round(255 * table), 0, 255), np.uint8)[None]

@@ -42,8 +42,8 @@ def fit(
         Literal["both", "sides", "none"], typer.Option(help="How parts may lie; sides: never upside down.")
     ] = "both",
     batch: Annotated[int | None, typer.Option(min=2, help="Crops a step; as memory and speed like it.")] = None,
-    crop: Annotated[int | None, typer.Option(min=64, help="Side of a crop, px; as pictures let it be.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 2e-3,
+    crop: Annotated[int | None, typer.Option(min=64, help="Side of a crop, px; what most pictures hold.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     patience: Annotated[int, typer.Option(min=0, help="Checks without progress that end the run; 0 never.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="Same weights at each repetition; with --epochs.")] = False,
     split_file: SplitFile = "split.json",

@@ -20,7 +20,7 @@ from tools.state import RECORD
 from tools.targets import Target
 
 LARGEST_CROP_PX, STEP_PX = 256, 32
-PIXELS_A_STEP = 10 * LARGEST_CROP_PX**2
+PIXELS_A_STEP = 5 * LARGEST_CROP_PX**2
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ class Settings:
     channels: int = 1
     part_px: SizePx | None = None
     crop_px: int | None = None
-    """None: as the pictures let it be, at most 256; and `batch` so many that a step has 10 x 256 x 256 px."""
+    """None: what fits into five of six training pictures, at most 256; and `batch` so many that a step has
+    5 x 256 x 256 px.
+    """
     batch: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warm_up: float = 0.03
     ema: float = 0.998
@@ -96,8 +98,8 @@ def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Ru
                 f"{data.folder / data.split_file}: no training picture shows the class {name}; "
                 "move one there, or take the class out of classes.json"
             )
-    usual = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 2]
-    crop_px = settings.crop_px or min(max(usual // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
+    fitting = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 6]
+    crop_px = settings.crop_px or min(max(fitting // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
     batch = settings.batch or max(2, round(PIXELS_A_STEP / crop_px**2))
     parts = as_parts(dev, settings.part_px)
     if not parts:

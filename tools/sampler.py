@@ -22,6 +22,8 @@ Place = tuple[int, float, float]
 """Index of the sample, x, y."""
 AHEAD = 4
 OVER_PX = 16
+REACH = 0.2
+"""How far from a crop's middle its defect may lie, of the side: near a border half of what tells it is cut off."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _crop(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Around a defect, around a place the net took for one, or anywhere, perhaps with a defect pasted in."""
-    dice, reach = rng.random(), 0.4 * how.crop.size_px
+    dice, reach = rng.random(), REACH * how.crop.size_px
     filled = [places for places in defects if places]
     if dice < how.defect_share and filled:
         index, x, y = _drawn(filled, how.balanced, rng)

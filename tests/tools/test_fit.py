@@ -202,7 +202,7 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
     record = json.loads((tmp_path / "tuned/training/run.json").read_text())
     assert record["checks"][0]["cell_ap"] > 0.5, "it knows what it knew"
     assert record["settings"]["net"] == "xs", "as the bundle it began with"
-    assert record["settings"]["learning_rate"] == pytest.approx(5e-4)
+    assert record["settings"]["learning_rate"] == pytest.approx(2.5e-4)
     other = shutil.copytree(data, tmp_path / "other")
     (other / "classes.json").write_text('{"0": "background", "1": "hole"}')
     words = ("fit", other, "--epochs", 1, "--from", bundle, *FIT)
