@@ -155,6 +155,22 @@ def state_is(state: str):
     return lambda events: bool(beats := beats_of(events[-1:])) and beats[0].state == state
 
 
+def camera_runs_again(starts: int):
+    """For `collect`: the newest heartbeat counts so many camera processes, and the line inspects. Preoperational
+    in between may be shorter than the pause between two heartbeats.
+    """
+
+    def holds(events: list[Event]) -> bool:
+        beats = beats_of(events[-1:])
+        return (
+            bool(beats)
+            and beats[0].cameras["top"].process_starts == starts
+            and state_is("ContinuousExecution")(events)
+        )
+
+    return holds
+
+
 def camera_process_of(daemon: subprocess.Popen[str]) -> int | None:
     """The pid of the daemon's first camera process; None while there is none."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()

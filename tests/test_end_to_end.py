@@ -24,6 +24,7 @@ from tests.lines import (
     Triggers,
     beats_of,
     camera_process_of,
+    camera_runs_again,
     collect,
     inspectd,
     results_of,
@@ -105,14 +106,13 @@ def check_killed_camera(line: Line, kills: int) -> Counter[Reason]:
         events = collect(subscriber, state_is("ContinuousExecution"))
         firing = threading.Thread(target=fire)
         firing.start()
-        for _ in range(kills):
-            collect(subscriber, state_is("ContinuousExecution"))
+        for n in range(1, kills + 1):
+            collect(subscriber, camera_runs_again(n))
             time.sleep(rng.uniform(0.1, 0.5))
             pid = camera_process_of(daemon)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            collect(subscriber, state_is("Preoperational"))
-        collect(subscriber, state_is("ContinuousExecution"))
+        collect(subscriber, camera_runs_again(kills + 1))
         enough.set()
         firing.join()
         triggers.fire()
