@@ -98,8 +98,7 @@ def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Ru
                 f"{data.folder / data.split_file}: no training picture shows the class {name}; "
                 "move one there, or take the class out of classes.json"
             )
-    fitting = sorted(min(sample.mask.shape) for sample in learn)[len(learn) // 6]
-    crop_px = settings.crop_px or min(max(fitting // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
+    crop_px = settings.crop_px or usual_crop_px(learn)
     batch = settings.batch or max(2, round(PIXELS_A_STEP / crop_px**2))
     parts = as_parts(dev, settings.part_px)
     if not parts:
@@ -107,6 +106,12 @@ def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Ru
             f"{data.folder}: no part of {settings.part_px} px fits into a dev picture; ask for smaller"
         )
     return Run(out, settings, fabric, data, learn, parts, defects, digest(data), crop_px, batch)
+
+
+def usual_crop_px(samples: list[Sample]) -> int:
+    """Side of a crop that fits into five of six pictures, in steps of 32; 64 to 256 px."""
+    fitting: int = sorted(min(sample.mask.shape) for sample in samples)[len(samples) // 6]
+    return min(max(fitting // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
 
 
 def recorded_settings(folder: Path) -> tuple[str, Settings]:

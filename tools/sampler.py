@@ -103,19 +103,14 @@ def _crop(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Around a defect, around a place the net took for one, or anywhere, perhaps with a defect pasted in."""
-    dice, reach = rng.random(), REACH * how.crop.size_px
-    filled = [places for places in defects if places]
+    dice, filled = rng.random(), [places for places in defects if places]
     if dice < how.defect_share and filled:
-        index, x, y = _drawn(filled, how.balanced, rng)
-        centre = _within(
-            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop.size_px
-        )
-        return random_crop(samples[index], centre, how.crop, rng)
+        place = _drawn(filled, how.balanced, rng)
+        return random_crop(samples[place[0]], _near(samples, place, how.crop.size_px, rng), how.crop, rng)
     if dice < how.defect_share + how.hard_share and hard:
-        index, x, y = hard[rng.integers(len(hard))]
-        centre = _within(
-            samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), how.crop.size_px
-        )
+        place = hard[rng.integers(len(hard))]
+        index = place[0]
+        centre = _near(samples, place, how.crop.size_px, rng)
     else:
         index = int(rng.integers(len(samples)))
         height, width = samples[index].mask.shape
@@ -124,6 +119,13 @@ def _crop(
         other, x, y = _drawn(filled, True, rng)
         return pasted_crop((samples[index], centre), (samples[other], (x, y)), how.crop, rng)
     return random_crop(samples[index], centre, how.crop, rng)
+
+
+def _near(samples: list[Sample], place: Place, crop_px: int, rng: np.random.Generator) -> tuple[float, float]:
+    """A centre for a crop that has the place not far from its middle."""
+    index, x, y = place
+    reach = REACH * crop_px
+    return _within(samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), crop_px)
 
 
 def _within(sample: Sample, x: float, y: float, crop_px: int) -> tuple[float, float]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from tests.tools.synthetic import write_data_set
 from tools.augment import Augmentation, pasted_crop, random_crop
 from tools.dataset import DONT_CARE, Sample, load, open_data_set
-from tools.sampler import Place, Sampling, batches, defect_places, make_batch
+from tools.sampler import REACH, Place, Sampling, batches, defect_places, make_batch
 
 HOW = Sampling(
     seed=3, batch=6, crop=Augmentation(96), stride=4, target="coverage",
@@ -56,6 +57,19 @@ def test_pasted_defect_is_seen_and_marked(samples: list[Sample], defects: list[l
             around = image[(mask == 0)].astype(float)
             assert around.std() < 30, "the surroundings take the grey level of the place"
     assert marked >= 5
+
+
+def test_a_defect_lies_near_the_middle_of_its_crop() -> None:
+    pit = Sample("pit", np.full((300, 300, 1), 200, np.uint8), np.zeros((300, 300), np.uint8))
+    pit.mask[148:152, 148:152] = 1
+    how = replace(HOW, crop=Augmentation(96, strength=0.0), defect_share=1.0)
+    targets = np.concatenate(
+        [make_batch([pit], defect_places([pit], 1), [], how, n, 0).targets for n in range(10)]
+    )
+    rows, columns = np.nonzero(targets[:, 1] > 0)[1:]
+    assert (targets[:, 1] > 0).any(axis=(1, 2)).all()
+    away_px = how.stride * np.abs(np.stack([rows, columns]) + 0.5 - 12)
+    assert 0.1 * 96 < away_px.max() < REACH * 96 + 8
 
 
 def test_never_upside_down_where_parts_never_are() -> None:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from inspectd.errors import UserError
 from tests.tools.synthetic import write_data_set
 from tools.csnet import CSNet
-from tools.dataset import open_data_set
+from tools.dataset import Sample, open_data_set
 from tools.fit import open_fabric
-from tools.run import Settings, open_run
+from tools.run import Settings, open_run, usual_crop_px
 from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
 from tools.train import train
 
@@ -127,6 +127,21 @@ def test_class_without_a_training_picture_is_named(folder: Path, tmp_path: Path)
     (data / "classes.json").write_text('{"0": "background", "1": "pitting", "2": "stain"}')
     with pytest.raises(UserError, match=r"split\.json: no training picture shows the class stain"):
         trained(data, tmp_path / "out", epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("sides_px", "crop_px"),
+    [
+        ([200] * 6, 192),
+        ([110] + [200] * 5, 192),
+        ([110] * 2 + [200] * 5, 96),
+        ([3000], 256),
+        ([64], 64),
+    ],
+)
+def test_crops_fit_into_five_of_six_pictures(sides_px: list[int], crop_px: int) -> None:
+    masks = [np.zeros((side, 400), np.uint8) for side in sides_px]
+    assert usual_crop_px([Sample("a", mask[:, :, None], mask) for mask in masks]) == crop_px
 
 
 def test_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
