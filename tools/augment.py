@@ -14,6 +14,7 @@ from tools.dataset import DONT_CARE, Sample
 Flip = Literal["both", "sides", "none"]
 Image = NDArray[np.uint8]
 BLUR_SHARE = NOISE_SHARE = 0.1
+UNTURNED_SHARE = 0.5
 FEATHER_PX = 3
 LARGEST_PASTED = 0.2
 """Side of a square of its area, of the crop's."""
@@ -35,9 +36,11 @@ def random_crop(
 ) -> tuple[Image, Image]:
     """A warped, recoloured crop around `centre` (x, y): uint8 [size, size, C] and mask uint8 [size, size].
 
-    The corners that a turn opens show the picture mirrored, and its mask says don't care.
+    It is moved into the picture, so that a border of the picture is one of the crop: the network shall learn
+    what is at borders with nothing beyond, as it will see them. What a turn opens shows the picture mirrored,
+    and its mask says don't care.
     """
-    image, mask = _warped(sample, centre, how, rng)
+    image, mask = _warped(sample, centre, how, rng, inside=True)
     return _recoloured(image, how.strength, rng), mask
 
 
@@ -53,8 +56,8 @@ def pasted_crop(
     "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift). Not a
     large one: its seam would be what is learned.
     """
-    image, mask = _warped(*clean, how, rng)
-    other, other_mask = _warped(*defect, how, rng)
+    image, mask = _warped(*clean, how, rng, inside=True)
+    other, other_mask = _warped(*defect, how, rng, inside=False)
     middle = how.size_px // 2
     _, labels = cv2.connectedComponents(((other_mask > 0) & (other_mask != DONT_CARE)).astype(np.uint8))
     near = np.asarray(labels)[middle - 8 : middle + 8, middle - 8 : middle + 8]
@@ -76,9 +79,10 @@ def pasted_crop(
 
 
 def _warped(
-    sample: Sample, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
+    sample: Sample, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator, inside: bool
 ) -> tuple[Image, Image]:
-    warp, size = _random_warp(centre, how, rng), (how.size_px, how.size_px)
+    shape = sample.mask.shape if inside else None
+    warp, size = _random_warp(shape, centre, how, rng), (how.size_px, how.size_px)
     image = cv2.warpAffine(
         sample.image,
         warp,
@@ -104,20 +108,33 @@ def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Imag
     return image.reshape(shape)
 
 
-def _random_warp(centre: tuple[float, float], how: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Output to source pixels, 2x3, in one interpolation.
+def _random_warp(
+    shape: tuple[int, ...] | None, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Output to source pixels, 2x3, in one interpolation; given the picture's shape, moved into the picture.
 
-    Mirrored or not; at strength 1 turned by up to 5 degrees and scaled by 0.9 to 1.11, a little differently
-    along both axes.
+    Mirrored or not; at strength 1 one half turned by up to 5 degrees, all scaled by 0.9 to 1.11, a little
+    differently along both axes.
     """
-    angle = np.deg2rad(how.strength * rng.uniform(-5.0, 5.0))
+    angle = np.deg2rad(how.strength * rng.uniform(-5.0, 5.0)) * (rng.random() >= UNTURNED_SHARE)
     scale = np.exp(how.strength * rng.uniform(np.log(0.9), -np.log(0.9)) * (1 + 0.2 * rng.uniform(-1, 1, 2)))
     signs = rng.choice((-1.0, 1.0), 2)
     mirror = np.diag((signs[0] if how.flip != "none" else 1.0, signs[1] if how.flip == "both" else 1.0))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = turn @ mirror @ np.diag(1 / scale)
-    offset = np.array(centre) - linear @ np.full(2, how.size_px / 2)
+    middle = np.array(centre)
+    if shape:
+        middle = _clamped(middle, how.size_px / 2 / scale, np.array(shape[1::-1], np.float64))
+    # pixel p covers p to p + 1: the crop's middle is between its pixels, as the picture's is
+    offset = middle - 0.5 - linear @ np.full(2, (how.size_px - 1) / 2)
     return np.column_stack([linear, offset])
+
+
+def _clamped(
+    at: NDArray[np.float64], half: NDArray[np.float64], sides: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`at` moved so that `half` before and behind it lies within 0 to `sides`; in the middle what is too long."""
+    return np.where(sides < 2 * half, sides / 2, np.minimum(np.maximum(at, half), sides - half))
 
 
 def _random_tones(channels: int, strength: float, rng: np.random.Generator) -> Image:

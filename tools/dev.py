@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -113,24 +112,14 @@ def best_temperature(
 
 
 def _predictor(net: nn.Module, device: torch.device) -> Callable[[Image], Tensor]:
-    """Image uint8 [H, W, C] to logits [1 + K, h, w], float.
-
-    Pictures are padded to few sizes, because the library prepares itself anew for each one.
-    """
+    """Image uint8 [H, W, C] to logits [1 + K, h, w], float; pictures are not padded, as the daemon's are not."""
     fast = (fuse(net) if isinstance(net, CSNet) else copy.deepcopy(net).eval()).to(device)
     kind, half = device.type, bf16_is_fast(device)
 
     def predict(image: Image) -> Tensor:
-        height, width = image.shape[:2]
-        padded = np.pad(image, ((0, -height % TILE_PX), (0, -width % TILE_PX), (0, 0)), mode="symmetric")
-        x = normalise(torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float())
+        x = normalise(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float())
         with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=half):
-            logits = fast(x.contiguous(memory_format=torch.channels_last))[0].float()
-        h, w = (
-            math.ceil(side * cells / of)
-            for side, cells, of in zip(image.shape, logits.shape[1:], padded.shape, strict=False)
-        )
-        return torch.as_tensor(logits[:, :h, :w])
+            return torch.as_tensor(fast(x.contiguous(memory_format=torch.channels_last))[0].float())
 
     return predict
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tools.augment import Augmentation, pasted_crop, random_crop
-from tools.dataset import Sample
+from tools.dataset import SMALLEST_PX, Sample
 from tools.targets import Target, cell_targets, small_defect_weights
 
 Place = tuple[int, float, float]
 """Index of the sample, x, y."""
 AHEAD = 4
-OVER_PX = 16
+PHASES = 16
+"""Crops are up to 15 px smaller than asked for: how a network pads its strided convolutions at the lower and the
+right border depends on the size modulo 16, and a net that has seen one size sees defects there in others.
+"""
 REACH = 0.2
 """How far from a crop's middle its defect may lie, of the side: near a border half of what tells it is cut off."""
 
@@ -85,6 +88,8 @@ def make_batch(
 ) -> Batch:
     """One batch; see the module."""
     rng = np.random.default_rng([how.seed, step, rank])
+    size_px = max(how.crop.size_px - int(rng.integers(PHASES)), SMALLEST_PX)
+    how = replace(how, crop=replace(how.crop, size_px=size_px))
     images, targets, weights = [], [], []
     for _ in range(how.batch):
         image, mask = _crop(samples, defects, hard, how, rng)
@@ -106,37 +111,26 @@ def _crop(
     dice, filled = rng.random(), [places for places in defects if places]
     if dice < how.defect_share and filled:
         place = _drawn(filled, how.balanced, rng)
-        return random_crop(samples[place[0]], _near(samples, place, how.crop.size_px, rng), how.crop, rng)
+        return random_crop(samples[place[0]], _near(place, how.crop.size_px, rng), how.crop, rng)
     if dice < how.defect_share + how.hard_share and hard:
         place = hard[rng.integers(len(hard))]
         index = place[0]
-        centre = _near(samples, place, how.crop.size_px, rng)
+        centre = _near(place, how.crop.size_px, rng)
     else:
         index = int(rng.integers(len(samples)))
         height, width = samples[index].mask.shape
-        centre = _within(samples[index], rng.uniform(0, width), rng.uniform(0, height), how.crop.size_px)
+        centre = rng.uniform(0, width), rng.uniform(0, height)
     if filled and rng.random() < how.paste_share:
         other, x, y = _drawn(filled, True, rng)
         return pasted_crop((samples[index], centre), (samples[other], (x, y)), how.crop, rng)
     return random_crop(samples[index], centre, how.crop, rng)
 
 
-def _near(samples: list[Sample], place: Place, crop_px: int, rng: np.random.Generator) -> tuple[float, float]:
+def _near(place: Place, crop_px: int, rng: np.random.Generator) -> tuple[float, float]:
     """A centre for a crop that has the place not far from its middle."""
-    index, x, y = place
+    _, x, y = place
     reach = REACH * crop_px
-    return _within(samples[index], x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach), crop_px)
-
-
-def _within(sample: Sample, x: float, y: float, crop_px: int) -> tuple[float, float]:
-    """The centre moved so that the crop hardly reaches over the picture's border: nothing is learned there."""
-    height, width = sample.mask.shape
-    half = crop_px / 2 - OVER_PX
-    return _clamped(x, half, width), _clamped(y, half, height)
-
-
-def _clamped(at: float, half: float, side: int) -> float:
-    return side / 2 if side < 2 * half else min(max(at, half), side - half)
+    return x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach)
 
 
 def _drawn(places: list[list[Place]], balanced: bool, rng: np.random.Generator) -> Place:

@@ -17,7 +17,7 @@ class Darkness(nn.Module):
         self.sure = sure
 
     def forward(self, image: Tensor) -> Tensor:
-        dark = -nn.functional.avg_pool2d(image.float(), 4)
+        dark = -nn.functional.avg_pool2d(image.float(), 4, ceil_mode=True)
         return torch.cat([torch.zeros_like(dark), self.sure * dark], 1)
 
 

@@ -174,8 +174,21 @@ def test_no_calibration_picture_is_one_sentence() -> None:
         int8_graph(b"", [])
 
 
+def test_rounding_together_leaves_less_error_than_to_the_nearest() -> None:
+    """Over many layers; it decides weight by weight, so that a small layer may come out worse."""
+    errors = np.array([_rounding_errors(seed, n=24, together=0.5) for seed in range(40)])
+    assert errors[:, 0].sum() < 0.8 * errors[:, 1].sum()
+
+
 @given(st.integers(0, 10_000), st.integers(2, 24), st.floats(0.05, 0.95))
-def test_rounding_together_leaves_less_error_than_to_the_nearest(seed: int, n: int, together: float) -> None:
+def test_rounding_together_gives_whole_numbers_and_never_much_more_error(
+    seed: int, n: int, together: float
+) -> None:
+    together_error, nearest_error = _rounding_errors(seed, n, together)
+    assert together_error <= nearest_error * 1.5
+
+
+def _rounding_errors(seed: int, n: int, together: float) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 200)) + together * 3 * rng.normal(size=(1, 200))
     moments, rows = x @ x.T / 200, rng.normal(size=(8, n))
@@ -189,4 +202,4 @@ def test_rounding_together_leaves_less_error_than_to_the_nearest(seed: int, n: i
         off = rows - found * scales[:, None]
         return float(np.einsum("ij,jk,ik->", off, moments, off))
 
-    assert error(whole) <= error(nearest) * 1.1
+    return error(whole), error(nearest)

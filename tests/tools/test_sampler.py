@@ -63,13 +63,17 @@ def test_a_defect_lies_near_the_middle_of_its_crop() -> None:
     pit = Sample("pit", np.full((300, 300, 1), 200, np.uint8), np.zeros((300, 300), np.uint8))
     pit.mask[148:152, 148:152] = 1
     how = replace(HOW, crop=Augmentation(96, strength=0.0), defect_share=1.0)
-    targets = np.concatenate(
-        [make_batch([pit], defect_places([pit], 1), [], how, n, 0).targets for n in range(10)]
-    )
-    rows, columns = np.nonzero(targets[:, 1] > 0)[1:]
-    assert (targets[:, 1] > 0).any(axis=(1, 2)).all()
-    away_px = how.stride * np.abs(np.stack([rows, columns]) + 0.5 - 12)
-    assert 0.1 * 96 < away_px.max() < REACH * 96 + 8
+    farthest_px = 0.0
+    for step in range(10):
+        batch = make_batch([pit], defect_places([pit], 1), [], how, step, 0)
+        side_px = batch.images.shape[1]
+        marked = batch.targets[:, 1] > 0
+        assert marked.any(axis=(1, 2)).all()
+        at_px = how.stride * (np.stack(np.nonzero(marked)[1:]) + 0.5)
+        away_px = np.abs(at_px - side_px / 2).max()
+        assert away_px < REACH * side_px + 8
+        farthest_px = max(farthest_px, away_px)
+    assert farthest_px > 0.1 * 96
 
 
 def test_never_upside_down_where_parts_never_are() -> None:
@@ -81,9 +85,23 @@ def test_never_upside_down_where_parts_never_are() -> None:
         assert crop[:16].mean() > crop[-16:].mean()
 
 
-def test_what_lies_outside_the_picture_is_unknown(samples: list[Sample]) -> None:
-    _, mask = random_crop(samples[0], (0.0, 0.0), Augmentation(96, "none"), np.random.default_rng(0))
-    assert (mask == DONT_CARE).mean() > 0.5
+@pytest.mark.parametrize("size_px", [95, 96])
+def test_a_crop_at_the_border_ends_with_the_picture(size_px: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (131, 150, 1)).astype(np.uint8)
+    sample, how = Sample("a", image, np.zeros((131, 150), np.uint8)), Augmentation(size_px, "none", strength=0.0)
+    for centre, corner in (((3.0, 0.0), np.s_[:size_px, :size_px]), ((149.0, 140.0), np.s_[-size_px:, -size_px:])):
+        drawn = [random_crop(sample, centre, how, np.random.default_rng(seed)) for seed in range(5)]
+        assert all((mask == 0).all() for _, mask in drawn)
+        alike = [np.corrcoef(crop.ravel(), image[corner].ravel())[0, 1] for crop, _ in drawn]
+        assert np.median(alike) > 0.99, "to the pixel, where neither blur nor noise was added"
+
+
+def test_what_a_turn_opens_is_unknown(samples: list[Sample]) -> None:
+    rng = np.random.default_rng(0)
+    masks = [random_crop(samples[0], (0.0, 0.0), Augmentation(96, strength=2.0), rng)[1] for _ in range(40)]
+    unknown = [float((mask == DONT_CARE).mean()) for mask in masks]
+    assert sum(share == 0 for share in unknown) > 8, "unturned ones end with the picture"
+    assert 0 < max(unknown) < 0.2
 
 
 def test_a_batch_depends_on_seed_step_and_rank_alone(samples: list[Sample], defects: list[list[Place]]) -> None:
@@ -93,9 +111,19 @@ def test_a_batch_depends_on_seed_step_and_rank_alone(samples: list[Sample], defe
     assert np.array_equal(one.targets, again.targets)
     for step, rank in ((8, 0), (7, 1)):
         assert not np.array_equal(one.images, make_batch(samples, defects, [], HOW, step, rank).images)
-    assert one.images.shape == (6, 96, 96, 1)
-    assert one.targets.shape == (6, 2, 24, 24)
-    assert one.weights.shape == (6, 24, 24)
+
+
+def test_sides_of_crops_come_in_all_remainders_of_16(samples: list[Sample], defects: list[list[Place]]) -> None:
+    sides = set()
+    for step in range(80):
+        batch = make_batch(samples, defects, [], replace(HOW, batch=1), step, 0)
+        side = batch.images.shape[1]
+        cells = -(-side // HOW.stride)
+        assert batch.images.shape == (1, side, side, 1)
+        assert batch.targets.shape == (1, 2, cells, cells)
+        assert batch.weights.shape == (1, cells, cells)
+        sides.add(side)
+    assert sides == set(range(81, 97))
 
 
 def test_batches_come_in_order_and_end(samples: list[Sample], defects: list[list[Place]]) -> None:
@@ -108,4 +136,7 @@ def test_batches_come_in_order_and_end(samples: list[Sample], defects: list[list
 def test_pictures_smaller_than_a_crop_serve(tmp_path: Path) -> None:
     tiny = Sample("a", np.zeros((64, 70, 3), np.uint8), np.zeros((64, 70), np.uint8))
     tiny.mask[10:20, 10:20] = 1
-    assert make_batch([tiny], defect_places([tiny], 1), [], HOW, 0, 0).images.shape == (6, 96, 96, 3)
+    batch = make_batch([tiny], defect_places([tiny], 1), [], HOW, 0, 0)
+    assert batch.images.shape[0] == 6 and batch.images.shape[3] == 3
+    outside = batch.weights == 0
+    assert 0.2 < outside.mean() < 0.7, "what lies outside the picture is unknown"
