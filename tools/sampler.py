@@ -22,11 +22,14 @@ Place = tuple[int, float, float]
 """Index of the sample, x, y."""
 AHEAD = 4
 PHASES = 16
-"""Crops are up to 15 px smaller than asked for: how a network pads its strided convolutions at the lower and the
-right border depends on the size modulo 16, and a net that has seen one size sees defects there in others.
+"""Crops are up to 15 px smaller than asked for, though never below the smallest: how a network pads its strided
+convolutions at the lower and the right border depends on the size modulo 16, and a net that knows one remainder
+only may see defects in others.
 """
 REACH = 0.2
-"""How far from a crop's middle its defect may lie, of the side: near a border half of what tells it is cut off."""
+"""How far from a crop's middle its defect may lie, of the side: near a border half of what tells it is cut off.
+Farther only where the picture ends.
+"""
 
 
 @dataclass(frozen=True)
