@@ -75,9 +75,10 @@ def _decode(data: bytes) -> tuple[npt.NDArray[Any] | None, str]:
 
 
 def write_png(path: Path, image: U8) -> None:
-    """Write uint8 [H, W] or [H, W, C], C = 1 or 3 (RGB)."""
-    if not cv2.imwrite(str(path), image if image.shape[-1] != 3 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path}: can't be written")
+    """Write uint8 [H, W] or [H, W, C], C = 1 or 3 (RGB); OSError."""
+    # cv2.imwrite reports success on a full disk
+    _, png = cv2.imencode(".png", image if image.shape[-1] != 3 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png.tobytes())
 
 
 def _whole_jpeg(data: bytes) -> bool:

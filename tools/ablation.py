@@ -23,6 +23,7 @@ from tools.csnet import CSNet
 from tools.dataset import DONT_CARE, Sample, open_data_set, stored_channels
 from tools.dev import bf16_is_fast, segmenter
 from tools.measure import metrics
+from tools.measure.defects import width_px
 from tools.run import Run, Settings, open_run
 from tools.train import train
 
@@ -130,7 +131,7 @@ def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
 
 
 def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[int]) -> dict[str, dict[str, Any]]:
-    """Per width (twice the largest distance to the outline, px): defects, share found, median area error.
+    """Per width (px): defects, share found, median area error.
 
     Found: a pixel of it reaches its class's level. The area is the sum of the scores / 255 over the defect
     and 8 px around it, as the daemon measures; its error is |measured - true| / true.
@@ -141,7 +142,7 @@ def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[in
             count, labels = cv2.connectedComponents((part.mask == k + 1).astype(np.uint8))
             for label in range(1, count):
                 own = (labels == label).astype(np.uint8)
-                width = _width_px(own)
+                width = width_px(own > 0)
                 upper = next((edge for edge in WIDTHS_PX if width <= edge), None)
                 around = cv2.dilate(own, np.ones((17, 17), np.uint8)) > 0
                 area = float(scores[k][around].sum()) / 255
@@ -158,11 +159,6 @@ def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[in
         }
         for name, found in sorted(rows.items())
     }
-
-
-def _width_px(mask: NDArray[np.uint8]) -> float:
-    """Twice the largest distance to the outline."""
-    return 2 * float(cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 5).max())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.config import Limits
+from inspectd.config import Limits, load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.errors import UserError
 from tools.dataset import DONT_CARE, DataSet, Sample
@@ -35,6 +35,7 @@ from tools.measure.search import (
     search,
 )
 from tools.measure.verdicts import NOISE, Figures, ScoredPart, part_counts, stable_share, verdict
+from tools.parity import distrust
 from tools.parts import SizePx, parts_of, shown
 
 CLEAN_FAILS_ALLOWED = 0.02
@@ -48,15 +49,23 @@ OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 
 
 def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wish, threads: int) -> Figures:
-    """Writes recipe.toml, and training/calibration.json with the figures, which it returns; UserError."""
-    bundle = load_bundle(bundle_dir)
+    """Writes recipe.toml, and training/calibration.json with the figures, which it returns.
+
+    Of a recipe that is there only the thresholds change. INT8 is then unproven until `tools.parity` has seen it.
+    UserError, ConfigError.
+    """
+    bundle, recipe_file = load_bundle(bundle_dir), bundle_dir / "recipe.toml"
     check_classes(bundle, data)
+    if recipe_file.is_file():
+        load_recipe(recipe_file)
     engine = open_engine(bundle, threads, "float")
     parts, froc = _scored(engine.score, pictures(data, "dev", bundle.manifest.channels), part_px, bundle, wish)
     if not parts:
         raise UserError(f"{data.folder}: no part of {part_px} px fits into a dev picture; ask for smaller parts")
     limits, figures = choose(parts, bundle, wish, froc)
-    write_text(bundle_dir / "recipe.toml", recipe_text(limits, _wish_in_words(wish)))
+    old = recipe_file.read_text("utf-8") if recipe_file.is_file() else ""
+    distrust(bundle_dir, "the recipe was chosen anew, and INT8 not proven under it")
+    write_text(recipe_file, recipe_text(limits, _wish_in_words(wish), old))
     figures |= {"engine": engine.description, "part_px": part_px, "split_file": data.split_file}
     (bundle_dir / "training").mkdir(exist_ok=True)
     write_text(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")

@@ -27,7 +27,7 @@ def fit(
     net: Annotated[Size | None, typer.Option(help="Size of the network; s, or with --from as there.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.05, help="Wall clock to train for.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of --minutes.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out, which was interrupted.")] = False,
     origin: Annotated[Path | None, typer.Option("--from", help="Bundle to begin with.")] = None,
     mode: Annotated[
@@ -52,7 +52,7 @@ def fit(
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
         from inspectd.engine.bundle import load_bundle
-        from tools.dataset import open_data_set, stored_channels
+        from tools.dataset import grey_in_colour, open_data_set, stored_channels
         from tools.fit import FINE_TUNING_RATE, Origin, net_of
         from tools.fit import fit as make_bundle
         from tools.measure.search import Wish
@@ -62,16 +62,17 @@ def fit(
             raise UserError("give --minutes M for a time, or --epochs N for a number of passes")
         if deterministic and epochs is None:
             raise UserError("--deterministic needs --epochs N: what fits into minutes differs from run to run")
-        data = open_data_set(data_set, split_file)
+        data, start = open_data_set(data_set, split_file), Origin(origin, mode) if origin else None
         seen = load_bundle(origin).manifest.channels if origin else stored_channels(data)
+        if seen == 3 and not channels and grey_in_colour(data):
+            say.print("the pictures are grey, stored as RGB: for a grey camera (Mono8) say --channels 1")
         settings = Settings(
             minutes=minutes, epochs=epochs, seed=seed, channels=int(channels or seen),
             net=net or (net_of(origin) if origin else "s"),
             part_px=part_px(part), batch=batch, crop_px=crop, flip=flip, patience=patience,
             learning_rate=learning_rate * (FINE_TUNING_RATE if origin and mode == "fine-tune" else 1.0),
-            deterministic=deterministic,
+            deterministic=deterministic, origin=str(start) if start else "",
         )  # fmt: skip
-        start = Origin(origin, mode) if origin else None
         figures = make_bundle(data, out, settings, start, Wish(max_overkill=overkill), threads, resume, say)
         if figures:
             _tell_dev(figures, out, data_set)

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from inspectd.errors import UserError
-from tools.console import ALL_THREADS, DataSetFolder, Json, PartPx, SplitFile, Threads, part_px, plain_errors
+from tools.console import ALL_THREADS, DataSetFolder, Json, PartPx, Threads, part_px, plain_errors
+
+BundleSplit = Annotated[str, typer.Option(help="Split file in the data set folder; as when it was trained.")]
 
 
 def calibrate(
@@ -19,7 +21,7 @@ def calibrate(
     escape: Annotated[float | None, typer.Option(min=0, max=1, help="Bad parts that may pass.")] = None,
     false_regions: Annotated[float | None, typer.Option(min=0, help="Per picture, beside any defect.")] = None,
     part: PartPx = "",
-    split_file: SplitFile = "split.json",
+    split_file: BundleSplit = "",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
@@ -29,17 +31,19 @@ def calibrate(
         from tools.dataset import open_data_set
         from tools.fit import prove_again
         from tools.measure.search import Wish
-        from tools.parity import distrust
+        from tools.run import strange_to, trained_split
 
         given = [value for value in (overkill, escape, false_regions) if value is not None]
         if len(given) != 1:
             raise UserError("give one wish: --overkill 0.05, --escape 0.02 or --false-regions 0.2")
-        data = open_data_set(data_set, split_file)
+        data = open_data_set(data_set, split_file or trained_split(bundle))
         wish, size = Wish(overkill, escape, false_regions), part_px(part, bundle)
-        distrust(bundle, "the recipe was chosen anew, and INT8 not proven under it")
         figures = choose(bundle, data, size, wish, threads)
         figures["int8"] = prove_again(bundle, data, size, threads)
+        figures["notes"] += strange_to(bundle, data)
         _print(figures, json)
+        if not json:
+            _print_recipe(figures)
 
 
 def evaluate(
@@ -49,7 +53,7 @@ def evaluate(
     part: PartPx = "",
     recipe: Annotated[Path | None, typer.Option(help="Instead of the bundle's recipe.toml.")] = None,
     report: Annotated[bool, typer.Option(help="Write report.html and report.json into the bundle.")] = True,
-    split_file: SplitFile = "split.json",
+    split_file: BundleSplit = "",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
@@ -58,9 +62,11 @@ def evaluate(
         from tools.dataset import open_data_set
         from tools.evaluate import evaluate as measure
         from tools.report import write_report
+        from tools.run import strange_to, trained_split
 
-        data = open_data_set(data_set, split_file)
+        data = open_data_set(data_set, split_file or trained_split(bundle))
         figures = measure(bundle, data, split, part_px(part, bundle), threads, recipe)
+        figures["notes"] += strange_to(bundle, data)
         if report:
             write_report(bundle, bundle, data, figures, threads, recipe)
         _print(figures, json)
@@ -76,7 +82,7 @@ def compare(
     part: PartPx = "",
     overkill_allowed: Annotated[int, typer.Option(min=0, help="Good parts more that B may eject.")] = 0,
     page: Annotated[Path | None, typer.Option(help="HTML file for the pictures of all changes.")] = None,
-    split_file: SplitFile = "split.json",
+    split_file: BundleSplit = "",
     threads: Threads = ALL_THREADS,
     json: Json = False,
 ) -> None:
@@ -84,10 +90,12 @@ def compare(
     with plain_errors():
         from tools import compare as comparison
         from tools.dataset import open_data_set
+        from tools.run import strange_to, trained_split
 
         first, second = (comparison.Side(x, r or x / "recipe.toml") for x, r in ((a, recipe_a), (b, recipe_b)))
-        data = open_data_set(data_set, split_file)
-        result = comparison.compare(first, second, data, split, part_px(part, a), threads)
+        data = open_data_set(data_set, split_file or trained_split(b))
+        result = comparison.compare(first, second, data, split, part_px(part, b), threads)
+        result["notes"] += strange_to(b, data)
         if page is not None:
             comparison.write_page(result, page)
         fine = comparison.accepted(result, overkill_allowed)
@@ -114,6 +122,14 @@ def bundle_commands(to: typer.Typer) -> None:
     """Adds the four commands to an application."""
     for command in (calibrate, evaluate, compare, predict):
         to.command()(command)
+
+
+def _print_recipe(figures: dict[str, Any]) -> None:
+    """What calibrate chose, and what became of INT8."""
+    for name, own in figures["limits"].items():
+        print(f"{name:22} " + ", ".join(f"{key} {value:g}" for key, value in own.items()))
+    if (proof := figures["int8"]) is not None:
+        print(f"{'int8':22} {'usable' if proof['usable'] else 'not used: ' + proof['reason']}")
 
 
 def _print(figures: dict[str, Any], as_json: bool) -> None:

@@ -87,7 +87,7 @@ def check(
 def split(
     data_set: DataSetFolder,
     shares: Annotated[str, typer.Option(help="Shares of train, dev and test.")] = "60,20,20",
-    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another split.")] = 0,
     group_by: Annotated[
         str | None, typer.Option(help="Regular expression: equal matches in the name stay together.")
     ] = None,
@@ -112,7 +112,10 @@ def split(
         if bad or (weak and not allow_missing):
             remedy = "add pictures" if bad else "add pictures, or say --allow-missing"
             raise UserError(f"{data_set}: {(bad + weak)[0]}; {remedy}")
+        again = (data_set / out).is_file()
         splitting.write_split(data_set, out, splits)
+    if again:
+        print(f"warning: {out} is another now: bundles trained before may know pictures that are in dev or test")
     for sentence in weak:
         print(f"warning: {sentence}")
     largest = max(units, key=lambda unit: len(unit.names))
@@ -123,7 +126,7 @@ def split(
 def shapes(
     out: Annotated[Path, typer.Option(help="The data set folder to make.")],
     pictures: Annotated[int, typer.Option(min=1, help="So many pictures.")] = 200,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[str, typer.Option(help="Width x height, px.")] = "256x256",
     colour: Annotated[bool, typer.Option(help="Colour pictures instead of grey ones.")] = False,
 ) -> None:

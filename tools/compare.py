@@ -19,12 +19,12 @@ from tools.dataset import DataSet, Sample
 from tools.draw import draw
 from tools.evaluate import open_model
 from tools.files import write_text
-from tools.measure.model import Model
+from tools.measure.model import Model, not_applied
 from tools.measure.scores import check_classes, pictures
 from tools.parts import SizePx, parts_of, shown
 
-SHOWN = 60
-"""Changed parts shown as pictures; more are listed by name."""
+SHOWN = 30
+"""Changed parts of each kind that are shown as pictures; more are listed by name."""
 KINDS = ("new escape", "new overkill", "escape mended", "overkill mended", "other doubt")
 
 
@@ -71,8 +71,8 @@ def compare(a: Side, b: Side, data: DataSet, split: str, part_px: SizePx | None,
                 own["overkill"] += not defective and judgement.verdict is not Verdict.PASS
                 own["undecided"] += judgement.verdict is Verdict.UNKNOWN
             if found[0].verdict is not found[1].verdict:
-                jpeg = _pair(part, found) if len(changes) < SHOWN else ""
                 kind = _kind(defective, *(j.verdict for j in found))
+                jpeg = _pair(part, found) if sum(c.kind == kind for c in changes) < SHOWN else ""
                 changes.append(Change(part.name, kind, str(found[0].verdict), str(found[1].verdict), jpeg))
     if clean + bad == 0:
         raise UserError(
@@ -80,8 +80,11 @@ def compare(a: Side, b: Side, data: DataSet, split: str, part_px: SizePx | None,
         )
     by_kind = {kind: [c.name for c in changes if c.kind == kind] for kind in KINDS}
     sides = [{"name": str(side), **own} for side, own in zip((a, b), counts, strict=True)]
+    notes = [note for model, side in zip(models, (a, b), strict=True) for note in not_applied(model, side.recipe)]
+    notes += ["no part is clean: overkill is not compared"] * (not clean)
+    notes += ["no part shows a defect: escapes are not compared"] * (not bad)
     return {"parts": clean + bad, "clean": clean, "defective": bad, "a": sides[0], "b": sides[1],
-            "changed": len(changes), **by_kind, "changes": changes}  # fmt: skip
+            "changed": len(changes), **by_kind, "changes": changes, "notes": notes}  # fmt: skip
 
 
 def accepted(result: dict[str, Any], overkill_allowed: int) -> bool:

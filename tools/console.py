@@ -47,12 +47,20 @@ def plain_errors() -> Iterator[None]:
         name = f"{error.filename}: " if error.filename else ""
         _last_line(f"{name}{error.strerror or error}")
         raise typer.Exit(UserError.exit_code) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         _last_line("out of memory; free some, or take fewer or smaller pictures")
         raise typer.Exit(UserError.exit_code) from None
     except KeyboardInterrupt:
         _last_line("interrupted")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Python's own, or what PyTorch, oneDNN and OpenVINO say of it; the host's or a GPU's."""
+    said = ("allocate memory", "out of memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def _last_line(sentence: str) -> None:

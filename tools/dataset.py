@@ -26,6 +26,8 @@ SPLIT_FILE = "split.json"
 SMALLEST_PX = 64
 """Side of a picture."""
 SPLITS = ("train", "dev", "test")
+GREY_SPREAD = 4
+"""Between the channels of a grey pixel, after JPEG."""
 Image = NDArray[np.uint8]
 
 
@@ -72,6 +74,12 @@ def load(data: DataSet, split: str, channels: int) -> list[Sample]:
 def stored_channels(data: DataSet) -> int:
     """3 if any picture of the training split is stored in colour, else 1: what a camera like it would send."""
     return 3 if any(_decode(data.folder / "images" / name).shape[2] == 3 for name in data.splits["train"]) else 1
+
+
+def grey_in_colour(data: DataSet) -> bool:
+    """Whether the training pictures are stored in colour and show none, as a grey camera's saved as RGB."""
+    pictures = [_decode(data.folder / "images" / name) for name in data.splits["train"][:20]]
+    return all(p.shape[2] == 3 and int(np.ptp(p, axis=2).max()) <= GREY_SPREAD for p in pictures)
 
 
 def digest(data: DataSet) -> str:

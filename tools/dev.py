@@ -74,8 +74,8 @@ def hard_places(
         marked = torch.from_numpy(((share.sum(0) > 0) | (care < 1)).astype(np.float32))
         near = functional.max_pool2d(marked[None], 2 * reach + 1, 1, reach)[0].numpy() > 0
         scores = np.where(near, 0, scores)
-        h, w = (n // side * side for n in scores.shape)
-        tiles = scores[:h, :w].reshape(h // side, side, w // side, side).max((1, 3))
+        scores = np.pad(scores, [(0, -n % side) for n in scores.shape])
+        tiles = scores.reshape(scores.shape[0] // side, side, -1, side).max((1, 3))
         for row, column in np.argwhere(tiles > LOWEST_HARD).tolist():
             centre = (column + 0.5) * TILE_PX, (row + 0.5) * TILE_PX
             found.append((int(tiles[row, column]), index, *centre))

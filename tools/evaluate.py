@@ -21,7 +21,7 @@ from tools.dataset import DataSet, Sample, with_channels
 from tools.measure import defects, metrics
 from tools.measure.areas import Areas
 from tools.measure.froc import Froc
-from tools.measure.model import DEFAULT_LEVEL, Model, model_of
+from tools.measure.model import DEFAULT_LEVEL, Model, model_of, not_applied
 from tools.measure.recipe import limits_as_dict
 from tools.measure.scores import U8, Engine, check_classes, open_engine, pictures
 from tools.measure.verdicts import Figures, part_counts
@@ -81,6 +81,7 @@ def evaluate(
         "mask_levels": dict(zip(data.classes, model.mask_levels, strict=True)),
     }
     body = measure(model, pictures(data, split, bundle.manifest.channels), part_px)
+    body["notes"] += not_applied(model, recipe_file)
     if bundle.manifest.mask_levels is None:
         body["notes"].insert(0, f"the manifest has no mask_levels: a pixel counts from {DEFAULT_LEVEL}/255 on")
     return head | body | {"demo": _demo_figures(bundle_dir, model, bundle.manifest.channels)}
@@ -220,6 +221,10 @@ def _notes(counts: _Counts, verdicts: Figures, model: Model) -> list[str]:
         for k, name in enumerate(model.classes)
         if not counts.areas.pixels[k][1].any()
     ]
+    if crowded := sum(match.truncated for match in counts.matches):
+        notes.append(
+            f"{crowded} pictures had more than {model.recipe.max_regions} regions: false ones beyond don't count"
+        )
     if counts.truncated:
         notes.append(
             f"{counts.truncated} parts had more than {model.recipe.max_regions} regions: undecided at best"

@@ -29,13 +29,15 @@ from inspectd.images import write_png
 from tools.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
 from tools.dataset import Sample
 from tools.files import replace, write_through
-from tools.quantise import Deployed, as_bfloat16, float_graph, int8_graph
+from tools.quantise import Deployed, as_bfloat16, calibration_cuts, float_graph, int8_graph
 
-MAX_SCORE_DIFFERENCE = 4
+MAX_SCORE_DIFFERENCE = 8
+"""Of the float graphs on the golden images, in 1/255: bfloat16 was seen 6 off in a cell, another net 200."""
 GOLDEN_SIZES_PX = ((256, 192), (251, 187), (256, 192))
 """Width and height; one is odd."""
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
+UNFINISHED = ".export-"
 
 Image = NDArray[np.uint8]
 Score = Callable[[Image], tuple[Image, Image]]
@@ -80,7 +82,7 @@ def write_bundle(
         manifest["mask_levels"] = mask_levels
     fused = fuse(net)
     try:
-        graphs = _graphs(fused, [picture.image for picture in pictures])
+        graphs = _graphs(fused, calibration_cuts(pictures))
         golden = [(image, *onnx_score(graphs["fp32"])(image)) for image in golden_images(dev, len(classes))]
         _refuse_another_net(out, torch_score(as_bfloat16(fused)), golden)
         _write(out, graphs, golden, manifest, safetensors.torch.save(net.state_dict()))
@@ -108,7 +110,7 @@ def _write(
 ) -> None:
     """All files of the bundle, made in a folder within, proven, and moved to their places; OSError."""
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
         made = Path(folder)
         for precision, graph in graphs.items():
             write_through(made / FILES[precision], graph)
@@ -119,12 +121,24 @@ def _write(
         manifest["weights"] = _file(made / WEIGHTS)
         write_manifest(made, manifest)
         load_bundle(made)
-        (out / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(out / "golden", ignore_errors=True)
-        for path in made.iterdir():
-            if path.name != MANIFEST:
-                path.replace(out / path.name)
-        (made / MANIFEST).replace(out / MANIFEST)
+        move_in(made, out)
+
+
+def move_in(made: Path, out: Path) -> None:
+    """Moves all files of the new bundle `made` to their places in `out`, the manifest last; OSError."""
+    (out / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(out / "golden", ignore_errors=True)
+    files = [path.relative_to(made) for path in made.rglob("*") if path.is_file()]
+    for name in sorted(files, key=lambda name: name == Path(MANIFEST)):
+        (out / name).parent.mkdir(exist_ok=True)
+        (made / name).replace(out / name)
+
+
+def clear_away(out: Path) -> None:
+    """Makes the folder, without what a killed export left in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in out.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +21,17 @@ from tools.calibrate import calibrate, choose_mask_levels
 from tools.csnet import WIDTHS, CSNet, Size, cooled
 from tools.dataset import DataSet, load
 from tools.dev import best_temperature, bf16_is_fast, segmenter
-from tools.export import MANIFEST, WEIGHTS, write_bundle
+from tools.export import MANIFEST, UNFINISHED, WEIGHTS, clear_away, move_in, write_bundle
 from tools.measure.search import Wish
 from tools.parity import measure_parity
 from tools.parts import SizePx, as_parts
 from tools.progress import shown
 from tools.run import Run, Settings, open_run
 from tools.state import BEST, RECORD, STATE, load_weights
-from tools.train import train
+from tools.train import SAVE_EVERY_S, train
 
-TRAINING = "training"
+TRAINING, RECIPE = "training", "recipe.toml"
+REPORTS = ("report.html", "report.json")
 FINE_TUNING_RATE = 0.25
 """Of the learning rate: what is there shall be moved, not thrown away."""
 Mode = Literal["transfer", "fine-tune"]
@@ -42,6 +45,10 @@ class Origin:
 
     bundle: Path
     mode: Mode
+
+    def __str__(self) -> str:
+        bundle = load_bundle(self.bundle)
+        return f"{self.mode} of {bundle.manifest.name}, graph {bundle.sha256[:12]}"
 
 
 def fit(
@@ -72,19 +79,51 @@ def fit(
         with shown(folder, say) as tell:
             train(run, net, net.stride, resume, tell)
     except KeyboardInterrupt:
-        say.print(
-            f"the same command with --resume goes on; inspectd-train export {out} {data.folder} makes a bundle of "
-            "the best weights so far",
-            soft_wrap=True,
-            highlight=False,
-        )
+        say.print(_how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
         raise
     return bundle_of(run, out, wish, threads, say)
 
 
+def _how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
+    """What an interrupted run has left, and what can be done with it."""
+    folder = out / TRAINING
+    if not (folder / STATE).is_file():
+        return f"nothing was kept yet (that happens every {SAVE_EVERY_S:g} s); begin again"
+    if not (folder / RECORD).is_file():
+        return "the same command with --resume goes on (the first check, which keeps weights, was not reached)"
+    asked = f" --overkill {wish.max_overkill:g}" if wish != Wish() else ""
+    return (
+        f"the same command with --resume goes on; inspectd-train export {out} {data.folder}{asked} makes a bundle "
+        "of the best weights so far"
+    )
+
+
 def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
-    """Exports the run's best network, chooses the recipe on dev, and proves INT8; returns dev's figures."""
+    """Exports the run's best network, chooses the recipe on dev, and proves INT8; returns dev's figures.
+
+    All in a folder within `out`, which becomes the bundle at the end: a new network never stands beside
+    thresholds, or a report, of an old one. A recipe that is there keeps all but its thresholds.
+    """
     record = json.loads((run.out / RECORD).read_text("utf-8"))
+    if record["data_sha256"] != run.data_sha256:
+        raise UserError(
+            f"{run.data.folder}: is not what {run.out} learned from (pictures, masks, classes or split differ); "
+            "name that data set, or train anew"
+        )
+    clear_away(out)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
+        made = Path(folder) / out.resolve().name
+        made.mkdir()
+        if (out / RECIPE).is_file():
+            shutil.copy(out / RECIPE, made)
+        figures = _make(run, record, made, wish, threads, say)
+        for name in REPORTS:
+            (out / name).unlink(missing_ok=True)
+        move_in(made, out)
+    return figures
+
+
+def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
     net = trained_net(run.out, record)
     dev = load(run.data, "dev", run.settings.channels)
     say.print("exporting: fp32, fp16, int8", highlight=False)

@@ -201,7 +201,7 @@ def _record(bundle_dir: Path, result: Figures) -> None:
     manifest = json.loads((bundle_dir / MANIFEST).read_text("utf-8"))
     figures = {key: value for key, value in result.items() if key != "int8"}
     try:
-        write_manifest(bundle_dir, manifest | {"int8": result["int8"], "parity": figures})
+        write_manifest(bundle_dir, manifest | {"int8": result["int8"]} | ({"parity": figures} if figures else {}))
     except OSError as error:
         raise UserError(
             f"{bundle_dir / MANIFEST}: can't be written ({error.strerror or error}); INT8 stays unused"

@@ -40,11 +40,11 @@ def as_parts(samples: list[Sample], part_px: SizePx | None) -> list[Sample]:
 
 
 def parts_of(samples: Iterable[Sample], part_px: SizePx | None) -> Iterator[tuple[Sample, list[Sample]]]:
-    """Each picture with its parts: itself, or its crops."""
+    """Each picture with its parts: itself, if anything of it is known, or its crops."""
     rng = np.random.default_rng(SEED)
     for sample in samples:
         if part_px is None:
-            yield sample, [sample]
+            yield sample, [sample] if (sample.mask != DONT_CARE).any() else []
             continue
         crops = find_crops(sample.mask, part_px, CLEAN_PER_PICTURE, DEFECTIVE_PER_PICTURE, rng)
         yield sample, [cut(sample, crop) for crop in crops]

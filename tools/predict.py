@@ -52,8 +52,7 @@ def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, thre
         judgement = model.judged(scores, peak, image.shape)
         fine = metrics.full_resolution(scores, model.stride, (image.shape[0], image.shape[1]))
         write_png(out / "masks" / f"{file.stem}.png", metrics.class_map(fine, list(model.mask_levels)))
-        overlay = out / "overlays" / f"{file.stem}.jpg"
-        if not cv2.imwrite(str(overlay), cv2.cvtColor(draw(image, judgement), cv2.COLOR_RGB2BGR)):
-            raise UserError(f"{overlay}: can't be written; check the folder and the free space")
+        _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(draw(image, judgement), cv2.COLOR_RGB2BGR))
+        (out / "overlays" / f"{file.stem}.jpg").write_bytes(jpeg.tobytes())
         said[str(judgement.verdict)] += 1
     return said

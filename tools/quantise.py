@@ -19,7 +19,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +36,9 @@ from torch import Tensor, nn
 
 from inspectd.errors import UserError
 from tools.csnet import CSNet, normalise
-from tools.rounding import equalise, ranges, round_weights
+from tools.dataset import DONT_CARE, Sample
+from tools.parts import shown
+from tools.rounding import equalise, round_weights
 
 OPSET = 17
 MOST_PICTURES, MOST_SIDE_PX = 48, 512
@@ -106,19 +107,14 @@ def int8_graph(graph: bytes, pictures: list[Image]) -> bytes:
 
     Symmetric, weights per output channel, float bias, because TensorRT takes nothing else. Beyond that
     (figures in docs/accuracy.md): only what goes into a convolution is quantised, not what comes out, which
-    would be rounded twice; channels are equalised, ranges do not reach to the maximum, and weights are rounded
-    together, all by `tools.rounding`.
+    would be rounded twice; channels are equalised and weights are rounded together, both by `tools.rounding`.
     """
     if not pictures:
         raise UserError("INT8 needs pictures of the training split to measure its ranges on; there is none")
-    chosen = _calibration(pictures)
     float_model = prepared(graph)
-    equalise(float_model, chosen)
-    zero, of_input = np.array(0, np.int8), ranges(float_model, chosen)
-    own = {n: [{"scale": np.array(most / 127, np.float32), "zero_point": zero}] for n, most in of_input.items()}
-    # it insists on measuring ranges, but takes ours
-    model = quantised(float_model, chosen[:1], {"TensorQuantOverrides": own})
-    round_weights(float_model, model, chosen)
+    equalise(float_model, pictures)
+    model = quantised(float_model, pictures)
+    round_weights(float_model, model, pictures)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
@@ -132,9 +128,9 @@ def prepared(graph: bytes) -> onnx.ModelProto:
         return onnx.load(str(made))
 
 
-def quantised(model: onnx.ModelProto, pictures: list[Image], more: dict[str, Any]) -> onnx.ModelProto:
+def quantised(model: onnx.ModelProto, pictures: list[Image]) -> onnx.ModelProto:
     """A prepared graph with its convolutions in INT8, every weight rounded to the nearest; ranges are the extremes
-    on `pictures` (uint8 [H, W, C] each), unless the options `more` state them.
+    on `pictures` (uint8 [H, W, C] each).
     """
     with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder, _quiet():
         source, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
@@ -149,7 +145,7 @@ def quantised(model: onnx.ModelProto, pictures: list[Image], more: dict[str, Any
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv"],
-            extra_options=OPTIONS | more,
+            extra_options=OPTIONS,
         )
         return onnx.load(str(made))
 
@@ -166,15 +162,30 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
         return None if picture is None else {"image": picture[None]}
 
 
-def _calibration(pictures: list[Image]) -> list[Image]:
-    """At most MOST_PICTURES of them, spread evenly, each cut to MOST_SIDE_PX at a place of a fixed seed."""
+def calibration_cuts(samples: list[Sample]) -> list[Image]:
+    """Where INT8's ranges are measured: MOST_PICTURES cuts of at most MOST_SIDE_PX, around defects if there are.
+
+    A defect is rare and what the network answers most strongly to: ranges measured without it would cut it off.
+    Pictures are spread evenly, places drawn with a fixed seed.
+    """
     rng = np.random.default_rng(0)
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(MOST_PICTURES, len(pictures))).astype(int))
+    defective = [sample for sample in samples if shown(sample)]
     cuts = []
-    for picture in (pictures[n] for n in chosen):
-        top, left = (int(rng.integers(max(side - MOST_SIDE_PX, 0) + 1)) for side in picture.shape[:2])
-        cuts.append(np.ascontiguousarray(picture[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]))
+    for sample in _spread(defective, MOST_PICTURES) + _spread(samples, max(MOST_PICTURES - len(defective), 0)):
+        rows, columns = np.nonzero((sample.mask > 0) & (sample.mask != DONT_CARE))
+        height, width = sample.mask.shape
+        pick = int(rng.integers(len(rows))) if len(rows) else 0
+        y, x = (rows[pick], columns[pick]) if len(rows) else (rng.integers(height), rng.integers(width))
+        top, left = (
+            max(min(int(at) - MOST_SIDE_PX // 2, side - MOST_SIDE_PX), 0) for at, side in ((y, height), (x, width))
+        )
+        cuts.append(np.ascontiguousarray(sample.image[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]))
     return cuts
+
+
+def _spread(samples: list[Sample], most: int) -> list[Sample]:
+    """At most so many of them, evenly."""
+    return [samples[n] for n in np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int))]
 
 
 @contextlib.contextmanager

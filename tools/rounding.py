@@ -1,7 +1,6 @@
-"""How the numbers of a convolution become INT8: the ranges of what goes in, and the rounding of the weights.
+"""How the numbers of a convolution become INT8: alike channels, and the rounding of the weights.
 
 First the channels between two convolutions are made alike, so that one range suits them all.
-A range ends where only one value in 100,000 lies beyond: the few above are cut, and all others get finer steps.
 
 Weights are rounded so that a convolution's results change least, not each weight by itself. Rounding to the
 nearest leaves an error in each; the weights that are still to be rounded can make up for it where their inputs go
@@ -22,10 +21,6 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-BEYOND = 1e-5
-"""Share of the values that may lie beyond a range."""
-KEPT = 4096
-"""Of a picture's largest values, of which the range needs 500 to 1000 over all pictures."""
 ACTIVATION_SHARE = 0.5
 """How much of the channels' differences the weights take over, 0 to 1."""
 CELLS_PER_PICTURE = 1500
@@ -85,19 +80,6 @@ def _chains(graph: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str, list[onnx
             if all(node.op_type == "Conv" for node in readers):
                 found.append((made_by[relu.input[0]], relu.output[0], readers))
     return found
-
-
-def ranges(float_graph: onnx.ModelProto, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
-    """By name, the largest magnitude that each convolution's input shall hold in INT8."""
-    largest: dict[str, list[NDArray[np.float32]]] = {}
-    count: dict[str, int] = {}
-    for inputs in _inputs(float_graph, pictures):
-        for name, values in inputs.items():
-            flat = np.abs(values).ravel()
-            largest.setdefault(name, []).append(np.partition(flat, -min(KEPT, flat.size))[-KEPT:])
-            count[name] = count.get(name, 0) + flat.size
-    merged = {name: np.sort(np.concatenate(of_one))[::-1] for name, of_one in largest.items()}
-    return {name: max(float(top[int(BEYOND * count[name])]), 1e-6) for name, top in merged.items()}
 
 
 def round_weights(

@@ -6,15 +6,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
 from inspectd.errors import UserError
 from tools.augment import Flip
 from tools.csnet import Size
-from tools.dataset import SMALLEST_PX, DataSet, Sample, digest, load
+from tools.dataset import SMALLEST_PX, SPLIT_FILE, DataSet, Sample, digest, load
 from tools.losses import Loss
-from tools.parts import SizePx, as_parts
+from tools.parts import SizePx, as_parts, shown
 from tools.sampler import Place, defect_places
 from tools.state import RECORD
 from tools.targets import Target
@@ -41,6 +42,10 @@ class Settings:
     """
     batch: int | None = None
     learning_rate: float = 1e-3
+    last_rate: float = 0.4
+    """Share of the learning rate that is left at the end: what a rate near zero still learns is the training
+    pictures by heart, and the averaged weights (`ema`) need no calmer end.
+    """
     weight_decay: float = 0.02
     warm_up: float = 0.03
     ema: float = 0.998
@@ -59,6 +64,8 @@ class Settings:
     patience: int = 0
     """Checks without a better dev score after which the run ends; 0 = never."""
     deterministic: bool = False
+    origin: str = ""
+    """How it began, if not with random weights: mode, name and graph of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,11 @@ def open_run(data: DataSet, out: Path, settings: Settings, fabric: Fabric) -> Ru
         raise UserError(
             f"{data.folder}: no part of {settings.part_px} px fits into a dev picture; ask for smaller"
         )
+    if not any(shown(part) for part in parts):
+        raise UserError(
+            f"{data.folder / data.split_file}: no dev part shows a defect, so nobody could tell good weights from "
+            "bad ones; move some there"
+        )
     return Run(out, settings, fabric, data, learn, parts, defects, digest(data), crop_px, batch)
 
 
@@ -130,8 +142,32 @@ def recorded_settings(folder: Path) -> tuple[str, Settings]:
 def trained_part_px(bundle: Path) -> SizePx | None:
     """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
     try:
-        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
-        width, height = trained["settings"]["part_px"]
+        width, height = _trained(bundle)["settings"]["part_px"]
         return int(width), int(height)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
+
+
+def trained_split(bundle: Path) -> str:
+    """The split file that the bundle was trained with; the usual one where nothing says."""
+    return str(_trained(bundle).get("split", SPLIT_FILE))
+
+
+def strange_to(bundle: Path, data: DataSet) -> list[str]:
+    """What is to be said where a bundle was trained on other pictures, masks or splits than these."""
+    known = _trained(bundle).get("data_sha256")
+    if known is None or known == digest(data):
+        return []
+    return [
+        f"{data.folder}, {data.split_file}: not as it was when the bundle learned from it; pictures that it knows "
+        "may be among these, and flatter it"
+    ]
+
+
+def _trained(bundle: Path) -> dict[str, Any]:
+    """What the manifest says of the training; nothing where it can't be read or is another tool's."""
+    try:
+        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
+        return trained if isinstance(trained, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

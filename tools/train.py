@@ -16,6 +16,7 @@ from torch import nn
 from inspectd.errors import UserError
 from tools.augment import Augmentation
 from tools.clock import Clock
+from tools.console import out_of_memory
 from tools.csnet import normalise
 from tools.dev import dev_figures, hard_places
 from tools.losses import loss_of
@@ -79,7 +80,7 @@ def _learn(
         run.fabric.backward(loss)
         optimiser.step()
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
+        if not out_of_memory(error):
             raise
         raise UserError(
             f"out of memory with a batch of {run.batch} crops of {run.crop_px} px; "
@@ -88,9 +89,13 @@ def _learn(
     if not math.isfinite(value := loss.item()):
         raise UserError(
             f"the loss is {value} after a step at rate {optimiser.param_groups[0]['lr']:.2g}; training stopped, "
-            f"the best weights so far are kept in {run.out}: {CALMER}"
+            f"{_kept(run)}: {CALMER}"
         )
     return value
+
+
+def _kept(run: Run) -> str:
+    return f"the best weights so far are kept in {run.out}" if (run.out / BEST).is_file() else "there are none yet"
 
 
 def _count(progress: Progress, loss: float, share: float) -> None:
@@ -112,7 +117,7 @@ def _batches(run: Run, stride: int, progress: Progress) -> Generator[Batch, None
 def _check(run: Run, average: nn.Module, stride: int, progress: Progress) -> None:
     """Figures on dev; keeps the weights if they are the best so far; finds new hard places."""
     if not all(bool(torch.isfinite(t).all()) for t in average.state_dict().values()):
-        raise UserError(f"weights are no numbers any more; the best so far are kept in {run.out}: {CALMER}")
+        raise UserError(f"weights are no numbers any more; {_kept(run)}: {CALMER}")
     if run.fabric.is_global_zero:
         figures = dev_figures(average, run.dev, len(run.data.classes), stride, run.fabric.device)
         progress.checks.append(
@@ -173,10 +178,10 @@ def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, share: float) -> None:
-    """Linear warm-up, then half a cosine over the run."""
-    warm = min(1.0, share / settings.warm_up)
+    """Linear warm-up, then half a cosine over the run, down to `last_rate`."""
+    warm, cosine = min(1.0, share / settings.warm_up), 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
     for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)))
+        group["lr"] = settings.learning_rate * warm * (settings.last_rate + (1 - settings.last_rate) * cosine)
 
 
 def _layout(fabric: Fabric) -> torch.memory_format:

@@ -45,3 +45,10 @@ def test_recall_and_area_error_by_width() -> None:
     found = by_width([part], [scores], [128])
     assert found["<= 6 px"] == {"defects": 1, "recall": 1.0, "area_error": pytest.approx(0.0)}
     assert (found["<= 12 px"]["recall"], found["<= 12 px"]["defects"]) == (0.0, 1)
+
+
+def test_a_line_of_three_pixels_is_three_wide() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:23, 4:60] = 1
+    found = by_width([Sample("a", np.zeros((64, 64, 1), np.uint8), mask)], [255 * mask[None]], [128])
+    assert list(found) == ["<= 3 px"]

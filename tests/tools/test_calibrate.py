@@ -11,13 +11,13 @@ from hypothesis.extra.numpy import arrays
 
 from inspectd.config import Limits, Recipe, View, load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.errors import UserError
+from inspectd.errors import ConfigError, UserError
 from inspectd.extract.plan import make_plan
 from inspectd.extract.regions import extract_regions
 from tests.bundles import write_bundle
-from tests.tools.greys import write_greys
+from tests.tools.greys import Spot, write_greys
 from tools.calibrate import calibrate, choose, choose_mask_levels, choose_reject
-from tools.dataset import open_data_set
+from tools.dataset import DataSet, open_data_set
 from tools.files import write_text
 from tools.measure.froc import Froc
 from tools.measure.recipe import as_score, recipe_text
@@ -169,11 +169,68 @@ def test_calibrate_writes_a_recipe_that_loads(tmp_path: Path) -> None:
     assert (by_regions["escapes"], by_regions["overkill"]) == (0, 0)
 
 
-def test_foreign_classes_are_one_sentence(tmp_path: Path) -> None:
-    spots = {"a.png": []}
+EDITED = """# of press 7
+model = "."
+deadline_ms = 80   # the belt is short
+max_regions = 9
+
+[image]
+min_mean = 20.0
+
+[limits.spot]
+reject = 0.9
+max_count = 2
+min_area_px = 3.0  # px
+suspect = 0.2
+
+[limits.gone]
+suspect = 0.1
+reject = 0.2
+
+[camera.top]
+roi = [0, 0, 64, 64]
+"""
+
+
+def separable(tmp_path: Path) -> DataSet:
+    spots = {"c.png": [(8, 8, 16, 20, 0)], "b.png": [(40, 20, 16, 200, 1)]}
+    return open_data_set(write_greys(tmp_path / "data", {"train": spots, "dev": spots, "test": spots}))
+
+
+def test_calibrate_changes_thresholds_and_nothing_else_of_a_recipe(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", 1)
+    (bundle / "recipe.toml").write_text(EDITED)
+    calibrate(bundle, separable(tmp_path), None, Wish(), 1)
+    text, recipe = (bundle / "recipe.toml").read_text(), load_recipe(bundle / "recipe.toml").recipe
+    assert set(recipe.limits) == {"spot"}
+    assert 0.2 < recipe.limits["spot"].suspect <= recipe.limits["spot"].reject
+    assert (recipe.limits["spot"].max_count, recipe.deadline_ms, recipe.max_regions) == (2, 80, 9)
+    assert (recipe.image.min_mean, recipe.camera["top"].roi) == (20.0, (0, 0, 64, 64))
+    assert text.startswith("# of press 7\n") and "# the belt is short" in text and "# px" in text
+
+
+def test_a_recipe_that_is_wrong_is_not_replaced(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", 1)
+    (bundle / "recipe.toml").write_text(broken := EDITED.replace("max_regions", "max_regoins"))
+    with pytest.raises(ConfigError, match="max_regoins"):
+        calibrate(bundle, separable(tmp_path), None, Wish(), 1)
+    assert (bundle / "recipe.toml").read_text() == broken
+
+
+def test_a_wish_is_named_anew_in_the_head_of_a_recipe() -> None:
+    limits = {"spot": Limits(suspect=0.4, reject=0.6, min_area_px=4.0)}
+    first = recipe_text(limits, "one wish")
+    assert recipe_text(limits, "another wish", first) == first.replace("one wish", "another wish")
+
+
+def test_foreign_classes_leave_int8_as_it_was(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", 1)
+    before = (bundle / "manifest.json").read_bytes()
+    spots: dict[str, list[Spot]] = {"a.png": []}
     data = open_data_set(write_greys(tmp_path / "data", dict.fromkeys(("train", "dev", "test"), spots), ("dent",)))
     with pytest.raises(UserError, match="must agree"):
-        calibrate(write_bundle(tmp_path / "b", 1), data, None, Wish(), 1)
+        calibrate(bundle, data, None, Wish(), 1)
+    assert (bundle / "manifest.json").read_bytes() == before
 
 
 def test_recipe_keeps_names_that_toml_would_split(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -70,7 +71,7 @@ def test_a_region_where_nobody_cares_is_not_false() -> None:
 
 def test_summary_by_class_size_and_width() -> None:
     scores, mask = np.zeros(CELLS, np.uint8), np.zeros(SHAPE, np.uint8)
-    mask[0:10, 0:10] = 1  # size 10, width 9 to 11
+    mask[0:10, 0:10] = 1  # size 10, width 10
     mask[20, 4:30] = 2  # one pixel wide, size 5
     scores[0, 0, 0] = 255
     found = defects.summary([match(scores, mask), defects.Match((), ())])
@@ -80,6 +81,13 @@ def test_summary_by_class_size_and_width() -> None:
     assert [name for name, own in found["by_width"].items() if own["defects"]] == ["< 2 px", "8-16 px"]
     assert found["by_class"]["pit"]["area_ratio"] == 0.16
     assert found["false_regions_per_picture"] == 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8])
+def test_width_is_that_of_a_line(width: int) -> None:
+    line = np.zeros((20, 60), np.bool_)
+    line[5 : 5 + width, 4:50] = True
+    assert defects.width_px(line) == width == defects.width_px(line.T)
 
 
 def test_summary_of_nothing_is_undefined_not_zero() -> None:

@@ -60,6 +60,13 @@ def test_hard_places_are_false_calls_away_from_marks() -> None:
     assert places[0][1:] == (32.0, 32.0)
 
 
+def test_hard_places_reach_to_the_last_row_and_column() -> None:
+    image = np.full((90, 130, 1), 200, np.uint8)
+    image[70:86, 110:126] = 20
+    places = hard_places(Darkness(4.0), [Sample("a", image, np.zeros((90, 130), np.uint8))], 1, 4, CPU, draw=0)
+    assert places == [(0, 96.0, 96.0)]
+
+
 def test_temperature_undoes_what_a_net_is_too_sure_of() -> None:
     """One dark square in three is not marked: who is twice as sure is divided by twice as much."""
     parts = [picture("a", 2, false=1), picture("b", 2, false=1)]

@@ -84,6 +84,15 @@ def test_evaluating_writes_nothing(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in bundle.rglob("*")} == before
 
 
+def test_regions_beyond_the_most_are_said(tmp_path: Path) -> None:
+    crowded = {"a.png": [(16 * n, 8, 8, 255, 0) for n in range(6)]}
+    bundle = write_bundle(tmp_path / "b", 1)
+    few = tmp_path / "recipe.toml"
+    few.write_text((bundle / "recipe.toml").read_text().replace("[limits", "max_regions = 3\n[limits", 1))
+    figures = evaluate(bundle, data_of(tmp_path / "d", crowded), "test", None, 1, few)
+    assert "1 pictures had more than 3 regions: false ones beyond don't count" in figures["notes"]
+
+
 def test_without_clean_parts_overkill_is_null_and_said(tmp_path: Path) -> None:
     bad = {name: spots for name, spots in TEST.items() if name.startswith("bad")}
     found = evaluate(write_bundle(tmp_path / "b", 1), data_of(tmp_path / "d", bad), "test", None, 1)

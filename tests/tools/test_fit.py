@@ -1,6 +1,7 @@
 """The way of an engineer: fit, evaluate, calibrate, compare, predict, export, through the command line."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,36 @@ def test_evaluate_prints_the_keys_that_scripts_rely_on(bundle: Path, data: Path)
     assert "miou" in run("evaluate", bundle, data, "--no-report", "--threads", 1)
 
 
+def test_a_bundle_is_measured_on_the_split_it_was_trained_with(bundle: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["trained"]["split"] = "split_lots.json"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert "split_lots.json: no such file" in refused("evaluate", other, data)
+    moved = shutil.copytree(data, tmp_path / "data")
+    figures = json.loads(run("evaluate", bundle, moved, "--no-report", "--json", "--threads", 1))
+    assert (figures["split_file"], figures["notes"]) == ("split.json", [])
+    splits = json.loads((moved / "split.json").read_text())
+    splits["test"], splits["train"] = splits["train"], splits["test"]
+    (moved / "split.json").write_text(json.dumps(splits))
+    for words in (("evaluate", bundle), ("compare", bundle, bundle)):
+        said = run(*words, moved, "--threads", 1, *(["--no-report"] * (words[0] == "evaluate")))
+        assert "not as it was when the bundle learned from it" in said
+    assert "is not what" in refused("export", bundle, moved)
+
+
+def test_what_a_recipe_says_of_cameras_is_said_to_be_left_out(bundle: Path, data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    text = (bundle / "recipe.toml").read_text().replace('model = "."', f'model = "{bundle}"')
+    recipe.write_text(text.replace("[image]", "[image]\nmin_mean = 9.0") + "[camera.top]\nroi = [0, 0, 64, 64]\n")
+    for words in (
+        ("evaluate", bundle, data, "--no-report", "--recipe"),
+        ("compare", bundle, bundle, data, "--recipe-b"),
+    ):
+        said = run(*words, recipe, "--threads", 1)
+        assert "its settings per camera (roi, ignore, zones) and its limits of the picture are not applied" in said
+
+
 def test_calibrate_for_another_wish(bundle: Path, data: Path, tmp_path: Path) -> None:
     other = shutil.copytree(bundle, tmp_path / "other")
     figures = json.loads(run("calibrate", other, data, "--escape", 0, "--json", "--threads", 1))
@@ -90,6 +121,9 @@ def test_calibrate_for_another_wish(bundle: Path, data: Path, tmp_path: Path) ->
         "proven under the new recipe"
     )
     assert "give one wish" in refused("calibrate", other, data)
+    said = run("calibrate", other, data, "--overkill", 0.1, "--threads", 1)
+    assert re.search(r"^pitting +suspect 0\.\d+, reject [01].*, min_area_px", said, re.MULTILINE)
+    assert re.search(r"^int8 +(usable|not used: )", said, re.MULTILINE)
 
 
 def test_a_recipe_without_proof_takes_int8_back(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -125,6 +159,11 @@ def test_compare_is_a_gate(bundle: Path, data: Path, tmp_path: Path) -> None:
         "compare", bundle, bundle, data, "--recipe-a", blind, "--overkill-allowed", 99, "--json", "--threads", 1
     )
     assert back.exit_code == 0, "what it mends does not close the gate"
+    wary = tmp_path / "wary.toml"
+    wary.write_text(re.sub(r"(suspect|min_area_px) = [\d.]+", r"\1 = 0.01", text))
+    more = say("compare", bundle, bundle, data, "--recipe-b", wary, "--json", "--threads", "1")
+    assert (more.exit_code, json.loads(more.stdout)["new escape"]) == (1, [])
+    assert json.loads(more.stdout)["new overkill"]
 
 
 def test_predict_writes_masks_to_correct(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -146,9 +185,16 @@ def test_predict_writes_masks_to_correct(bundle: Path, data: Path, tmp_path: Pat
 def test_training_ended_early_still_gives_a_bundle(bundle: Path, data: Path, tmp_path: Path) -> None:
     early = tmp_path / "early"
     shutil.copytree(bundle / "training", early / "training")
+    (early / ".export-killed").mkdir()
+    (early / "report.html").write_text("of the network before")
+    (early / "recipe.toml").write_text((bundle / "recipe.toml").read_text().replace("= 250", "= 80"))
     run("export", early, data, "--threads", 1)
     assert load_bundle(early).manifest.classes == ["pitting"]
-    assert (early / "recipe.toml").is_file()
+    assert load_bundle(early).manifest.name == "early"
+    assert load_recipe(early / "recipe.toml").recipe.deadline_ms == 80
+    assert (early / "training/calibration.json").is_file()
+    assert not (early / "report.html").exists()
+    assert not list(early.glob(".export*"))
 
 
 def test_interrupted_training_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
@@ -203,6 +249,7 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
     assert record["checks"][0]["cell_ap"] > 0.5, "it knows what it knew"
     assert record["settings"]["net"] == "xs", "as the bundle it began with"
     assert record["settings"]["learning_rate"] == pytest.approx(2.5e-4)
+    assert record["settings"]["origin"].startswith("fine-tune of pits, graph ")
     other = shutil.copytree(data, tmp_path / "other")
     (other / "classes.json").write_text('{"0": "background", "1": "hole"}')
     words = ("fit", other, "--epochs", 1, "--from", bundle, *FIT)
@@ -233,6 +280,7 @@ def test_fine_tuning_and_transfer_begin_with_a_bundle(bundle: Path, data: Path, 
             ("fit", "{data}", "--out", "{out}/b", "--minutes", "1", "--part", "900x900"),
             "no part of (900, 900) px fits into a dev picture",
         ),
+        (("fit", "{data}", "--out", "{out}", "--minutes", "1", "--seed", "-1"), "Invalid value for '--seed'"),
         (("evaluate", "{out}", "{data}"), "there is no such model bundle"),
         (("evaluate", "{bundle}", "{data}", "--split", "tset"), "no split 'tset'; it has train, dev, test"),
         (("export", "{out}", "{data}"), "run.json: not there"),

@@ -141,6 +141,11 @@ def coco(folder: Path, *segmentations: Any, categories: tuple[int, ...] = (7,)) 
     return content
 
 
+def taken(form: str, folder: Path, out: str, *more: str) -> tuple[int, str]:
+    """Imports the folder s; pictures without an annotation are good parts."""
+    return run("import", form, folder / "s", "--out", folder / out, "--missing", "clean", *more)
+
+
 SQUARE = [10, 10, 20, 10, 20, 20, 10, 20]
 
 
@@ -153,7 +158,7 @@ def test_coco_polygons_and_both_kinds_of_runs(tmp_path: Path) -> None:
         {"size": [HEIGHT, WIDTH], "counts": compressed(counts)},
         categories=(9, 7, 7),
     )
-    code, said = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d", "--overlap", "later")
+    code, said = taken("coco", tmp_path, "d", "--overlap", "later")
     assert code == 0, said
     assert loaded(tmp_path / "d/classes.json") == {"0": "background", "1": "crack", "2": "pit"}
     assert loaded(tmp_path / "d/labels.json") == {"a.png": ["crack", "pit"], "b.png": []}
@@ -195,31 +200,31 @@ def test_runs_as_pycocotools_writes_them() -> None:
 )
 def test_coco_faults_name_the_picture(tmp_path: Path, segmentation: Any, said: str) -> None:
     coco(tmp_path / "s", segmentation)
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")
+    code, text = taken("coco", tmp_path, "d")
     assert code == 1 and "a.png: " in text and said in text
     assert sorted(os.listdir(tmp_path)) == ["s"]
 
 
 def test_overlap_names_the_file_and_both_classes(tmp_path: Path) -> None:
     coco(tmp_path / "s", [SQUARE], [[15, 15, 25, 15, 25, 25, 15, 25]], categories=(9, 7))
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")
+    code, text = taken("coco", tmp_path, "d")
     assert code == 1 and "a.png: pit and crack overlap at x 15, y 15" in text
-    assert run("import", "coco", tmp_path / "s", "--out", tmp_path / "d", "--overlap", "later")[0] == 0
+    assert taken("coco", tmp_path, "d", "--overlap", "later")[0] == 0
     assert mask_of(tmp_path / "d", "a")[17, 17] == 1
 
 
 def test_unlabelled_pixels_as_stated(tmp_path: Path) -> None:
     coco(tmp_path / "s", [SQUARE])
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d", "--unlabelled", "error")
+    code, text = taken("coco", tmp_path, "d", "--unlabelled", "error")
     assert code == 1 and "b.png: 6300 px are not labelled" in text
-    assert run("import", "coco", tmp_path / "s", "--out", tmp_path / "e", "--unlabelled", "dont-care")[0] == 0
+    assert taken("coco", tmp_path, "e", "--unlabelled", "dont-care")[0] == 0
     assert np.unique(mask_of(tmp_path / "e", "a")).tolist() == [1, 255]
 
 
 def test_labels_of_another_picture_size_are_refused(tmp_path: Path) -> None:
     coco(tmp_path / "s", [SQUARE])
     picture(tmp_path / "s/images/a.png", WIDTH, HEIGHT)
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")
+    code, text = taken("coco", tmp_path, "d")
     assert code == 1 and "a.png: is 70 x 90 px, the labels are for 90 x 70" in text
 
 
@@ -281,6 +286,26 @@ def test_labelme_pictures_without_labels(tmp_path: Path) -> None:
     assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d", "--missing", "skip")[0] == 0
     assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "e", "--missing", "clean")[0] == 0
     assert (os.listdir(tmp_path / "d/images"), loaded(tmp_path / "e/labels.json")["b.png"]) == (["a.jpg"], [])
+
+
+def test_labelme_pictures_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    labelme(tmp_path / "s/labels/a.json", {"label": "pit", "points": [[10, 10], [20, 10], [20, 20]]})
+    picture(tmp_path / "s/pictures/b.jpg")
+    code, text = run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d")
+    assert code == 1 and "b.jpg: has no label file" in text
+    assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d", "--missing", "clean")[0] == 0
+    assert loaded(tmp_path / "d/labels.json")["b.jpg"] == []
+
+
+def test_a_picture_that_nobody_annotated_is_no_good_part_unseen(tmp_path: Path) -> None:
+    coco(tmp_path / "s", [SQUARE])
+    (tmp_path / "s/annotations.xml").write_text(CVAT.replace("lot1/", "").replace("lot2/a", "b"))
+    for form in ("coco", "cvat"):
+        words = ("import", form, tmp_path / "s", "--out", tmp_path / form, "--overlap", "later")
+        code, text = run(*words)
+        assert code == 1 and "b.png: has no annotation; if such are good parts, say --missing clean" in text
+        assert run(*words, "--missing", "skip")[0] == 0
+        assert os.listdir(tmp_path / form / "images") == ["a.png"]
 
 
 # ---- masks
@@ -387,7 +412,7 @@ def test_cvat_for_images(tmp_path: Path) -> None:
     for lot in ("lot1", "lot2"):
         picture(tmp_path / "s/images" / lot / "a.png")
     (tmp_path / "s/annotations.xml").write_text(CVAT)
-    code, text = run("import", "cvat", tmp_path / "s", "--out", tmp_path / "d", "--overlap", "later")
+    code, text = taken("cvat", tmp_path, "d", "--overlap", "later")
     assert code == 0, text
     assert loaded(tmp_path / "d/classes.json") == {"0": "background", "1": "pit", "2": "crack"}
     mask = mask_of(tmp_path / "d", "lot1_a")
@@ -410,7 +435,7 @@ def test_cvat_faults(tmp_path: Path, old: str, new: str, said: str) -> None:
     for lot in ("lot1", "lot2"):
         picture(tmp_path / "s/images" / lot / "a.png")
     (tmp_path / "s/annotations.xml").write_text(CVAT.replace(old, new))
-    code, text = run("import", "cvat", tmp_path / "s", "--out", tmp_path / "d", "--overlap", "later")
+    code, text = taken("cvat", tmp_path, "d", "--overlap", "later")
     assert code == 1 and said in text
 
 
@@ -421,7 +446,7 @@ def test_every_unreadable_picture_is_named(tmp_path: Path) -> None:
     coco(tmp_path / "s", [SQUARE])
     cv2.imwrite(str(tmp_path / "s/images/a.png"), np.zeros((HEIGHT, WIDTH), np.uint16))
     cv2.imwrite(str(tmp_path / "s/images/b.png"), np.zeros((HEIGHT, WIDTH, 4), np.uint8))
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")
+    code, text = taken("coco", tmp_path, "d")
     assert code == 1 and "a.png: has 16 bits" in text and "b.png: has 4 channels" in text
     assert not (tmp_path / "d").exists()
 
@@ -429,8 +454,8 @@ def test_every_unreadable_picture_is_named(tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     coco(tmp_path / "s", [SQUARE])
     (tmp_path / "d").mkdir()
-    assert run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")[0] == 0
-    code, text = run("import", "coco", tmp_path / "s", "--out", tmp_path / "d")
+    assert taken("coco", tmp_path, "d")[0] == 0
+    code, text = taken("coco", tmp_path, "d")
     assert code == 1 and "exists and is not empty" in text
 
 

@@ -68,3 +68,10 @@ def test_what_is_dont_care_alone_makes_no_part() -> None:
     crops = find_crops(mask, (WIDTH_PX, HEIGHT_PX), 3, 2, np.random.default_rng(0))
     assert len(crops) == 3
     assert not any(crop.defects for crop in crops)
+
+
+def test_a_picture_of_which_nothing_is_known_is_no_part() -> None:
+    unknown = Sample("a.png", np.zeros((80, 80, 1), np.uint8), np.full((80, 80), DONT_CARE, np.uint8))
+    assert as_parts([unknown], None) == []
+    unknown.mask[0, 0] = 0
+    assert as_parts([unknown], None) == [unknown]

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from tools.dataset import Sample, open_data_set
 from tools.fit import open_fabric
 from tools.run import Settings, open_run, usual_crop_px
 from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
-from tools.train import train
+from tools.train import _set_rate, train
 
 SMALL = {"batch": 2, "crop_px": 64, "channels": 1}
 
@@ -105,9 +107,21 @@ def test_killed_and_resumed_gives_bit_equal_weights(folder: Path, tmp_path: Path
         assert all(torch.equal(whole[key], killed[key]) for key in whole), file
 
 
-def test_loss_that_is_no_number_stops_and_keeps_the_best(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss is nan.*the best weights so far are kept"):
+def test_loss_that_is_no_number_stops_and_keeps_the_best(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"the loss is nan.*there are none yet"):
         trained(folder, tmp_path, epochs=1, learning_rate=1e30)
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, tmp_path / "later", epochs=1, stop_after=20)
+    best = (tmp_path / "later" / BEST).read_bytes()
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(UserError, match=r"nan.*best weights so far are kept"),
+    ):
+        patched.setattr("tools.train.loss_of", lambda logits, *_: logits.sum() * float("nan"))
+        trained(folder, tmp_path / "later", resume=True, epochs=1)
+    assert (tmp_path / "later" / BEST).read_bytes() == best
 
 
 def test_out_of_memory_says_which_batch_to_try(folder: Path, tmp_path: Path) -> None:
@@ -120,6 +134,24 @@ def test_patience_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -
     trained(folder, tmp_path, epochs=2, learning_rate=0.0, ema=0.0, patience=2)
     record = json.loads((tmp_path / RECORD).read_text())
     assert len(record["checks"]) < 8
+
+
+def test_the_rate_warms_up_and_falls_to_its_last() -> None:
+    own, optimiser = Settings(epochs=1), torch.optim.SGD([torch.zeros(1)], 1.0)
+    rates = []
+    for share in (0.0, own.warm_up / 2, own.warm_up, 0.5, 1.0):
+        _set_rate(optimiser, own, share)
+        rates.append(optimiser.param_groups[0]["lr"] / own.learning_rate)
+    assert rates == pytest.approx([0, 0.5, 1, (1 + own.last_rate) / 2, own.last_rate], abs=0.01)
+
+
+def test_dev_without_a_defect_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "data")
+    for name in json.loads((other / "split.json").read_text())["dev"]:
+        mask = other / "masks" / f"{Path(name).stem}.png"
+        cv2.imwrite(str(mask), np.zeros_like(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)))
+    with pytest.raises(UserError, match=r"split.json: no dev part shows a defect"):
+        trained(other, tmp_path / "out", epochs=1)
 
 
 def test_class_without_a_training_picture_is_named(folder: Path, tmp_path: Path) -> None:

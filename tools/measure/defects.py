@@ -25,7 +25,7 @@ U8 = NDArray[np.uint8]
 SIZES_PX = (8, 16, 32, 64)
 """Bounds of the bins of size, the square root of the area."""
 WIDTHS_PX = (2, 4, 8, 16)
-"""Bounds of the bins of width, twice the largest distance of a pixel of the defect to its edge."""
+"""Bounds of the bins of width, `width_px`."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Defect:
 
 @dataclass(frozen=True)
 class Match:
-    """The defects of one picture, and the regions that touch none."""
+    """The defects of one picture, and the regions that touch none. `truncated`: there were more regions than the
+    recipe allows, and the rest is not seen.
+    """
 
     defects: tuple[Defect, ...]
     false: tuple[Region, ...]
+    truncated: bool = False
 
 
 def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
     """Scores uint8 [K, h, w] and mask uint8 [H, W] of one picture; a region counts from its `min_area_px` on."""
-    regions = [
-        r
-        for r in extract_regions(scores, peak, plan).regions
-        if r.area_px >= plan.limits[r.zone, r.class_].min_area_px
-    ]
+    extracted = extract_regions(scores, peak, plan)
+    regions = [r for r in extracted.regions if r.area_px >= plan.limits[r.zone, r.class_].min_area_px]
     labels, kinds = _labelled(mask, len(plan.classes))
     touched = [_touched(r, scores, labels, plan) for r in regions]
     by_defect: dict[int, list[Region]] = defaultdict(list)
@@ -68,7 +68,8 @@ def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
         for label in under - {-1}:
             by_defect[label].append(region)
     defects = [_describe(labels, n, plan.classes[k], by_defect[n]) for n, k in kinds.items()]
-    return Match(tuple(defects), tuple(r for r, under in zip(regions, touched, strict=True) if not under))
+    false = tuple(r for r, under in zip(regions, touched, strict=True) if not under)
+    return Match(tuple(defects), false, extracted.truncated)
 
 
 def summary(matches: list[Match]) -> dict[str, Any]:
@@ -142,16 +143,20 @@ def _touched(region: Region, scores: U8, labels: NDArray[np.int32], plan: Plan) 
     return set(np.unique(labels[top : top + h, left : left + w][fine]).tolist()) - {0}
 
 
+def width_px(defect: NDArray[np.bool_]) -> float:
+    """Of a mask [H, W]: the diameter of the largest circle inside, which is the width of a line."""
+    # in pixels of half the size every width is even, and half of it the distance to the nearest one outside
+    halves = np.pad(defect.astype(np.uint8).repeat(2, 0).repeat(2, 1), 1)
+    return float(cv2.distanceTransform(halves, cv2.DIST_L2, 5).max())
+
+
 def _describe(labels: NDArray[np.int32], number: int, class_: str, regions: list[Region]) -> Defect:
     own = labels == number
     x, y, w, h = cv2.boundingRect(own.astype(np.uint8))
-    inside = np.pad(own[y : y + h, x : x + w].astype(np.uint8), 1)
-    # the distance to the nearest pixel outside: 1 in a line of one pixel, whose width is 1
-    width_px = 2.0 * float(cv2.distanceTransform(inside, cv2.DIST_L2, 5).max()) - 1
     return Defect(
         class_,
         int(own.sum()),
-        width_px,
+        width_px(own[y : y + h, x : x + w]),
         (x, y, w, h),
         bool(regions),
         any(r.class_ == class_ for r in regions),

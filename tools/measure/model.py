@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from inspectd.config import Recipe, View
+from inspectd.config import ImageLimits, Recipe, View
 from inspectd.engine.bundle import Bundle
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.extract.regions import extract_regions
@@ -50,3 +51,13 @@ def model_of(bundle: Bundle, score: Score, recipe: Recipe) -> Model:
     made = Model(score, tuple(manifest.classes), manifest.stride, tuple(levels), recipe)
     made.plan((SMALLEST_PX, SMALLEST_PX))
     return made
+
+
+def not_applied(model: Model, recipe_file: Path) -> list[str]:
+    """What a recipe says and labelled pictures are not judged by: they come from no camera of the line."""
+    recipe, found = model.recipe, []
+    if recipe.camera:
+        found.append("settings per camera (roi, ignore, zones)")
+    if recipe.image != ImageLimits(refuse_identical=recipe.image.refuse_identical):
+        found.append("limits of the picture")
+    return [f"{recipe_file}: its {' and its '.join(found)} are not applied here"] if found else []

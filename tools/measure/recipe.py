@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
+
+import tomlkit
 
 from inspectd.config import Limits
 
 DEADLINE_MS = 250
+HEAD = "# Recipe chosen on the dev pictures by `inspectd-train calibrate` for "
 
 
-def recipe_text(limits: dict[str, Limits], wish: str) -> str:
-    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line."""
+def recipe_text(limits: dict[str, Limits], wish: str, old: str = "") -> str:
+    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line.
+
+    Of an `old` one, which must be valid, everything but the three thresholds of each class stays as it is.
+    """
+    return _with_thresholds(old, limits, wish) if old else _new(limits, wish)
+
+
+def _with_thresholds(old: str, limits: dict[str, Limits], wish: str) -> str:
+    recipe = tomlkit.parse(old)
+    tables: Any = recipe["limits"]
+    for name in set(tables) - set(limits):
+        del tables[name]
+    for name, chosen in limits.items():
+        tables.setdefault(name, tomlkit.table()).update(limits_as_dict(chosen))
+    lines = tomlkit.dumps(recipe).splitlines()
+    return "".join(f"{HEAD}{wish}.\n" if line.startswith(HEAD) else f"{line}\n" for line in lines)
+
+
+def _new(limits: dict[str, Limits], wish: str) -> str:
     lines = [
-        f"# Recipe chosen on the dev pictures by `inspectd-train calibrate` for {wish}.",
+        f"{HEAD}{wish}.",
         "# Scores run from 0 to 1. A part without a region that counts passes; report.html says how often that",
         "# was right.",
         'model = "."              # the bundle\'s folder, relative to this file',

@@ -61,4 +61,4 @@ def int8_graph(graph: bytes, channels: int) -> bytes:
     That one's rounding doesn't know grouped convolutions; its values change no time, its nodes are the same.
     """
     pictures = [random_picture(SIDE_PX, channels, seed) for seed in range(PICTURES)]
-    return bytes(quantised(prepared(graph), pictures, {}).SerializeToString())
+    return bytes(quantised(prepared(graph), pictures).SerializeToString())

@@ -64,7 +64,7 @@ def _picture(
         return [Region(category[a["category_id"]], _inside(a, height, width)) for a in annotations]
 
     shown = {category[a["category_id"]] for a in annotations} - {BACKGROUND, *rules.dont_care}
-    return Labelled(file, name, regions, tuple(sorted(shown)))
+    return Labelled(file, name, regions, tuple(sorted(shown)), bool(annotations))
 
 
 def _inside(annotation: dict[str, Any], height: int, width: int) -> Inside:

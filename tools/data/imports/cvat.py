@@ -54,7 +54,7 @@ def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> L
         return [Region(e.get("label", ""), _inside(e, rules, height, width)) for e in shapes]
 
     shown = {e.get("label", "") for e in shapes} - {BACKGROUND, *rules.dont_care}
-    return Labelled(file, name, regions, tuple(sorted(shown)))
+    return Labelled(file, name, regions, tuple(sorted(shown)), bool(shapes))
 
 
 def _inside(shape: ElementTree.Element, rules: Rules, height: int, width: int) -> Inside:

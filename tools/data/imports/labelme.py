@@ -18,7 +18,8 @@ from tools.data.imports.store import Labelled, Source, read_json
 
 
 def read_labelme(source: Path, rules: Rules) -> Source:
-    """All JSON files below the folder `source`, and by `rules.missing` the pictures there that have none.
+    """All JSON files below the folder `source`, and by `rules.missing` the pictures beside them, or beside the
+    pictures that they name, that have none.
 
     Shapes: polygon, oriented_rectangle, rectangle, circle, line and linestrip (with `rules.line_px`), mask.
     """
@@ -27,14 +28,14 @@ def read_labelme(source: Path, rules: Rules) -> Source:
         raise UserError(f"{source}: no LabelMe JSON files in this folder")
     pictures = [_picture(source, file, rules) for file in files]
     known = {p.file.resolve() for p in pictures}
-    for folder in sorted({f.parent for f in files}):
+    for folder in sorted({f.parent.resolve() for f in (*files, *known)}):
         bare = [f for f in image_files(folder) if f.resolve() not in known]
         if bare and rules.missing == "error":
             raise UserError(
                 f"{bare[0]}: has no label file, like {len(bare)} in its folder; say --missing clean or skip"
             )
         if rules.missing == "clean":
-            pictures += [Labelled(f, f.relative_to(source).as_posix(), _nothing, ()) for f in bare]
+            pictures += [Labelled(f, _name(source, f), _nothing, ()) for f in bare]
     labels = {label for p in pictures for label in p.claimed or ()}
     return Source(tuple(sorted(labels)), tuple(pictures))
 
@@ -60,9 +61,13 @@ def _picture(source: Path, file: Path, rules: Rules) -> Labelled:
             raise UserError(f"is {width} x {height} px, the labels are for {stated[1]} x {stated[0]}")
         return [Region(str(s["label"]), _inside(s, rules, height, width)) for s in shapes]
 
+    return Labelled(image, _name(source, image), regions, tuple(sorted(shown)))
+
+
+def _name(source: Path, image: Path) -> str:
+    """Below the source, or of a picture elsewhere the file's alone."""
     inside = image.resolve().is_relative_to(source.resolve())
-    name = image.resolve().relative_to(source.resolve()).as_posix() if inside else image.name
-    return Labelled(image, name, regions, tuple(sorted(shown)))
+    return image.resolve().relative_to(source.resolve()).as_posix() if inside else image.name
 
 
 def _inside(shape: dict[str, Any], rules: Rules, height: int, width: int) -> Inside:

@@ -33,6 +33,8 @@ class Labelled:
     regions: Callable[[int, int], Sequence[Region]]
     claimed: tuple[str, ...] | None
     """The classes that the source says it shows, () for a good part; None where the source says nothing."""
+    looked_at: bool = True
+    """Whether anything says that somebody did: in a list of all pictures one without regions may be waiting."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,16 @@ def store(source: Source, out: Path, rules: Rules) -> int:
         raise UserError("no labelled picture found; check the folder and the format")
     if not 1 <= len(source.classes) <= MOST_CLASSES:
         raise UserError(f"{len(source.classes)} classes of defects found, 1 to {MOST_CLASSES} can be stored")
-    names = unique_names([p.name for p in source.pictures])
+    pictures = [p for p in source.pictures if p.looked_at or rules.missing != "skip"]
+    names = unique_names([p.name for p in pictures])
     with whole_folder(out) as folder:
         faults = []
-        for picture, name in zip(source.pictures, names, strict=True):
+        for picture, name in zip(pictures, names, strict=True):
             try:
+                if not picture.looked_at and rules.missing == "error":
+                    raise UserError(
+                        f"{picture.name}: has no annotation; if such are good parts, say --missing clean"
+                    )
                 mask = _mask(picture, source.classes, rules)
                 shutil.copyfile(picture.file, folder / "images" / name)
                 write_png(folder / "masks" / f"{Path(name).stem}.png", mask)
@@ -65,7 +72,7 @@ def store(source: Source, out: Path, rules: Rules) -> int:
         if faults:
             more = [f"... and {len(faults) - MOST_SHOWN} more"] if len(faults) > MOST_SHOWN else []
             raise UserError("\n".join([*faults[:MOST_SHOWN], *more]))
-        claims = {n: p.claimed for p, n in zip(source.pictures, names, strict=True) if p.claimed is not None}
+        claims = {n: p.claimed for p, n in zip(pictures, names, strict=True) if p.claimed is not None}
         write_json(folder / "classes.json", {str(k): n for k, n in enumerate([BACKGROUND, *source.classes])})
         if claims:
             write_json(folder / "labels.json", claims)
