@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -156,8 +157,9 @@ def trained_split(bundle: Path) -> str:
 def strange_to(bundle: Path, data: DataSet) -> list[str]:
     """What is to be said where a bundle was trained on other pictures, masks or splits than these."""
     known = _trained(bundle).get("data_sha256")
-    if known is None or known == digest(data):
-        return []
+    with contextlib.suppress(FileNotFoundError):  # of pictures that are not asked for now
+        if known is None or known == digest(data):
+            return []
     return [
         f"{data.folder}, {data.split_file}: not as it was when the bundle learned from it; pictures that it knows "
         "may be among these, and flatter it"

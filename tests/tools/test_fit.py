@@ -99,6 +99,11 @@ def test_a_bundle_is_measured_on_the_split_it_was_trained_with(bundle: Path, dat
         said = run(*words, moved, "--threads", 1, *(["--no-report"] * (words[0] == "evaluate")))
         assert "not as it was when the bundle learned from it" in said
     assert "is not what" in refused("export", bundle, moved)
+    (moved / "images" / splits["train"][0]).unlink()
+    splits["test"] = splits["dev"]
+    (moved / "split.json").write_text(json.dumps(splits))
+    said = run("evaluate", bundle, moved, "--no-report", "--threads", 1)
+    assert "not as it was" in said, "pictures that are not asked for may be missing"
 
 
 def test_what_a_recipe_says_of_cameras_is_said_to_be_left_out(bundle: Path, data: Path, tmp_path: Path) -> None:
