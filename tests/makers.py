@@ -1,6 +1,8 @@
 """Makers of the plain things that many tests need."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -11,6 +13,17 @@ from inspectd.extract.plan import Plan, make_plan
 from inspectd.results import Frame, Region
 
 LIMITS = Limits(suspect=0.4, reject=0.6)
+
+
+@contextmanager
+def disk_for(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def examples(count: int) -> Callable[[Any], Any]:

@@ -1,7 +1,6 @@
 """An image file is read whole or not at all."""
 
 import os
-import resource
 import struct
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.images import image_files, read_image, write_png
-from tests.makers import examples
+from tests.makers import disk_for, examples
 
 LOSSLESS = ["a.png", "a.bmp", "a.tif", "a.tiff"]
 LOSSY = ["a.jpg", "a.jpeg"]
@@ -197,13 +196,8 @@ def test_write_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_write_png_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_png(tmp_path / "no/a.png", picture(1))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))  # as on a full disk
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write_png(tmp_path / "a.png", picture(1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with disk_for(20), pytest.raises(OSError, match="too large"):
+        write_png(tmp_path / "a.png", picture(1))
 
 
 def test_a_jpeg_with_a_hole_is_refused(tmp_path: Path) -> None:

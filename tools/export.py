@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import safetensors.torch
@@ -27,14 +26,13 @@ from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError
 from inspectd.images import write_png
 from tools.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
+from tools.cuts import calibration_cuts, golden_images
 from tools.dataset import Sample
 from tools.files import replace, write_through
-from tools.quantise import Deployed, as_bfloat16, calibration_cuts, float_graph, int8_graph
+from tools.quantise import Deployed, as_bfloat16, float_graph, int8_graph
 
 MAX_SCORE_DIFFERENCE = 8
 """Of the float graphs on the golden images, in 1/255: bfloat16 was seen 6 off in a cell, another net 200."""
-GOLDEN_SIZES_PX = ((256, 192), (251, 187), (256, 192))
-"""Width and height; one is odd."""
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 UNFINISHED = ".export-"
@@ -175,41 +173,6 @@ def torch_score(fused: CSNet) -> Score:
 def difference(a: Image, b: Image) -> int:
     """Largest difference of two score maps, in 1/255."""
     return int(np.abs(a.astype(np.int16) - b).max())
-
-
-def golden_images(samples: list[Sample], classes: int) -> list[Image]:
-    """Three cuts of dev pictures around defects, of every class in turn; with too few defects, anywhere.
-
-    The places are drawn with a fixed seed. A picture smaller than a cut is used whole.
-    """
-    rng = np.random.default_rng(0)
-    of_class = [_centres(samples, k + 1) for k in range(classes)]
-    shuffled = [[places[n] for n in rng.permutation(len(places))] for places in of_class]
-    longest = max(len(places) for places in shuffled)
-    places = [of_one[turn] for turn in range(longest) for of_one in shuffled if turn < len(of_one)]
-    while len(places) < len(GOLDEN_SIZES_PX):
-        index = int(rng.integers(len(samples)))
-        height, width = samples[index].mask.shape
-        places.append((index, rng.uniform(0, width), rng.uniform(0, height)))
-    return [_cut(samples[n].image, x, y, *size) for (n, x, y), size in zip(places, GOLDEN_SIZES_PX, strict=False)]
-
-
-def _centres(samples: list[Sample], value: int) -> list[tuple[int, float, float]]:
-    """(sample index, x, y) of the middle of every defect of mask value `value`; small and large count the same."""
-    found = []
-    for index, sample in enumerate(samples):
-        _, _, stats, _ = cv2.connectedComponentsWithStats((sample.mask == value).astype(np.uint8))
-        found += [(index, x + w / 2, y + h / 2) for x, y, w, h, _ in stats[1:].tolist()]
-    return found
-
-
-def _cut(image: Image, x: float, y: float, width: int, height: int) -> Image:
-    """`width` x `height` pixels around (x, y), moved into the image, or all of a smaller one."""
-    top, left = (
-        max(min(int(at - side / 2), most - side), 0)
-        for at, side, most in ((y, height, image.shape[0]), (x, width, image.shape[1]))
-    )
-    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def _refuse_another_net(out: Path, score: Score, golden: list[tuple[Image, Image, Image]]) -> None:

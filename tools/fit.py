@@ -79,12 +79,12 @@ def fit(
         with shown(folder, say) as tell:
             train(run, net, net.stride, resume, tell)
     except KeyboardInterrupt:
-        say.print(_how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
+        say.print(how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
         raise
     return bundle_of(run, out, wish, threads, say)
 
 
-def _how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
+def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
     """What an interrupted run has left, and what can be done with it."""
     folder = out / TRAINING
     if not (folder / STATE).is_file():

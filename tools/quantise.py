@@ -36,13 +36,9 @@ from torch import Tensor, nn
 
 from inspectd.errors import UserError
 from tools.csnet import CSNet, normalise
-from tools.dataset import DONT_CARE, Sample
-from tools.parts import shown
 from tools.rounding import equalise, round_weights
 
 OPSET = 17
-MOST_PICTURES, MOST_SIDE_PX = 48, 512
-"""For calibration: some seconds."""
 OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -160,32 +156,6 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
         """The graph's next input, None at the end."""
         picture = next(self._rest, None)
         return None if picture is None else {"image": picture[None]}
-
-
-def calibration_cuts(samples: list[Sample]) -> list[Image]:
-    """Where INT8's ranges are measured: MOST_PICTURES cuts of at most MOST_SIDE_PX, around defects if there are.
-
-    A defect is rare and what the network answers most strongly to: ranges measured without it would cut it off.
-    Pictures are spread evenly, places drawn with a fixed seed.
-    """
-    rng = np.random.default_rng(0)
-    defective = [sample for sample in samples if shown(sample)]
-    cuts = []
-    for sample in _spread(defective, MOST_PICTURES) + _spread(samples, max(MOST_PICTURES - len(defective), 0)):
-        rows, columns = np.nonzero((sample.mask > 0) & (sample.mask != DONT_CARE))
-        height, width = sample.mask.shape
-        pick = int(rng.integers(len(rows))) if len(rows) else 0
-        y, x = (rows[pick], columns[pick]) if len(rows) else (rng.integers(height), rng.integers(width))
-        top, left = (
-            max(min(int(at) - MOST_SIDE_PX // 2, side - MOST_SIDE_PX), 0) for at, side in ((y, height), (x, width))
-        )
-        cuts.append(np.ascontiguousarray(sample.image[top : top + MOST_SIDE_PX, left : left + MOST_SIDE_PX]))
-    return cuts
-
-
-def _spread(samples: list[Sample], most: int) -> list[Sample]:
-    """At most so many of them, evenly."""
-    return [samples[n] for n in np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int))]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,4 @@
 import json
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from inspectd.errors import ConfigError, UserError
 from inspectd.extract.plan import make_plan
 from inspectd.extract.regions import extract_regions
 from tests.bundles import write_bundle
+from tests.makers import disk_for
 from tests.tools.greys import Spot, write_greys
 from tools.calibrate import calibrate, choose, choose_mask_levels, choose_reject
 from tools.dataset import DataSet, open_data_set
@@ -245,12 +245,7 @@ def test_recipe_keeps_names_that_toml_would_split(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text("old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
-    try:
-        with pytest.raises(UserError, match="can't be written"):
-            write_text(file, "longer than that")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with disk_for(4), pytest.raises(UserError, match="can't be written"):
+        write_text(file, "longer than that")
     assert [f.name for f in tmp_path.iterdir()] == ["recipe.toml"]
     assert file.read_text() == "old"

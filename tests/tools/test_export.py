@@ -1,7 +1,4 @@
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +9,11 @@ from safetensors.torch import load_file
 from inspectd.engine.bundle import load_bundle
 from inspectd.engine.openvino import Precision, Segmenter, open_segmenter
 from inspectd.errors import BundleError, UserError
+from tests.makers import disk_for
 from tests.tools.nets import sample, trained_looking
 from tools.csnet import CSNet, Size, fuse
 from tools.dataset import Sample
-from tools.export import FILES, difference, golden_images, onnx_score, torch_score, write_bundle, write_manifest
+from tools.export import FILES, difference, onnx_score, torch_score, write_bundle, write_manifest
 from tools.quantise import as_bfloat16
 
 TRAINED: dict[str, object] = {"data": "made up", "settings": {"seed": 0}}
@@ -94,33 +92,6 @@ def test_the_weights_come_with_it_and_what_else_lies_there_stays(tmp_path: Path)
     assert (out / "recipe.toml").read_text() == "kept"
     assert not (out / "golden/7.png").exists()
     assert not list(out.glob(".export*"))
-
-
-def test_golden_images_of_small_pictures_and_few_defects() -> None:
-    clean = [sample("a", (64, 66), 1, [], seed=1)]
-    assert [image.shape for image in golden_images(clean, 2)] == [(64, 66, 1)] * 3
-    one = [*clean, sample("b", (300, 400), 3, [(350, 270, 2)], seed=2)]
-    first = golden_images(one, 2)[0]
-    assert first.shape == (192, 256, 3)
-    assert np.array_equal(first, one[1].image[-192:, -256:])
-
-
-def test_golden_images_show_the_classes_in_turn() -> None:
-    spots = [(20 + 40 * n, 20, 1) for n in range(8)] + [(200, 250, 2)]
-    images = golden_images([sample("a", (400, 500), 1, spots)], 2)
-    assert [image.shape for image in images] == [(192, 256, 1), (187, 251, 1), (192, 256, 1)]
-    assert not np.array_equal(images[0], images[1][:, :, :1][:192, :256])
-
-
-@contextmanager
-def disk_for(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [1000, 300_000])

@@ -17,6 +17,10 @@ from inspectd.config import load_recipe
 from inspectd.engine.bundle import load_bundle
 from tests.tools.synthetic import write_data_set
 from tools.cli import app
+from tools.dataset import grey_in_colour, open_data_set
+from tools.fit import how_to_go_on
+from tools.measure.search import Wish
+from tools.state import RECORD, STATE
 
 PART = ("--part", "200x160")
 SMALL = ("--threads", "1", "--batch", "4", "--crop", "96", *PART)
@@ -227,6 +231,24 @@ def test_interrupted_training_says_how_to_go_on(data: Path, tmp_path: Path) -> N
     assert "Traceback" not in said
     run("export", tmp_path / "b", data, "--threads", 1)
     assert load_bundle(tmp_path / "b").manifest.stride == 8
+
+
+def test_advice_after_an_interruption_is_of_what_there_is(data: Path, tmp_path: Path) -> None:
+    opened, folder = open_data_set(data), tmp_path / "training"
+    folder.mkdir()
+    assert how_to_go_on(tmp_path, opened, Wish()).startswith("nothing was kept yet")
+    (folder / STATE).touch()
+    assert "--resume goes on (the first check" in how_to_go_on(tmp_path, opened, Wish())
+    (folder / RECORD).touch()
+    assert f"export {tmp_path} {data} --overkill 0.01 makes" in how_to_go_on(tmp_path, opened, Wish(0.01))
+
+
+def test_grey_pictures_in_colour_are_told_from_coloured_ones(data: Path, tmp_path: Path) -> None:
+    assert not grey_in_colour(open_data_set(data))
+    grey = shutil.copytree(data, tmp_path / "grey")
+    for file in (grey / "images").iterdir():
+        cv2.imwrite(str(file), cv2.cvtColor(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), cv2.COLOR_GRAY2BGR))
+    assert grey_in_colour(open_data_set(grey))
 
 
 def test_pictures_in_two_splits_are_refused(data: Path, tmp_path: Path) -> None:

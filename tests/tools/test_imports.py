@@ -278,23 +278,15 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert abs(np.count_nonzero(mask[30:55, 50:70] == 2) - np.pi * 25) < 5
 
 
-def test_labelme_pictures_without_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["labels", "pictures"], ids=["beside the labels", "in a folder of their own"])
+def test_labelme_pictures_without_labels(tmp_path: Path, folder: str) -> None:
     labelme(tmp_path / "s/labels/a.json", {"label": "pit", "points": [[10, 10], [20, 10], [20, 20]]})
-    picture(tmp_path / "s/labels/b.png")
+    picture(tmp_path / "s" / folder / "b.png")
     code, text = run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d")
     assert code == 1 and "b.png: has no label file" in text
     assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d", "--missing", "skip")[0] == 0
     assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "e", "--missing", "clean")[0] == 0
     assert (os.listdir(tmp_path / "d/images"), loaded(tmp_path / "e/labels.json")["b.png"]) == (["a.jpg"], [])
-
-
-def test_labelme_pictures_in_a_folder_of_their_own(tmp_path: Path) -> None:
-    labelme(tmp_path / "s/labels/a.json", {"label": "pit", "points": [[10, 10], [20, 10], [20, 20]]})
-    picture(tmp_path / "s/pictures/b.jpg")
-    code, text = run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d")
-    assert code == 1 and "b.jpg: has no label file" in text
-    assert run("import", "labelme", tmp_path / "s", "--out", tmp_path / "d", "--missing", "clean")[0] == 0
-    assert loaded(tmp_path / "d/labels.json")["b.jpg"] == []
 
 
 def test_a_picture_that_nobody_annotated_is_no_good_part_unseen(tmp_path: Path) -> None:

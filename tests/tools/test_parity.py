@@ -7,8 +7,8 @@ import pytest
 from inspectd.engine.bundle import load_bundle
 from inspectd.engine.openvino import open_segmenter
 from inspectd.errors import UserError
+from tests.makers import disk_for
 from tests.tools.nets import sample, trained_looking
-from tests.tools.test_export import disk_for
 from tools.dataset import Sample
 from tools.export import write_bundle
 from tools.parity import gate, measure_parity

@@ -12,7 +12,7 @@ from inspectd.errors import UserError
 from tests.tools.nets import sample, trained_looking
 from tools.csnet import fuse
 from tools.export import difference, onnx_score
-from tools.quantise import MOST_PICTURES, MOST_SIDE_PX, as_bfloat16, calibration_cuts, float_graph, int8_graph
+from tools.quantise import as_bfloat16, float_graph, int8_graph
 from tools.rounding import equalise, rounded
 
 Graphs = dict[str, bytes]
@@ -157,29 +157,6 @@ def test_bfloat16_weights_are_exact_in_it() -> None:
             assert torch.allclose(before, after, rtol=2**-8)
         else:
             assert torch.equal(before, after)
-
-
-def test_calibration_takes_a_bounded_number_of_bounded_cuts_around_defects() -> None:
-    clean = [sample(str(n), (70, 600), 1, [], seed=n) for n in range(100)]
-    bad = [sample(f"bad{n}", (700, 1500), 1, [(1400 * n // 60, 680, 1)], seed=n) for n in range(60)]
-    for n, one in enumerate(bad):
-        one.image[one.mask > 0] = n
-        one.image[one.mask == 0] = 255
-    cuts = calibration_cuts(clean + bad)
-    assert len(cuts) == MOST_PICTURES
-    assert {cut.shape for cut in cuts} == {(MOST_SIDE_PX, MOST_SIDE_PX, 1)}
-    assert [int(cut.min()) for cut in (cuts[0], cuts[-1])] == [0, 59]
-    assert all(cut.min() < 255 for cut in cuts)
-
-
-def test_calibration_fills_up_with_clean_pictures() -> None:
-    clean = [sample(str(n), (70, 600), 1, [], seed=n) for n in range(100)]
-    bad = [sample("bad", (70, 80), 1, [(20, 20, 1)], seed=0)]
-    cuts = calibration_cuts(clean + bad)
-    assert len(cuts) == MOST_PICTURES
-    assert [cut.shape for cut in cuts[:2]] == [(70, 80, 1), (70, MOST_SIDE_PX, 1)]
-    assert len(calibration_cuts(clean[:1])) == 1
-    assert calibration_cuts([]) == []
 
 
 def test_no_calibration_picture_is_one_sentence() -> None:
