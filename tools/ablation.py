@@ -1,14 +1,14 @@
 """What each piece of the training recipe is worth: `python -m tools.ablation DATASET --out FOLDER --seed N`.
 
-Each variant changes the settings named in VARIANTS and trains for the same minutes. Figures are of the dev
-split, where choices belong: mean IoU with background at full resolution, pixel AP, share of the labelled
-defects found, and, of those found, the error of their area, all by the width of the defect.
+Each variant changes the settings named in VARIANTS and trains for the same minutes, or the same steps. Figures
+are of the dev split, where choices belong: mean IoU with background at full resolution, pixel AP, share of the
+labelled defects found, and, of those found, the error of their area, all by the width of the defect.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import torch
 import typer
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from tools.csnet import CSNet
 from tools.dataset import DONT_CARE, Sample, open_data_set, stored_channels
-from tools.dev import bf16_is_fast, segmenter
+from tools.dev import segmenter
+from tools.fit import open_fabric
 from tools.measure import metrics
 from tools.measure.defects import width_px
 from tools.run import Run, Settings, open_run
@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "net m": {"net": "m"},
     "augmentation twice as strong": {"strength": 2.0},
     "learning rate twice as high": {"learning_rate": 2e-3},
+    "learning rate to 0 at the end": {"last_rate": 0.0},
 }
 
 
@@ -51,24 +52,23 @@ def main(
     data_set: Path,
     out: Annotated[Path, typer.Option(help="Each run's folder and figures go here; done ones are kept.")],
     minutes: float = 3.0,
+    epochs: Annotated[int | None, typer.Option(help="Train for as many instead: the same steps for all.")] = None,
     seed: int = 0,
     threads: int = 1,
     split_file: str = "split.json",
     only: Annotated[list[str] | None, typer.Option(help="Variants; all by default.")] = None,
 ) -> None:
     """Train every variant once and write its figures to OUT/figures.<seed>.json."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
+    fabric = open_fabric(threads)
     data = open_data_set(data_set, split_file)
     figures_file = out / f"figures.{seed}.json"
     figures = json.loads(figures_file.read_text("utf-8")) if figures_file.is_file() else {}
-    fast = bf16_is_fast(torch.device("cpu"))
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if fast else "32-true")
     for name in only or VARIANTS:
-        if name in figures:
-            continue
-        base = Settings(minutes=minutes, seed=seed, channels=stored_channels(data))
+        base = Settings(seed=seed, channels=stored_channels(data))
+        base = replace(base, epochs=epochs) if epochs else replace(base, minutes=minutes)
         settings = replace(base, **VARIANTS[name])
+        if figures.get(name, {}).get("settings") == asdict(settings):
+            continue
         folder = out / f"{name.replace(' ', '_').replace(':', '')}.{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         run = open_run(data, folder, settings, fabric)
@@ -77,7 +77,7 @@ def main(
         net = train(run, bare, bare.stride, resume=False, tell=lambda _progress, _share: None)
         record = json.loads((folder / "run.json").read_text("utf-8"))
         figures[name] = {"steps": record["checks"][-1]["step"], **record["checks"][record["best_check"]]}
-        figures[name] |= measure(net, run, bare.stride)
+        figures[name] |= {"settings": asdict(settings)} | measure(net, run, bare.stride)
         figures_file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
         print(f"{name}: mIoU + bg {figures[name]['miou_bg']:.4f}")
     print(table(out))

@@ -20,13 +20,8 @@ def loss_of(
     logits: Tensor, targets: Tensor, weights: Tensor, kind: Loss, peak_share: float, stride: int
 ) -> Tensor:
     """Scalar. logits and soft targets [B, 1 + K, h, w], background first; weights [B, h, w]; stride in px."""
-    total = logits.new_zeros(())
-    if "ce" in kind:
-        total = total + cross_entropy(logits, targets, weights)
-    if "focal" in kind:
-        total = total + focal(logits, targets, weights)
-    if "dice" in kind:
-        total = total + dice(logits, targets, weights)
+    terms = {"ce": cross_entropy, "dice": dice, "focal": focal}
+    total = torch.stack([terms[name](logits, targets, weights) for name in kind.split("+")]).sum()
     return total + peak_share * peak(logits, targets, weights, stride) if peak_share else total
 
 

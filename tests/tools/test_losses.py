@@ -22,6 +22,16 @@ def test_right_costs_nearly_nothing_and_wrong_much(kind: str) -> None:
     assert float(right) < 0.01 < 0.4 < float(wrong)
 
 
+@pytest.mark.parametrize("kind", ["ce", "dice", "ce+dice", "focal+dice"])
+def test_the_loss_is_the_sum_of_what_its_name_says(kind: str) -> None:
+    torch.manual_seed(0)
+    logits, targets, weights = torch.randn(2, 3, 8, 8), torch.rand(2, 3, 8, 8).softmax(1), torch.rand(2, 8, 8)
+    terms = {"ce": cross_entropy, "dice": dice, "focal": focal}
+    wanted = sum(float(terms[name](logits, targets, weights)) for name in kind.split("+"))
+    found = loss_of(logits, targets, weights, kind=kind, peak_share=0.0, stride=4)  # type: ignore[arg-type]
+    assert float(found) == pytest.approx(wanted)
+
+
 def test_unknown_cells_cost_nothing() -> None:
     logits, targets, weights = case(2, 1)
     for loss in (cross_entropy, focal):

@@ -191,3 +191,10 @@ def test_net_learns_to_find_the_pits(folder: Path, tmp_path: Path) -> None:
     trained(folder, tmp_path, epochs=3, crop_px=96, batch=4)
     record = json.loads((tmp_path / RECORD).read_text())
     assert np.mean([check["cell_ap"] for check in record["checks"][-2:]]) > 0.8
+
+
+def test_only_torchrun_makes_a_run_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "line"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert open_fabric(1).world_size == 1
