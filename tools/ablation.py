@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tools.csnet import CSNet
 from tools.dataset import DONT_CARE, Sample, open_data_set, stored_channels
 from tools.dev import segmenter
-from tools.fit import open_fabric
+from tools.fabric import open_fabric
 from tools.measure import metrics
 from tools.measure.defects import width_px
 from tools.run import Run, Settings, open_run

@@ -88,7 +88,8 @@ def export(
     """Make the bundle of the best weights so far: export, recipe and proof, without more training."""
     with plain_errors():
         from tools.dataset import open_data_set
-        from tools.fit import TRAINING, bundle_of, open_fabric
+        from tools.fabric import open_fabric
+        from tools.fit import TRAINING, bundle_of
         from tools.measure.search import Wish
         from tools.run import open_run, recorded_settings
 

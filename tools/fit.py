@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from rich.console import Console
-from torch.distributed import is_torchelastic_launched
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.errors import UserError
 from tools.calibrate import calibrate, choose_mask_levels
 from tools.csnet import WIDTHS, CSNet, Size, cooled
 from tools.dataset import DataSet, load
-from tools.dev import best_temperature, bf16_is_fast, segmenter
+from tools.dev import best_temperature, segmenter
 from tools.export import MANIFEST, UNFINISHED, WEIGHTS, clear_away, move_in, write_bundle
+from tools.fabric import open_fabric
 from tools.measure.search import Wish
 from tools.parity import measure_parity
 from tools.parts import SizePx, as_parts
@@ -194,27 +190,6 @@ def starting_net(data: DataSet, settings: Settings, origin: Origin | None) -> CS
         weights |= {k: v for k, v in net.state_dict().items() if k.startswith("head.")}
     _load(net, origin.bundle / WEIGHTS, weights)
     return net
-
-
-def open_fabric(threads: int) -> Fabric:
-    """One process on the CPU or the GPU; under torchrun as many as it started."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it tells below is for programmers
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's results differ from run to run
-    cuda = torch.cuda.is_available()
-    half = bf16_is_fast(torch.device("cuda" if cuda else "cpu"))
-    precision: Any = "bf16-mixed" if half else "16-mixed" if cuda else "32-true"
-    torchrun = is_torchelastic_launched()
-    fabric = Fabric(
-        accelerator="cuda" if cuda else "cpu",
-        devices=int(os.environ["WORLD_SIZE"]) if torchrun else 1,
-        precision=precision,
-        # else it would ask SLURM, which counts the tasks around us, and MPI, which may end the process
-        plugins=None if torchrun else LightningEnvironment(),
-    )
-    fabric.launch()
-    return fabric
 
 
 def _load(net: CSNet, file: Path, weights: dict[str, torch.Tensor] | None = None) -> None:

@@ -32,6 +32,10 @@ def test_variants_are_trained_once_and_tabled(tmp_path: Path) -> None:
     assert table(out).count("\n") == 3
     again = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
     assert again.strip() == table(out), "what is there is not trained again"
+    words = [*words[:-6], "--epochs", "1", "--only", "recipe"]
+    subprocess.run(words, capture_output=True, timeout=100, check=True)
+    figures = json.loads((out / "figures.0.json").read_text())
+    assert figures["recipe"]["steps"] == 50, "as long as asked for now"
 
 
 def test_recall_and_area_error_by_width() -> None:

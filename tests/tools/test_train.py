@@ -19,7 +19,7 @@ from inspectd.errors import UserError
 from tests.tools.synthetic import write_data_set
 from tools.csnet import CSNet
 from tools.dataset import Sample, open_data_set
-from tools.fit import open_fabric
+from tools.fabric import open_fabric
 from tools.run import Settings, open_run, usual_crop_px
 from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
 from tools.train import _set_rate, train

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from inspectd.errors import UserError
 from tools.dataset import DataSet, open_data_set, stored_channels
-from tools.fit import open_fabric
+from tools.fabric import open_fabric
 from tools.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
 from tools.progress import shown
 from tools.run import Settings, open_run
