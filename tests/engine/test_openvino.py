@@ -19,7 +19,7 @@ import structlog
 from onnx import TensorProto, helper
 
 from inspectd.config import OpenVinoEngine
-from inspectd.engine import open_backend
+from inspectd.engine import open_backend, openvino
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import (
     OpenVinoBackend,
@@ -260,6 +260,12 @@ def quantised(tmp_path: Path) -> Path:
     return add_int8(write_bundle(tmp_path / "toy"))
 
 
+@pytest.fixture
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy graph is right on any CPU."""
+    monkeypatch.setattr(openvino, "computes_int8_rightly", lambda: True)
+
+
 def described(config: OpenVinoEngine, bundle: Bundle) -> str:
     with rings(Shape(64, 64, 3)) as made:
         backend = OpenVinoBackend(config, bundle, made)
@@ -267,7 +273,7 @@ def described(config: OpenVinoEngine, bundle: Bundle) -> str:
         return backend.description
 
 
-def test_int8_is_used_where_the_gate_passed_it_and_is_said(quantised: Path) -> None:
+def test_int8_is_used_where_the_gate_passed_it_and_is_said(quantised: Path, vnni: None) -> None:
     bundle = load_bundle(quantised)
     segmenter = open_segmenter(bundle, 1)
     assert segmenter.precision == "int8"
@@ -279,7 +285,7 @@ def test_int8_is_used_where_the_gate_passed_it_and_is_said(quantised: Path) -> N
     assert described(ONE_THREAD, bundle) == f"OpenVINO {version}, int8, 1 thread"
 
 
-def test_int8_is_not_used_against_the_gate_or_the_config(quantised: Path) -> None:
+def test_int8_is_not_used_against_the_gate_or_the_config(quantised: Path, vnni: None) -> None:
     wish = OpenVinoEngine(threads=1, precision="float")
     assert open_segmenter(load_bundle(quantised), 1, "float").precision == ""
     assert "int8" not in described(wish, load_bundle(quantised))
@@ -288,12 +294,22 @@ def test_int8_is_not_used_against_the_gate_or_the_config(quantised: Path) -> Non
     assert "int8" not in described(ONE_THREAD, load_bundle(quantised))
 
 
-def test_where_int8_fails_the_golden_test_float_is_used_and_said(quantised: Path) -> None:
+def test_where_int8_fails_the_golden_test_float_is_used_and_said(quantised: Path, vnni: None) -> None:
     add_int8(quantised, max_score_difference=4)
     with structlog.testing.capture_logs() as lines:
         assert open_segmenter(load_bundle(quantised), 1).precision == ""
     (line,) = lines
     assert (line["event"], line["log_level"], line["precision"]) == ("golden test failed", "warning", "int8")
+
+
+def test_on_a_cpu_that_computes_int8_wrongly_float_is_used_and_said(
+    quantised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "computes_int8_rightly", lambda: False)
+    with structlog.testing.capture_logs() as lines:
+        assert open_segmenter(load_bundle(quantised), 1).precision == ""
+        assert "int8" not in described(ONE_THREAD, load_bundle(quantised))
+    assert {(line["event"], line["log_level"]) for line in lines} == {("int8 is not used", "warning")}
 
 
 def test_openvino_does_not_phone_home(tmp_path: Path) -> None:
