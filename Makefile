@@ -37,9 +37,15 @@ $(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[run]'
 	@touch $@
 
+# pycuda has to be built, which takes as long as the rest: at the same time. Without a compiler it stays away, and
+# pycuda.failed says why.
 $(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
 	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
-	$(PIP) --editable '.[run,train,peers,dev]'
+	@$(BIN)/python -m tools.pycuda_wheel --fast >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
+	trap 'kill $$wheel 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	$(PIP) --editable '.[run,train,peers,dev]' || exit; \
+	if wait $$wheel && $(PIP) "$$(cat $(VENV)/pycuda.wheel)" 2>>$(VENV)/pycuda.failed; \
+	then rm $(VENV)/pycuda.failed; else cat $(VENV)/pycuda.failed >&2; fi
 	@touch $(VENV)/run.stamp $@
 
 clean:

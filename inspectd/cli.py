@@ -2,19 +2,21 @@
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
 
 from inspectd import __version__, config
-from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, doctor, simcam
-from inspectd.errors import CameraError, ConfigError, UnavailableError, UserError, missing_package
+from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
+from inspectd.cli_doctor import doctor
+from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
 
@@ -70,7 +72,7 @@ def run(
     settings = config.load(path)
     daemon = Daemon(settings, wake)
     if not watch:
-        raise typer.Exit(daemon.run(count))
+        _leave(daemon.run(count))
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
     command += ["--connect", settings.config.publish.results]
     watcher = subprocess.Popen(command, start_new_session=True)  # the daemon's Ctrl-C is not its own
@@ -79,6 +81,12 @@ def run(
     finally:
         watcher.send_signal(signal.SIGINT)
         watcher.wait()
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    if code == DeviceError.exit_code:
+        os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
     raise typer.Exit(code)
 
 
@@ -86,24 +94,23 @@ def run(
 def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check config, recipes, model and cameras, without starting anything."""
     from inspectd.acquire.survey import Opening, ask
+    from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
-    from inspectd.engine.openvino import open_segmenter, precision_of, thread_count
     from inspectd.pipeline import make_jobs, make_plans
     from inspectd.ring import Shape, check_memory
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
     make_plans(settings.recipe, settings.config.camera, bundle)
-    engine = settings.config.engine
-    segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
-    precision = precision_of(segmenter.compile(Shape(64, 64, bundle.manifest.channels)))
+    jobs = make_jobs(settings, bundle)
+    shapes = [Shape(job.rect[3], job.rect[2], job.channels) for job in jobs]
+    engine = outlook(settings.config.engine, bundle, shapes)
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
-    golden = f"golden test within {segmenter.golden_difference}/255"
-    print(f"{bundle.path}: model {bundle.manifest.name}, {precision}, {golden}")
+    print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
     missing = []
-    for job in make_jobs(settings, bundle):
+    for job, shape in zip(jobs, shapes, strict=True):
         try:
-            check_memory(job.slots, Shape(job.rect[3], job.rect[2], job.channels), job.config.name)
+            check_memory(job.slots, shape, job.config.name)
             print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
         except CameraError as error:
             missing.append(f"camera {job.config.name}: {error}")

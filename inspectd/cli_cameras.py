@@ -1,4 +1,4 @@
-"""The commands around cameras: `inspectd cameras`, `inspectd simcam`, `inspectd doctor`."""
+"""The commands around cameras: `inspectd cameras`, `inspectd simcam`."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def list_cameras(context: typer.Context, path: ConfigOption = DEFAULT_CONFIG, js
 
     paths, sim_folder = _producers(path)
     devices = ask(Listing([str(p) for p in paths], sim_folder))
-    _print_rows(devices, json)
+    print_rows(devices, json)
     if not devices:
         raise CameraError(f"no camera found by {', '.join(str(p) for p in paths)}")
 
@@ -62,7 +62,7 @@ def features(name: NameArgument, path: ConfigOption = DEFAULT_CONFIG, json: Json
     """Show a camera's features as they are once the config and the recipe are applied."""
     from inspectd.acquire.survey import Opening, ask
 
-    _print_rows(ask(Opening(_job(name, path), features=True)), json)
+    print_rows(ask(Opening(_job(name, path), features=True)), json)
 
 
 @cameras.command()
@@ -91,7 +91,7 @@ def _job(name: str, path: Path) -> Any:
     return jobs[name]
 
 
-def _print_rows(rows: list[dict[str, Any]], json: bool) -> None:
+def print_rows(rows: list[dict[str, Any]], json: bool) -> None:
     """One JSON object a line, or a table; a column for every key that any row has."""
     import msgspec
     from rich.console import Console
@@ -222,24 +222,3 @@ def _rig(path: Path, name: str) -> "Rig":
         raise UserError(f"{file} does not exist: the daemon makes the camera when it first runs") from None
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
-
-
-doctor = typer.Typer(help="Look at this machine for what breaks cameras in practice.", no_args_is_help=True)
-
-
-@doctor.callback()
-def about_this_machine() -> None:
-    """Look at this machine for what breaks cameras in practice."""
-
-
-@doctor.command("camera")
-def doctor_camera(json: JsonOption = False) -> None:
-    """Check network, USB, permissions and producers, and name the remedies. Run it as the daemon's user."""
-    import msgspec
-
-    from inspectd.doctor import camera_findings
-
-    findings = camera_findings()
-    _print_rows([msgspec.to_builtins(finding) for finding in findings], json)
-    if any(finding.status == "fail" for finding in findings):
-        raise typer.Exit(1)

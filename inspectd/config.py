@@ -122,6 +122,22 @@ class OpenVinoEngine(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """auto: INT8 where the bundle allows it, else the fastest float; float: never INT8."""
 
 
+class TensorRtEngine(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tensorrt"):
+    """The GPU engine: TensorRT or TensorRT-RTX, whichever is installed."""
+
+    device: Annotated[int, Meta(ge=0, le=63)] = 0
+    """The GPU, as `nvidia-smi -L` counts."""
+    precision: Literal["auto", "float"] = "float"
+    """float: fp16; auto: INT8 where the bundle allows it."""
+    plans: str = "./plans"
+    """Folder of the plans that were built for this machine."""
+    build_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 1800.0
+    """Building and proving one plan may take so long."""
+
+
+Engine = OpenVinoEngine | TensorRtEngine
+
+
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """The results stream."""
 
@@ -162,7 +178,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     recipes: Annotated[list[str], Meta(min_length=1)]
     """The first is the one in use."""
     camera: Annotated[list[Camera], Meta(min_length=1, max_length=64)]
-    engine: OpenVinoEngine = OpenVinoEngine()
+    engine: Engine = OpenVinoEngine()
     publish: Publish = Publish()
     journal: Journal = Journal()
 
@@ -289,6 +305,9 @@ def load(path: Path) -> Settings:
                 f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
             )
     config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    if isinstance(config.engine, TensorRtEngine):
+        plans = str(path.parent / config.engine.plans)
+        config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
     return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
 
 

@@ -17,7 +17,7 @@ from inspectd.acquire.source import ENDED, Source, spawn
 from inspectd.clock import now_ns
 from inspectd.config import GentlCamera, Settings
 from inspectd.engine.bundle import load_bundle
-from inspectd.errors import UnavailableError
+from inspectd.errors import UnavailableError, UserError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
@@ -117,7 +117,7 @@ class Daemon:
         rings = [source.ring for source in self._sources]
         self._pipeline: Pipeline = build(
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail,
+            self._state, self._fail, wake,
         )  # fmt: skip
         self._processes = [Process(source) for source in self._sources]
 
@@ -206,6 +206,9 @@ class Daemon:
         books = [self._ledger.read(source.index) for source in self._sources]
         log.info("stopped", results=self._pipeline.publisher.published, in_flight=sum(b.in_flight for b in books))
         for stage in self._pipeline.stages:
+            if isinstance(stage.error, UserError):
+                log.error(str(stage.error), stage=stage.name)
+                return stage.error.exit_code
             if stage.error is not None:
                 log.error("stage failed", stage=stage.name, exc_info=stage.error)
             elif stage.is_alive():

@@ -5,6 +5,7 @@
         BundleError        ... the file being part of a model bundle
       UnavailableError     not there now: port, lock, camera       exit 69 (EX_UNAVAILABLE: systemd tries again)
         CameraError        ... a camera; in the daemon a state that is retried, not an end
+      DeviceError          the GPU failed and stays failed         exit 70 (EX_SOFTWARE: systemd starts anew)
 
 A wrong command line exits with 2, a clean stop with 0.
 """
@@ -49,3 +50,15 @@ class UnavailableError(UserError):
 
 class CameraError(UnavailableError):
     """The camera can't be opened, or was lost while open."""
+
+
+class DeviceError(UserError):
+    """The GPU failed: what this process has on it is lost, only a new process can go on."""
+
+    exit_code = 70
+
+
+class StoppedError(UserError):
+    """Asked to end before the work began."""
+
+    exit_code = 0

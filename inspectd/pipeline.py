@@ -15,7 +15,7 @@ from inspectd.acquire.camera import Job
 from inspectd.acquire.pixels import converter
 from inspectd.acquire.source import Source
 from inspectd.config import CameraBase, FolderCamera, GentlCamera, LoadedRecipe, Settings, SimCamera, view_of
-from inspectd.engine import open_backend
+from inspectd.engine import in_flight, open_backend
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.loop import Engine, FrameSource
 from inspectd.errors import ConfigError
@@ -30,8 +30,8 @@ from inspectd.results import Ended, Frame
 from inspectd.ring import Ring, Shape, create
 
 SIMULATED = (FolderCamera, SimCamera)
-SLOTS_IN_USE = 4
-"""Slots that may be at work at once: two in the engine, one being filled, one being judged."""
+SLOTS_BESIDE_ENGINE = 2
+"""Slots at work beside those in the engine: one being filled, one being judged."""
 STAGES = ("engine", "judge", "publish")
 
 
@@ -92,7 +92,7 @@ def make_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
     jobs = []
     for camera in settings.config.camera:
         view, rect = view_of(settings.recipe.recipe, camera)
-        slots = SLOTS_IN_USE + camera.spare_slots
+        slots = in_flight(settings.config.engine) + SLOTS_BESIDE_ENGINE + camera.spare_slots
         base, state_dir = str(settings.base.resolve()), str(settings.state_dir.resolve())
         jobs.append(Job(camera, base, view.features, rect, bundle.manifest.channels, slots, state_dir=state_dir))
     return jobs
@@ -131,11 +131,12 @@ def build(
     progress: Progress,
     state: Callable[[], tuple[str, str]],
     failed: Callable[[], None],
+    wake: Handoff[str] | None = None,
 ) -> Pipeline:
-    """Open the engine, bind the socket, join the stages; nothing runs yet."""
+    """Open the engine, bind the socket, join the stages; nothing runs yet. What is put into `wake` ends that."""
     config, recipe = settings.config, settings.recipe
     plans = make_plans(recipe, config.camera, bundle)
-    backend = open_backend(config.engine, bundle, rings)
+    backend = open_backend(config.engine, bundle, rings, wake)
     identity = _identity(settings, bundle, backend.description)
     publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
     scored: Handoff[Frame] = Handoff()
@@ -153,8 +154,13 @@ def build(
     )
     scoring_ended, judging_ended = threading.Event(), threading.Event()
     stages = (
-        Stage("engine", lambda: engine.run(progress), (scoring_ended.set, backend.close), failed),
-        Stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), (judging_ended.set,), failed),
+        Stage("engine", lambda: engine.run(progress), (scoring_ended.set,), failed),
+        Stage(
+            "judge",
+            lambda: judge.run(scored, results, scoring_ended, progress),
+            (judging_ended.set, backend.close),  # not before: the judge reads scores in the backend's memory
+            failed,
+        ),
         Stage(
             "publish", lambda: publisher.run(results, judging_ended.is_set, progress), (publisher.close,), failed
         ),

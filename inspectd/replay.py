@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from inspectd.config import LoadedRecipe, OpenVinoEngine, View
+from inspectd.config import Engine, LoadedRecipe, View
+from inspectd.engine import open_segmenter
 from inspectd.engine.bundle import load_bundle
-from inspectd.engine.openvino import open_segmenter, thread_count
 from inspectd.errors import ConfigError
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.extract.regions import extract_regions
@@ -33,10 +33,10 @@ class Inspector:
     view of its own (no roi, no zones: those belong to a camera).
     """
 
-    def __init__(self, recipe: LoadedRecipe, engine: OpenVinoEngine) -> None:
+    def __init__(self, recipe: LoadedRecipe, engine: Engine) -> None:
         self._recipe = recipe.recipe
         self._bundle = load_bundle(recipe.model_dir)
-        self._segmenter = open_segmenter(self._bundle, thread_count(engine), engine.precision)
+        self._segment = open_segmenter(engine, self._bundle)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._plan(64, 64)  # a recipe that does not fit the model is said before the first image
 
@@ -55,7 +55,7 @@ class Inspector:
         if min(height, width) < 64:
             return unknown(Reason.INCOMPLETE, f"{shown_name(path)}: is {width}x{height}, at least 64x64 is needed")
         plan = self._plan(height, width)
-        judgement = judge(extract_regions(*self._segmenter.segment(image), plan), plan)
+        judgement = judge(extract_regions(*self._segment(image), plan), plan)
         unfit = unfitness(sample_of(image), None, self._recipe.image)
         return (
             judgement._replace(verdict=Verdict.UNKNOWN, reason=Reason.IMAGE, detail=unfit) if unfit else judgement
@@ -69,7 +69,7 @@ class Inspector:
         return self._plans[height, width]
 
 
-def replay(folder: Path, recipe: LoadedRecipe, engine: OpenVinoEngine, json: bool) -> None:
+def replay(folder: Path, recipe: LoadedRecipe, engine: Engine, json: bool) -> None:
     """Print a line for every image of the folder, in name order, then (to stderr) the sum."""
     files = image_files(folder) if folder.is_dir() else []
     if not files:

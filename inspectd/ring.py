@@ -62,6 +62,8 @@ class Ring:
         if size != self._stride * count:
             raise ValueError(f"a ring of {count} slots of {shape} has {self._stride * count} bytes, not {size}")
         self._map = mmap.mmap(fd, size)
+        self.pages: U8 = np.frombuffer(self._map, np.uint8)
+        """All of it, uint8 [bytes], for a device that wants to page-lock it."""
         self.images: list[U8] = [self._image(slot) for slot in range(count)]
         """The pictures, uint8 [H, W, C] each, in place; a page-aligned view that lives as long as the ring."""
 

@@ -1,4 +1,4 @@
-"""`inspectd-train calibrate | evaluate | compare | predict`: what is done with a bundle that is there."""
+"""`inspectd-train calibrate | evaluate | compare | predict | build`: what is done with a bundle that is there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from inspectd.errors import UserError
-from tools.console import ALL_THREADS, DataSetFolder, Json, PartPx, Threads, part_px, plain_errors
+from tools.console import ALL_THREADS, DataSetFolder, Json, PartPx, Threads, part_px, plain_errors, size_px
 
+SMALLEST_PX = 64
+"""Of a camera's picture, as its config has it."""
 BundleSplit = Annotated[str, typer.Option(help="Split file in the data set folder; as when it was trained.")]
 
 
@@ -118,9 +120,33 @@ def predict(
         print(", ".join(f"{word} {count}" for word, count in sorted(said.items())))
 
 
+def build(
+    bundle: Path,
+    target: Annotated[str, typer.Option(help="GPUs: sm75,sm86,sm89,sm120 as far as there, or this.")] = "this",
+    out: Annotated[Path, typer.Option(help="The daemon's folder of plans.")] = Path("plans"),
+    size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Of the pictures; repeatable.")] = None,
+    timeout_s: Annotated[float, typer.Option(min=1, help="For each plan.")] = 1800.0,
+    json: Json = False,
+) -> None:
+    """Build TensorRT's plans ahead of time; without --size for pictures as big as the golden images."""
+    with plain_errors():
+        from inspectd.engine.bundle import load_bundle
+        from tools.build import build_plans
+
+        sizes = [size_px("--size", words, SMALLEST_PX) for words in size or ()]
+        targets = [name.strip() for name in target.split(",")]
+        for plan in build_plans(load_bundle(bundle), targets, sizes, out, timeout_s):
+            if json:
+                print(json_text.dumps(plan._asdict()), flush=True)
+                continue
+            proof = "not proven" if plan.difference is None else f"{plan.difference}/255 from the CPU"
+            what = f"{plan.file}  {plan.target}  {plan.precision}  {plan.size}"
+            print(f"{what}  {plan.mebibytes} MiB  {plan.seconds} s  {proof}", flush=True)
+
+
 def bundle_commands(to: typer.Typer) -> None:
-    """Adds the four commands to an application."""
-    for command in (calibrate, evaluate, compare, predict):
+    """Adds the five commands to an application."""
+    for command in (calibrate, evaluate, compare, predict, build):
         to.command()(command)
 
 

@@ -75,12 +75,17 @@ def part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
         return trained_part_px(bundle)
     if words in ("", "whole"):
         return None
+    from tools.dataset import SMALLEST_PX
+
+    return size_px("--part", words, SMALLEST_PX, ", or whole")
+
+
+def size_px(option: str, words: str, least: int, else_: str = "") -> tuple[int, int]:
+    """`512x384` as width and height, of at least so many px each; else_: what may be given instead."""
     try:
         width, height = (int(word) for word in words.lower().split("x"))
     except ValueError:
-        raise UserError(f"--part {words}: want WIDTHxHEIGHT in px, as 512x384, or whole") from None
-    from tools.dataset import SMALLEST_PX
-
-    if min(width, height) < SMALLEST_PX:
-        raise UserError(f"--part {words}: {SMALLEST_PX} x {SMALLEST_PX} px is the least")
+        raise UserError(f"{option} {words}: want WIDTHxHEIGHT in px, as 512x384{else_}") from None
+    if min(width, height) < least:
+        raise UserError(f"{option} {words}: {least} x {least} px is the least")
     return width, height

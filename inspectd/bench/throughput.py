@@ -12,14 +12,15 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 import numpy as np
 
 from inspectd.clock import now_ns, utc_of
-from inspectd.config import FolderCamera, Settings, SimCamera
+from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Settings, SimCamera, TensorRtEngine
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
 from inspectd.errors import ConfigError
@@ -154,20 +155,35 @@ def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: floa
     ring = create(SLOTS, shape, "bench")
     for slot in range(SLOTS):
         ring.images[slot][...] = images[slot % len(images)]
-    engine = settings.config.engine
-    segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
+    precision, threads, bare_hz = _yardstick(settings.config.engine, bundle, ring, seconds)
     bare, daemon, received, missing = [], [], 0, 0
     for _ in range(rounds):
-        bare.append(_bare_hz(segmenter, ring, seconds))
+        bare.append(bare_hz())
         rate, got, lost = _daemon_hz(settings, bundle, ring, seconds)
         daemon.append(rate)
         received, missing = received + got, missing + lost
     ratios = [round(d / b, 4) for d, b in zip(daemon, bare, strict=True)]
     return Ratio(
-        shape.width, shape.height, precision_of(segmenter.compile(shape)), segmenter.threads,
+        shape.width, shape.height, precision, threads,
         round(statistics.median(bare), 2), round(statistics.median(daemon), 2),
         round(statistics.median(ratios), 4), ratios, received, missing,
     )  # fmt: skip
+
+
+def _yardstick(engine: Engine, bundle: Bundle, ring: Ring, seconds: float) -> tuple[str, int, Callable[[], float]]:
+    """Precision and threads of the bare engine, and what measures its rate."""
+    match engine:
+        case OpenVinoEngine():
+            segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
+            precision = precision_of(segmenter.compile(ring.shape))
+            return precision, segmenter.threads, lambda: _bare_hz(segmenter, ring, seconds)
+        case TensorRtEngine():
+            from inspectd.bench.gpu import yardstick
+
+            precision, limit_hz = yardstick(engine, bundle, ring.shape)
+            return precision, 1, limit_hz
+        case _:
+            assert_never(engine)
 
 
 def _bare_hz(segmenter: Segmenter, ring: Ring, seconds: float) -> float:

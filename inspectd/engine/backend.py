@@ -1,14 +1,17 @@
 """What the engine thread wants of a backend."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from inspectd.handoff import Handoff
 from inspectd.results import Frame
+from inspectd.ring import Shape
 
 U8 = npt.NDArray[np.uint8]
+ALIGNMENT = 256
+"""Of addresses on a GPU, bytes."""
 
 
 class Backend(Protocol):
@@ -21,6 +24,9 @@ class Backend(Protocol):
     completed: Handoff[Frame]
     """Frames whose inference ended; written by the library's threads, polled by the engine thread."""
 
+    fault: Exception | None
+    """What broke the device for good; None while it works. Looked at in every turn of the engine thread."""
+
     def submit(self, frame: Frame) -> None:
         """Start the inference of the picture in the frame's slot, read in place. At most `depth` at once."""
 
@@ -32,3 +38,29 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Wait for what is in flight and let go of the device."""
+
+
+class Results(NamedTuple):
+    """Shapes of what the network says of a picture: scores uint8 [K, h, w], then peak uint8 [K]."""
+
+    scores: tuple[int, int, int]
+
+    @property
+    def peak_at(self) -> int:
+        """Bytes from the scores' begin to the peaks."""
+        return -(-int(np.prod(self.scores)) // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def nbytes(self) -> int:
+        """Of both: one copy fetches them."""
+        return self.peak_at + self.scores[0]
+
+    def views(self, memory: U8) -> tuple[U8, U8]:
+        """The scores and the peaks in one memory."""
+        scores = memory[: int(np.prod(self.scores))].reshape(self.scores)
+        return scores, memory[self.peak_at : self.nbytes]
+
+
+def results_of(shape: Shape, classes: int, stride: int) -> Results:
+    """What a network of so many classes and this stride says of pictures of one shape."""
+    return Results((classes, -(-shape.height // stride), -(-shape.width // stride)))

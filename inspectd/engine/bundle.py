@@ -99,6 +99,11 @@ class Bundle(NamedTuple):
         """Whether the INT8 graph judged the dev parts as the fp32 graph does."""
         return self.manifest.int8 is not None and self.manifest.int8.usable
 
+    def allowed_difference(self, precision: str) -> int:
+        """Largest difference from the golden scores that is allowed of a precision, in 1/255."""
+        int8 = self.manifest.int8 if precision == "int8" else None
+        return int8.max_score_difference if int8 else self.manifest.max_score_difference
+
     @property
     def sha256(self) -> str:
         """Identity of the network."""

@@ -68,6 +68,8 @@ class Engine:
     def _turn(self) -> None:
         self._register()
         ready = self._poll.poll(self._timeout_ms())
+        if self._backend.fault is not None and self._error is None:
+            raise self._backend.fault
         for frame in self._backend.completed.drain():
             self._completed(frame)
         self._submit()  # before reading on: the engine must not wait while sockets are read

@@ -131,7 +131,7 @@ def open_segmenter(bundle: Bundle, threads: int, wish: Literal["auto", "float"] 
         differences = {g.name: golden_difference(g, *own, precision) for g, own in pairs}
         worst = max(differences, key=lambda name: differences[name])
         segmenter.golden_difference = differences[worst]
-        bound = _bound(bundle, precision)
+        bound = bundle.allowed_difference(precision)
         if differences[worst] <= bound:
             return segmenter
         log.warning("golden test failed", precision=precision or "fastest", difference=differences[worst])
@@ -148,16 +148,6 @@ def computes_int8_rightly() -> bool:
     return platform.machine() != "x86_64" or "vnni" in Path("/proc/cpuinfo").read_text("ascii", "replace")
 
 
-def _bound(bundle: Bundle, precision: Precision) -> int:
-    """Largest difference from the golden scores that is allowed, in 1/255."""
-    manifest = bundle.manifest
-    return (
-        manifest.int8.max_score_difference
-        if precision == "int8" and manifest.int8
-        else manifest.max_score_difference
-    )
-
-
 class OpenVinoBackend:
     """The `Backend` for the rings of all cameras; one lane per picture shape."""
 
@@ -169,6 +159,7 @@ class OpenVinoBackend:
         plural = "s" if threads > 1 else ""
         self.description = f"OpenVINO {ov.__version__.split('-')[0]}, {precision}, {threads} thread{plural}"
         self.depth = DEPTH
+        self.fault: Exception | None = None  # OpenVINO's failures are one frame's own
         self.completed: Handoff[Frame] = Handoff()
         self._tensors = [[_Tensors(image, compiled[ring.shape]) for image in ring.images] for ring in rings]
         lanes = {shape: _Lane(network, self.completed) for shape, network in compiled.items()}

@@ -14,6 +14,7 @@ from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.loop import Engine, FrameSource
 from inspectd.engine.openvino import OpenVinoBackend
+from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.results import Ended, Frame, Reason, Verdict, unknown
@@ -269,6 +270,22 @@ def test_a_broken_engine_ends_its_stage(bench: Bench, bundle: Bundle) -> None:
     assert not alive
 
 
+def test_a_device_that_breaks_while_idle_ends_the_stage(bench: Bench, bundle: Bundle) -> None:
+    """Before a part comes: else the line would look alive until one does."""
+    own = Recording(OpenVinoEngine(threads=1), bundle, [bench.ring, bench.ring])
+    bench.use(own)
+    bench.thread.start()
+    own.fault = DeviceError("the GPU is gone")
+    until(lambda: bench.failures)
+    bench.sources[0].hand_over(frame(1, slot=1))
+    until(lambda: len(bench.results) == 1)
+    assert reasons(list(bench.results.drain())) == [(1, Reason.ENGINE)]
+    bench.finish()
+    bench.thread.join(5)
+    own.close()
+    assert bench.error is own.fault and bench.failures == [1]
+
+
 def test_a_source_that_connects_later_is_heard(bench: Bench) -> None:
     source = bench.sources[1]
     source.connected = False
@@ -288,7 +305,7 @@ def test_a_source_that_connects_later_is_heard(bench: Bench) -> None:
 class Stuck:
     """A device that never answers: the one thing the real engine can't be made to do."""
 
-    description, depth = "stuck", 1
+    description, depth, fault = "stuck", 1, None
 
     def __init__(self) -> None:
         self.completed: Handoff[Frame] = Handoff()

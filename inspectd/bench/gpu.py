@@ -1,0 +1,242 @@
+"""`inspectd doctor gpu`: what the GPU of this machine does, and whether the pipeline gets it all. Run it first.
+
+ok        as wanted, or only for information
+warn      it works, and slower than it should
+fail      it can't be used so; `remedy` says what to do
+"""
+
+import select
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from inspectd.config import TensorRtEngine
+from inspectd.engine import tensorrt
+from inspectd.engine.backend import U8, results_of
+from inspectd.engine.bare import Bare, bare, copy_ms
+from inspectd.engine.bundle import Bundle
+from inspectd.engine.cache import ON_THE_CPU, Machine, proven_plan
+from inspectd.engine.cuda import Gpu, find
+from inspectd.engine.gpu import GpuBackend, Network
+from inspectd.engine.plans import plan_folder
+from inspectd.engine.proof import loader, open_plans, prove
+from inspectd.engine.start import precisions, wanted_plan
+from inspectd.errors import UserError
+from inspectd.results import Frame
+from inspectd.ring import Ring, Shape, create
+
+SLOTS = 8
+FRAMES = 500
+"""One at a time, for the latency."""
+REPEATED = 200
+COPY_MIB = 5
+THROUGHPUT_S = 3.0
+IDLE_FRAMES = 3
+GRACE_MS = 0.2
+"""What the pipeline may add to the steps themselves."""
+LEAST_SHARE, LEAST_RING = 0.95, 0.9
+SPREAD = 1.5
+BUSY = "end what else uses CPU and GPU, and set the CPU's governor to performance"
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One thing found or measured; `remedy` is empty exactly when the status is ok."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    value: float | None = None
+    unit: str = ""
+    wanted: str = ""
+    remedy: str = ""
+
+
+def gpu_figures(config: TensorRtEngine, bundle: Bundle, shape: Shape, idle_s: float) -> Iterator[Figure]:
+    """Each as soon as it is known; raises UnavailableError if there is no GPU or no driver at all."""
+    gpu = find(config.device)
+    yield from machine_figures(gpu)
+    yield from copy_figures(gpu)
+    try:
+        library = tensorrt.library()
+        yield _told("TensorRT", f"{library.name} {library.version}")
+        with tempfile.TemporaryDirectory(prefix="inspectd-plans-") as folder:
+            yield from _engine_figures(config, bundle, shape, idle_s, gpu, library, Path(folder))
+    except (UserError, tensorrt.PlanError) as error:
+        yield Figure(
+            "engine", "fail", str(error), remedy='inspect on the CPU, with kind = "openvino" under [engine]'
+        )
+
+
+def _told(check: str, found: str) -> Figure:
+    return Figure(check, "ok", found)
+
+
+def _measured(check: str, value: float, unit: str) -> Figure:
+    return Figure(check, "ok", f"{value:.4g} {unit}", round(value, 5), unit)
+
+
+def _judged(check: str, value: float, unit: str, good: bool, wanted: str, remedy: str) -> Figure:
+    shown = f"{value:.4g} {unit}".strip()
+    return Figure(check, "ok" if good else "warn", shown, round(value, 5), unit, wanted, "" if good else remedy)
+
+
+def machine_figures(gpu: Gpu) -> Iterator[Figure]:
+    """The card, its driver and its link."""
+    yield _told("GPU", f"{gpu.number}: {gpu.name}")
+    yield _told("driver", f"for CUDA {gpu.driver}")
+    yield _told("compute capability", gpu.sm)
+    yield _measured("memory", gpu.memory_bytes / 2**20, "MiB")
+    yield _link(Path("/sys/bus/pci/devices") / gpu.pci.lower())
+
+
+def _link(folder: Path) -> Figure:
+    """Of an idle card the speed may be lower than it can be: the width is what tells of a wrong slot."""
+    try:
+        now, most = ((folder / f"{x}_link_width").read_text().strip() for x in ("current", "max"))
+        speed, best = ((folder / f"{x}_link_speed").read_text().strip() for x in ("current", "max"))
+    except OSError as error:
+        return _told("PCIe link", f"not told by this machine ({error.strerror})")
+    found = f"x{now} of x{most}, {speed} of {best}"
+    if now == most:
+        return _told("PCIe link", found)
+    return Figure(
+        "PCIe link",
+        "warn",
+        found,
+        wanted=f"x{most}",
+        remedy="put the card into a slot with all lanes of the CPU's",
+    )
+
+
+def copy_figures(gpu: Gpu) -> Iterator[Figure]:
+    """Bandwidth to the GPU from ordinary, from page-locked, and from a page-locked ring's memory."""
+    size = COPY_MIB << 20
+    ring = create(1, Shape(size // 4096, 4096, 1), "doctor")
+    sources: dict[str, dict[str, U8]] = {
+        "pageable": {"host": np.ones(size, np.uint8)},
+        "pinned": {},
+        "ring": {"host": ring.images[0], "register": ring.pages},
+    }
+    rates = {name: size / copy_ms(gpu, size, REPEATED, **source) / 1e6 for name, source in sources.items()}
+    for name, rate in rates.items():
+        yield _measured(f"copy to the GPU, {name}", rate, "GB/s")
+    share = rates["ring"] / rates["pinned"]
+    remedy = "the GPU can't read the ring's pages by itself: tell us of this machine"
+    yield _judged("ring / pinned", share, "", share >= LEAST_RING, f"{LEAST_RING} or more", remedy)
+
+
+def yardstick(config: TensorRtEngine, bundle: Bundle, shape: Shape) -> tuple[str, Callable[[], float]]:
+    """For `bench`: the precision, and what measures the rate of the slowest of the bare steps."""
+    gpu, library, folder = find(config.device), tensorrt.library(), plan_folder(Path(config.plans))
+    precision, machine = precisions(config, bundle)[0], Machine(gpu.name, gpu.driver)
+    wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
+    plan, _ = proven_plan(wanted, bundle, config.device, machine, config.build_timeout_s, None)
+    load = loader(library, {shape: plan}, gpu, folder, bundle)
+    results = results_of(shape, len(bundle.manifest.classes), bundle.manifest.stride)
+    return precision, lambda: bare(gpu, load, shape, results, REPEATED).limit_hz
+
+
+def _engine_figures(
+    config: TensorRtEngine, bundle: Bundle, shape: Shape, idle_s: float, gpu: Gpu, library: tensorrt.Library,
+    folder: Path,
+) -> Iterator[Figure]:  # fmt: skip
+    """Plan, first inference, and then the pipeline, in each precision that the bundle has."""
+    names = [*precisions(config, bundle)[:1], *(["int8"] if bundle.int8_usable else [])]
+    for precision in dict.fromkeys(names):
+        wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
+        began_s = time.perf_counter()
+        plan, _ = proven_plan(
+            wanted, bundle, config.device, Machine(gpu.name, gpu.driver), config.build_timeout_s, None
+        )
+        yield _measured(f"{precision}: plan built and proven", time.perf_counter() - began_s, "s")
+        began_s = time.perf_counter()
+        ring = create(SLOTS, shape, "doctor")
+        backend = open_plans(library, {shape: plan}, gpu, folder, bundle, [ring])
+        yield _measured(f"{precision}: plan loaded, first inferences", time.perf_counter() - began_s, "s")
+        try:
+            yield _agreement(precision, prove(backend, 0, bundle, plan), bundle)
+            load = loader(library, {shape: plan}, gpu, folder, bundle)
+            for figure in pipeline_figures(backend, ring, bundle, load, gpu, idle_s):
+                yield msgspec.structs.replace(figure, check=f"{precision}: {figure.check}")
+        finally:
+            backend.close()
+
+
+def _agreement(precision: str, difference: int, bundle: Bundle) -> Figure:
+    allowed = bundle.allowed_difference(precision)
+    check, wanted = f"{precision}: differs from the CPU", f"{allowed}/255 or less"
+    if difference <= allowed:
+        return Figure(check, "ok", f"{difference}/255", difference, "1/255", wanted)
+    remedy = f"do not inspect with it: export the bundle again, {ON_THE_CPU}"
+    return Figure(check, "fail", f"{difference}/255", difference, "1/255", wanted, remedy)
+
+
+def pipeline_figures(
+    backend: GpuBackend, ring: Ring, bundle: Bundle, load: Callable[[Shape], Network], gpu: Gpu, idle_s: float
+) -> Iterator[Figure]:
+    """Latency one at a time, after idling, and throughput, against the three steps with nothing around them."""
+    results = results_of(ring.shape, len(bundle.manifest.classes), bundle.manifest.stride)
+    limits = bare(gpu, load, ring.shape, results, REPEATED)
+    for name, took_ms in zip(("copy in", "compute", "copy out"), limits, strict=True):
+        yield _measured(f"{name} alone", took_ms, "ms")
+    times_ms = [_one_ms(backend, n) for n in range(FRAMES)]
+    yield from _latencies(times_ms, limits)
+    idle_ms = []
+    for n in range(IDLE_FRAMES):
+        time.sleep(idle_s)
+        idle_ms.append(_one_ms(backend, n))
+    median, worst = statistics.median(times_ms), max(idle_ms)
+    remedy = "keep the GPU's clocks up: sudo nvidia-smi -pm 1; sudo nvidia-smi -lgc MIN,MAX"
+    good = worst <= SPREAD * median
+    yield _judged(f"latency after {idle_s:g} s of idling", worst, "ms", good, f"{SPREAD} x the median", remedy)
+    rate = _throughput_hz(backend)
+    yield _measured("throughput", rate, "frames/s")
+    share = rate / limits.limit_hz
+    yield _judged(
+        "share of the slowest step's rate", share, "", share >= LEAST_SHARE, f"{LEAST_SHARE} or more", remedy
+    )
+
+
+def _latencies(times_ms: list[float], limits: Bare) -> Iterator[Figure]:
+    median, p99 = statistics.median(times_ms), float(np.quantile(times_ms, 0.99))
+    most = limits.latency_ms + GRACE_MS
+    wanted = f"{most:.3f} ms or less: the three steps + {GRACE_MS}"
+    yield _judged("latency, median", median, "ms", median <= most, wanted, BUSY)
+    yield _judged("latency, p99", p99, "ms", p99 <= SPREAD * median, f"{SPREAD} x the median", BUSY)
+    yield _measured("latency, worst", max(times_ms), "ms")
+
+
+def _frame(n: int) -> Frame:
+    frame = Frame(0, n, n, 0, 0, 0)
+    frame.slot = n % SLOTS
+    return frame
+
+
+def _one_ms(backend: GpuBackend, n: int) -> float:
+    """From the submission of a frame to its scores, as the engine thread has them."""
+    began_s = time.perf_counter()
+    backend.submit(_frame(n))
+    select.select([backend.completed], [], [])
+    for done in backend.completed.drain():
+        backend.finish(done)
+    return (time.perf_counter() - began_s) * 1e3
+
+
+def _throughput_hz(backend: GpuBackend) -> float:
+    """Frames per second with the backend always full."""
+    began_s, number, flying = time.perf_counter(), 0, 0
+    while time.perf_counter() - began_s < THROUGHPUT_S or flying:
+        while flying < backend.depth and time.perf_counter() - began_s < THROUGHPUT_S:
+            backend.submit(_frame(number))
+            number, flying = number + 1, flying + 1
+        select.select([backend.completed], [], [])
+        for done in backend.completed.drain():
+            backend.finish(done)
+            flying -= 1
+    return number / (time.perf_counter() - began_s)

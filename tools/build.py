@@ -1,0 +1,85 @@
+"""Plans for TensorRT ahead of time: for other GPUs (TensorRT-RTX needs none to build), or proven on this one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from inspectd.engine import tensorrt
+from inspectd.engine.builder import Request
+from inspectd.engine.bundle import Bundle
+from inspectd.engine.cache import Machine, Wanted, proven_plan, run_builder
+from inspectd.engine.plans import PlanKey, plan_folder
+from inspectd.errors import UserError
+from inspectd.ring import Shape
+
+THIS = "this"
+
+
+class Built(NamedTuple):
+    """One plan in the folder."""
+
+    file: str
+    target: str
+    precision: str
+    size: str
+    seconds: float
+    mebibytes: float
+    difference: int | None
+    """From the CPU on the proof picture, in 1/255; None: not proven, as that takes such a GPU."""
+
+
+def build_plans(
+    bundle: Bundle, targets: Sequence[str], sizes: Sequence[tuple[int, int]], out: Path, timeout_s: float
+) -> Iterator[Built]:
+    """Each plan that the daemon could want of the bundle, for pictures of these widths and heights, as it comes.
+
+    Without sizes: those of the golden images. Raises UserError with one sentence.
+    """
+    library = tensorrt.library()
+    unknown = [target for target in targets if target not in (THIS, *tensorrt.targets(library))]
+    if unknown:
+        can = ", ".join([*tensorrt.targets(library), THIS])
+        raise UserError(f"--target {','.join(unknown)}: {library.name} {library.version} builds for {can}")
+    channels = bundle.manifest.channels
+    golden = [image.image.shape[1::-1] for image in bundle.golden]
+    folder = plan_folder(out)
+    for target in dict.fromkeys(targets):
+        for width, height in dict.fromkeys(sizes or golden):
+            for precision in _precisions(bundle):
+                yield _built(library, bundle, target, Shape(height, width, channels), precision, folder, timeout_s)
+
+
+def _precisions(bundle: Bundle) -> list[str]:
+    """The float graph that the daemon prefers, and INT8 if it may be used."""
+    return ["fp16" if "fp16" in bundle.graphs else "fp32", *(["int8"] if bundle.int8_usable else [])]
+
+
+def _built(
+    library: tensorrt.Library,
+    bundle: Bundle,
+    target: str,
+    shape: Shape,
+    precision: str,
+    folder: Path,
+    timeout_s: float,
+) -> Built:
+    began_s, difference = time.monotonic(), None
+    if target == THIS:
+        from inspectd.engine.cuda import find  # pycuda: not needed for other GPUs
+        from inspectd.engine.start import wanted_plan
+
+        gpu = find(0)
+        wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
+        _, difference = proven_plan(wanted, bundle, gpu.number, Machine(gpu.name, gpu.driver), timeout_s, None)
+    else:
+        key = PlanKey.of(library.name, library.version, bundle, precision, shape, target)
+        wanted = Wanted(key, folder / key.file_name, folder / "unproven")
+        run_builder(Request(str(bundle.path), key, str(wanted.path), None), wanted.title, timeout_s, None)
+    seconds, size = time.monotonic() - began_s, wanted.path.stat().st_size / 2**20
+    name = f"{shape.width}x{shape.height}"
+    return Built(
+        wanted.path.name, wanted.key.target, precision, name, round(seconds, 1), round(size, 1), difference
+    )
