@@ -14,7 +14,7 @@ test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest
 
 test-gpu: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m 'gpu and not proof'
 
 proof: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m proof
@@ -41,7 +41,7 @@ $(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
 # pycuda.failed says why.
 $(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
 	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
-	@$(BIN)/python -m tools.pycuda_wheel --fast >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
+	@$(BIN)/python -m tools.pycuda_wheel >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
 	trap 'kill $$wheel 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(PIP) --editable '.[run,train,peers,dev]' || exit; \
 	if wait $$wheel && $(PIP) "$$(cat $(VENV)/pycuda.wheel)" 2>>$(VENV)/pycuda.failed; \

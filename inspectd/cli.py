@@ -86,6 +86,7 @@ def run(
 
 def _leave(code: int) -> NoReturn:
     if code == DeviceError.exit_code:
+        LOG.goodbye()
         os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
     raise typer.Exit(code)
 

@@ -18,13 +18,17 @@ class Stderr:
         self._idle = threading.Event()
         self._idle.set()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
-        atexit.register(self._idle.wait, GOODBYE_S)
+        atexit.register(self.goodbye)
 
     def write(self, text: str) -> None:
         """Never blocks, never raises."""
         self._idle.clear()
         with suppress(Full):
             self._waiting.put_nowait(text)
+
+    def goodbye(self) -> None:
+        """Wait until all is written, not for long."""
+        self._idle.wait(GOODBYE_S)
 
     def flush(self) -> None:
         """The thread flushes."""

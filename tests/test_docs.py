@@ -14,13 +14,16 @@ import pytest
 
 from inspectd.subscribe import Subscriber
 from tests.acquire.sims import needs_simcam
+from tests.engine import standin
 from tests.lines import Line, collect, results_of, state_is, stop
+from tools.pycuda_wheel import wheel_name
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEFAULT = "tcp://127.0.0.1:5556"
 BIN = Path(sys.executable).parent
 TRIGGER = "inspectd simcam trigger --count 20 --rate-hz 50 -c config.toml"
+WHEEL = "python -m tools.pycuda_wheel --out wheels"
 FAULT = "inspectd simcam fault unplug 1.5 -c config.toml"
 
 
@@ -68,6 +71,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested |= {"inspectd replay models/ballscrew/parts", "inspectd bench faults --json", "inspectd doctor camera"}
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
+    tested |= {"inspectd doctor gpu -c config.toml", WHEEL}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -105,6 +109,26 @@ def test_doctor_camera(clone: Path) -> None:
     found = [json.loads(row) for row in run_as_shown("inspectd doctor camera --json", clone).stdout.splitlines()]
     assert (shown.returncode == 1) == any(finding["status"] == "fail" for finding in found)
     assert all(finding["remedy"] for finding in found if finding["status"] in ("warn", "fail"))
+
+
+def test_doctor_gpu(clone: Path) -> None:
+    """On the stand-in driver, whose network is another than the bundle's: that is found, and all is measured."""
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX, which `make venv` installs on x86-64")
+    command = shlex.split("inspectd doctor gpu -c config.toml")
+    env = standin.environment(PATH=f"{BIN}:{os.environ['PATH']}")
+    shown = subprocess.run([*command, "--idle", "0"], cwd=clone, capture_output=True, text=True, env=env)
+    assert shown.returncode == 1 and "fp16: latency, median" in shown.stdout, shown.stderr
+    (row,) = [row for row in shown.stdout.splitlines() if row.startswith("fp16: differs from the CPU")]
+    assert "fail" in row and "do not inspect with it" in row
+
+
+def test_a_wheel_of_pycuda(tmp_path: Path) -> None:
+    """Building one takes minutes and is `make venv`'s job: here it lies there already."""
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / wheel_name()).touch()
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run(shlex.split(WHEEL), cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert shown.returncode == 0 and shown.stdout.strip().endswith(wheel_name()), shown.stderr
 
 
 @needs_simcam

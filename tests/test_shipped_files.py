@@ -45,6 +45,16 @@ def test_config_toml_shows_every_key_and_nothing_else(tmp_path: Path) -> None:
     assert all(f"{name} = " in text for name in others)
 
 
+def test_config_toml_shows_every_key_of_the_gpu_engine_and_its_default(tmp_path: Path) -> None:
+    text = (ROOT / "config.toml").read_text()
+    keys = re.findall(r"^#   ((\w+) = .*)$", text, re.MULTILINE)
+    assert {key for _, key in keys} == fields(config.TensorRtEngine) | {"kind"}
+    example = text.replace('kind = "openvino"', "").replace("threads = 0 ", "# ") + "\n"
+    example = re.sub(r"^#   (?=\w+ = )", "", example, flags=re.MULTILINE)
+    (tmp_path / "config.toml").write_text(example)
+    assert toml.load(tmp_path / "config.toml", config.Config).engine == config.TensorRtEngine()
+
+
 def test_commented_keys_of_config_toml_show_the_defaults() -> None:
     """A key that is spelled out has the default's value, unless the demo needs another."""
     loaded = toml.load(ROOT / "config.toml", config.Config)
@@ -115,7 +125,7 @@ def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
     from inspectd import errors
 
     table = (ROOT / "docs/operations.md").read_text()
-    for error in (errors.UserError, errors.ConfigError, errors.UnavailableError):
+    for error in (errors.UserError, errors.ConfigError, errors.UnavailableError, errors.DeviceError):
         assert f"\n| {error.exit_code} | " in table
     unit = (ROOT / "systemd/inspectd@.service").read_text()
     assert f"RestartPreventExitStatus={errors.ConfigError.exit_code}\n" in unit

@@ -1,4 +1,4 @@
-"""Builds a wheel of pycuda where there is no CUDA: `python -m tools.pycuda_wheel --out DIR [--fast]`.
+"""Builds a wheel of pycuda where there is no CUDA: `python -m tools.pycuda_wheel --out DIR`.
 
 PyPI has pycuda as source alone, which wants CUDA's headers and a libcuda.so to link with. Here the headers come
 from PyPI too, and the library is an empty one: the wheel finds the driver's own where it runs. The path of the
@@ -49,7 +49,7 @@ CUDA_INC_DIR = {headers!r}
 CUDA_ENABLE_CURAND = False
 CUDADRV_LIB_DIR = [{stub!r}]
 USE_SHIPPED_BOOST = True
-CXXFLAGS = [{optimise!r}, "-g0", "-w"]
+CXXFLAGS = ["-O2", "-g0", "-w"]
 
 # distutils compiles one file at a time: give it the files one by one, on all cores.
 from concurrent.futures import ThreadPoolExecutor
@@ -79,10 +79,9 @@ def main() -> None:
             signal.signal(number, _stop)
     parser = argparse.ArgumentParser(prog="python -m tools.pycuda_wheel", description="Builds a wheel of pycuda.")
     parser.add_argument("--out", type=Path, help="where it goes (default: inspectd/wheels in your cache)")
-    parser.add_argument("--fast", action="store_true", help="for tests: quickly built, unoptimised")
     args = parser.parse_args()
     try:
-        print(wheel(args.out or default_folder(), fast=args.fast))
+        print(wheel(args.out or default_folder()))
     except WheelError as failure:
         sys.exit(f"pycuda can't be built: {failure}")
     except OSError as error:
@@ -96,12 +95,10 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inspectd" / "wheels"
 
 
-def wheel(out: Path, fast: bool) -> Path:
-    """The one in `out`, built if need be; a fast one lies apart, as it will not always do. WheelError, OSError."""
-    places = [out, out / "fast"] if fast else [out]
-    for place in places:
-        if (place / wheel_name()).is_file():
-            return (place / wheel_name()).resolve()
+def wheel(out: Path) -> Path:
+    """The one in `out`, built if need be; WheelError, OSError."""
+    if (out / wheel_name()).is_file():
+        return (out / wheel_name()).resolve()
     compilers = {"CC": compiler("CC", "gcc", "cc"), "CXX": compiler("CXX", "g++", "c++")}
     if importlib.util.find_spec("pip") is None:
         raise WheelError(f"{sys.executable} has no pip; run {shlex.quote(sys.executable)} -m ensurepip")
@@ -109,13 +106,12 @@ def wheel(out: Path, fast: bool) -> Path:
         raise WheelError(
             "Python's headers (Python.h) are missing; install them (Debian, Ubuntu: apt install python3-dev)"
         )
-    place = places[-1]
-    place.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with temporary_folder() as work:
-        built = build(work, compilers, fast)
-        with temporary_folder(within=place) as near:  # the same file system, thus there is a whole wheel or none
+        built = build(work, compilers)
+        with temporary_folder(within=out) as near:  # the same file system, thus there is a whole wheel or none
             shutil.copyfile(built, near / built.name)
-            return (near / built.name).replace(place / built.name).resolve()
+            return (near / built.name).replace(out / built.name).resolve()
 
 
 def wheel_name() -> str:
@@ -134,7 +130,7 @@ def compiler(variable: str, *names: str) -> str:
     return shlex.join(words)
 
 
-def build(work: Path, compilers: dict[str, str], fast: bool) -> Path:
+def build(work: Path, compilers: dict[str, str]) -> Path:
     """A wheel in `work`; WheelError."""
     download(HEADERS, work / "packages", "--only-binary=:all:")
     for package in (work / "packages").iterdir():
@@ -155,7 +151,6 @@ def build(work: Path, compilers: dict[str, str], fast: bool) -> Path:
     settings = SETTINGS.format(
         headers=[str(folder) for folder in (work / "headers" / "nvidia").glob("*/include")],
         stub=str(stub),
-        optimise="-O0" if fast else "-O2",
         threads=len(os.sched_getaffinity(0)),
     )
     make_home(home, settings)

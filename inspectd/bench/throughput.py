@@ -39,15 +39,19 @@ import ctypes, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
 from inspectd.subscribe import Beat, Gap, Received, Subscriber
 
-received = missing = 0
+received = missing = beats = 0
 with Subscriber(sys.argv[1]) as subscriber:
     for event in subscriber:
         if isinstance(event, Received):
             received += 1
         elif isinstance(event, Gap):
             missing += event.last - event.first + 1
-        elif isinstance(event, Beat) and event.heartbeat.state == "Halted":
-            break
+        elif isinstance(event, Beat):
+            if not beats:
+                print("hears", flush=True)
+            beats += 1
+            if event.heartbeat.state == "Halted":
+                break
 print(received, missing)
 """
 
@@ -225,6 +229,8 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         for stage in pipeline.stages:
             stage.start()
         try:
+            assert subscriber.stdout is not None
+            subscriber.stdout.readline()  # it hears: now it would miss what it does not get
             time.sleep(WARM_UP_S)
             start, before = time.perf_counter(), pipeline.publisher.published
             time.sleep(seconds)

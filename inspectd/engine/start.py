@@ -1,5 +1,6 @@
 """From a bundle to a running GPU backend: precision, plans for all picture shapes, proof, and only then frames."""
 
+import atexit
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,13 +93,19 @@ class GpuSegmenter:
         self._config, self._bundle = config, bundle
         self._shape: Shape | None = None
         self._backend: GpuBackend | None = None
+        atexit.register(self.close)
 
     def segment(self, image: U8) -> tuple[U8, U8]:
         """Image uint8 [H, W, C] -> scores uint8 [K, h, w], peak uint8 [K], copies."""
         shape = Shape(*image.shape)
         if self._backend is None or shape != self._shape:
-            if self._backend is not None:
-                self._backend.close()
+            self.close()
             self._backend = open_gpu(self._config, self._bundle, [create(1, shape, "replay")])
             self._shape = shape
         return self._backend.segment(0, image)
+
+    def close(self) -> None:
+        """Let go of the GPU; at the latest when the program ends."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None

@@ -68,9 +68,12 @@ def fetch(release: str) -> Path:
     folder = home / f"{title(release).replace('==', '-')}-cp{sys.version_info.major}{sys.version_info.minor}"
     if folder.is_dir():
         return folder
-    if (reason := _refused()) is not None:
-        raise MissingError(reason)
-    home.mkdir(parents=True, exist_ok=True)
+    if _failed:
+        raise MissingError(_failed[0])
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingError(f"{home} can't be made: {error.strerror}") from None
     with tempfile.TemporaryDirectory(dir=home) as scratch:
         wheel = _download(release, Path(scratch))
         unpacked = Path(scratch) / "unpacked"
@@ -85,11 +88,7 @@ def fetch(release: str) -> Path:
 
 
 _failed: list[str] = []
-
-
-def _refused() -> str | None:
-    """Why the first download failed: without a network each would take its time to do so."""
-    return _failed[0] if _failed else None
+"""Why the first download failed: without a network each would take its time to do so."""
 
 
 def _download(release: str, folder: Path) -> Path:
@@ -274,6 +273,8 @@ class Reading:
     def _statement(self, node: ast.stmt, scope: Scope) -> bool:
         match node:
             case ast.FunctionDef():
+                for part in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
+                    self.read(part, scope)
                 self._defs[_key(node)] = node, scope
                 scope[node.name] = frozenset({Thing("function", _key(node))})
             case ast.ClassDef():
@@ -298,7 +299,10 @@ class Reading:
                 self._either([node.body, node.orelse], scope)
             case ast.Try():
                 for handler in node.handlers:
-                    scope[handler.name or ""] = self.read(handler.type or ast.Constant(None), scope)
+                    caught = self.read(handler.type, scope) if handler.type is not None else PLAIN
+                    scope[handler.name or ""] = self._lost(
+                        handler.type or node, caught - {t for t in caught if t.kind == "made"}
+                    )
                 ended = self._either([[*node.body, *node.orelse], *(h.body for h in node.handlers)], scope)
                 return self._block(node.finalbody, scope) or ended
             case ast.While() | ast.With():
@@ -380,15 +384,16 @@ class Reading:
     def _class(self, node: ast.ClassDef, scope: Scope) -> None:
         self._defs[_key(node)] = node, scope
         scope[node.name] = frozenset({Thing("made", _key(node))})
-        base = self._base(_key(node))
+        base, own = self._base(_key(node)), scope.copy()
         for inner in node.body:
             if isinstance(inner, ast.FunctionDef):
+                self._statement(inner, own)
                 self._defs[_key(inner)] = inner, scope
                 if base:
                     self._overriding(inner, base)
                     self._run(_key(inner), [self._self(node)], {})
             else:
-                self._statement(inner, {})
+                self._statement(inner, own)
 
     def _base(self, key: str) -> str:
         """The class of the bindings from which one in the text is derived."""
@@ -466,7 +471,7 @@ class Reading:
         match owner.kind:
             case "library":
                 return MODULE if name == "module" else PLAIN
-            case "instance":
+            case "instance" | "made":
                 return self._own(node, owner, name)
             case "module" | "class" | "object":
                 return self._look_up(node, owner.name, name, stored)
@@ -474,7 +479,7 @@ class Reading:
         return PLAIN
 
     def _own(self, node: ast.AST, owner: Thing, name: str) -> Things:
-        """An attribute of an object of a class in the text: its own, or one from the bindings' class beneath."""
+        """An attribute of a class in the text or its object: its own, or one from the bindings' class beneath."""
         known, (made, _) = self._attributes.get(owner.name, {}), self._defs[owner.name]
         for inner in made.body:
             if isinstance(inner, ast.FunctionDef) and inner.name == name:

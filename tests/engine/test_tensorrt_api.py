@@ -276,6 +276,8 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Surface:
 
 START = """
 from typing import Any
+class Error(Exception):
+    pass
 class Library:
     module: Any
 def monitor(library: Library):
@@ -304,6 +306,7 @@ def problems(surface: Surface, line: str, rtx: bool = False, start: str = START)
         "print(config.level, [name.lower() for name in trt.Flag.__members__])",
         "trt.Builder(monitor(library)).config(trt.Flag.FAST).set_pool(int(trt.Flag.FAST))",
         "x = trt if size else trt; x.Builder(monitor(library))",
+        "pass\n    try: pass\n    except Error as error: error.with_traceback(None)",
         "_use(config, trt)\ndef _use(it: Any, of: Any): it.set_flag(of.Flag.FAST)",
     ],
 )
@@ -332,6 +335,7 @@ def test_what_is_right_is_no_problem(made_up: Surface, line: str) -> None:
         ("strange.set_flag(trt.Flag.FAST)", "where does strange come from?"),
         ("_use(config)\ndef _use(it): it.set_flagg()", "Config has no set_flagg"),
         ("pass\ndef use(it: Any): it.set_flag()", "what is it, of which it wants set_flag?"),
+        ("pass\n    try: pass\n    except trt.Config as e: e.args", "what is trt.Config, of which it wants args?"),
         ("pass\nimport tensorrt_x as other\nother.Bilder", "the module has no Bilder"),
         ("match config:\n        case _: pass", "a statement that can't be followed: match config:"),
     ],

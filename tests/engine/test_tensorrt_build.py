@@ -1,12 +1,14 @@
 """Real plans of TensorRT-RTX, which needs no GPU to build them; what they compute only a GPU can tell."""
 
+import gc
 import hashlib
 import shutil
 import subprocess
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 
 from inspectd.engine import tensorrt
@@ -21,6 +23,17 @@ LIBRARY = Library(rtx, tensorrt.NAMES["tensorrt_rtx"], rtx.__version__)
 SHIPPED = Path(__file__).parents[2] / "models/ballscrew"
 TARGETS = ["sm75", "sm86", "sm89", "sm120", "sm121"]
 SMALL, FIVE_MPIXEL = (64, 96), (2048, 2448)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> Iterator[None]:
+    """TensorRT-RTX calls the logger with a lock held that a Builder wants when it ends: one that is collected
+    in that moment waits forever.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +130,10 @@ def test_progress_is_told_in_phases_and_steps(graphs: dict[str, tuple[bytes, int
     assert all(phase and 1 <= step <= steps for phase, step, steps in told)
 
 
-def refused(graph: bytes, shape: Shape = Shape(*SMALL, 3), target: str = "sm86") -> str:
+def refused(graph: bytes, target: str = "sm86") -> str:
     """Why a graph is refused for good."""
     with pytest.raises(GraphError) as caught:
-        build(LIBRARY, graph, "graph", shape, target, lambda *step: None)
+        build(LIBRARY, graph, "graph", Shape(*SMALL, 3), target, lambda *step: None)
     return str(caught.value)
 
 
@@ -166,11 +179,20 @@ def test_a_picture_that_the_network_can_not_take_is_an_error_in_tensorrts_words(
         build(LIBRARY, graphs["model.onnx"][0], "graph", shape, "sm86", lambda *step: None)
 
 
-def test_a_later_build_does_not_repeat_the_errors_of_an_earlier_one(graphs: dict[str, tuple[bytes, int]]) -> None:
-    """Each has ears of its own, and a failed one leaves nothing behind."""
+def test_a_later_build_does_not_repeat_the_errors_of_an_earlier_one() -> None:
     graph = darkness_graph(3).SerializeToString()
     assert "ParseFromCodedStream" in refused(graph[:-200])
-    assert "ParseFromCodedStream" not in refused(
-        onnx.ModelProto.FromString(graph).SerializeToString(), target="sm1"
-    )
+    assert "ParseFromCodedStream" not in refused(graph, target="sm90")
     assert plan_of(graph, 3)
+
+
+@pytest.mark.xfail(reason="the error's traceback holds the Builder", strict=True)
+@pytest.mark.parametrize("kept", [-200, None])
+def test_the_error_of_a_failed_build_holds_nothing_of_tensorrt(kept: int | None) -> None:
+    """Else the garbage collector ends the Builder, perhaps in the next one's call of the logger: a deadlock."""
+    graph = darkness_graph(3).SerializeToString()[:kept]
+    with pytest.raises(PlanError) as caught:
+        build(LIBRARY, graph, "graph", Shape(*SMALL, 3), "sm86" if kept else "sm90", lambda *step: None)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert not [value for value in held if type(value).__module__.startswith("tensorrt_rtx")]

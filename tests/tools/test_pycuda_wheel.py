@@ -63,12 +63,10 @@ def compilers(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("options", "where"), [((), "."), (("--fast",), "."), (("--fast",), "fast")])
-def test_what_lies_there_is_not_built_again(tmp_path: Path, options: tuple[str, ...], where: str) -> None:
-    there = tmp_path / where / pycuda_wheel.wheel_name()
-    there.parent.mkdir(exist_ok=True)
+def test_what_lies_there_is_not_built_again(tmp_path: Path) -> None:
+    there = tmp_path / pycuda_wheel.wheel_name()
     there.touch()
-    done = run("--out", str(tmp_path), *options, PATH=str(tmp_path), https_proxy=NOWHERE)
+    done = run("--out", str(tmp_path), PATH=str(tmp_path), https_proxy=NOWHERE)
     assert (done.stdout, done.stderr, done.returncode) == (f"{there.resolve()}\n", "", 0)
 
 
@@ -77,13 +75,6 @@ def test_the_default_folder_is_in_the_cache(tmp_path: Path) -> None:
     there.parent.mkdir(parents=True)
     there.touch()
     assert run(XDG_CACHE_HOME=str(tmp_path), PATH="").stdout == f"{there}\n"
-
-
-def test_a_fast_wheel_is_not_for_production(tmp_path: Path) -> None:
-    (tmp_path / "fast").mkdir()
-    (tmp_path / "fast" / pycuda_wheel.wheel_name()).touch()
-    done = run("--out", str(tmp_path), PATH=str(tmp_path))
-    assert done.returncode == 1 and "no compiler" in done.stderr
 
 
 def test_wheels_of_other_pythons_do_not_count(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ network made of two kernels: it runs on the stand-in, and from `darkness.ptx` on
 import ctypes
 import functools
 import importlib.util
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from inspectd.engine.backend import Results
+from inspectd.engine.tensorrt import Library
 from inspectd.ring import Shape
 
 HERE = Path(__file__).parent
@@ -144,3 +146,26 @@ class Darkness:
 
     def warmed(self) -> None:
         self.warm += 1
+
+
+class Planned(Darkness):
+    """In the place of `TensorRtNetwork` on the stand-in driver: reads the plan's name and computes by itself."""
+
+    def __init__(
+        self, library: Library, plan: bytes, name: str, shape: Shape, results: Results, cache: bytes,
+        keep: Callable[[bytes], None],
+    ) -> None:  # fmt: skip
+        from inspectd.engine import cuda
+
+        assert name.encode() in plan
+        super().__init__(cuda.call, shape, results, scratch_bytes=4096)
+        self._keep, self.learned = keep, cache
+
+    def warmed(self) -> None:
+        self._keep(self.learned or b"compiled")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that shall run on the stand-in driver and network."""
+    site = HERE / "site"
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder()), "PYTHONPATH": str(site), **more}

@@ -63,7 +63,7 @@ typedef struct block { uintptr_t at; size_t size; int kind; struct block *next; 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread void *current[8];
 static __thread int depth;
-static int eager, sticky, initialised, devices = 1, retained;
+static int eager, sticky, initialised, devices = 1, retained, capability = 86;
 static int64_t live[KINDS];
 static size_t total_bytes = (size_t)8 << 30, used_bytes;
 static long kernel_us;
@@ -95,11 +95,14 @@ long standin_calls(const char *name) {
     return 0;
 }
 
-/* For a process that a test starts: STANDIN_FAIL="cuGraphLaunch 40 700", STANDIN_DEVICES=0, STANDIN_MEMORY=1000000. */
+/* For a process that a test starts: STANDIN_FAIL="cuGraphLaunch 40 700", STANDIN_DEVICES=0, STANDIN_MEMORY=1000000,
+ * STANDIN_CAPABILITY=90. */
 __attribute__((constructor)) static void from_environment(void) {
-    const char *fail = getenv("STANDIN_FAIL"), *count = getenv("STANDIN_DEVICES"), *size = getenv("STANDIN_MEMORY");
+    const char *fail = getenv("STANDIN_FAIL"), *count = getenv("STANDIN_DEVICES"), *size = getenv("STANDIN_MEMORY"),
+               *sm = getenv("STANDIN_CAPABILITY");
     if (fail) sscanf(fail, "%63s %d %d", failure.name, &failure.left, &failure.code);
     if (count) devices = atoi(count);
+    if (sm) capability = atoi(sm);
     if (size) total_bytes = strtoul(size, NULL, 10);
 }
 
@@ -238,10 +241,10 @@ CUresult cuDeviceGetPCIBusId(char *name, int size, int device) {
     (void)device; BEGIN(0); snprintf(name, size, "0000:00:00.0"); END(OK);
 }
 CUresult cuDeviceComputeCapability(int *major, int *minor, int device) {
-    (void)device; BEGIN(0); *major = 8, *minor = 6; END(OK);
+    (void)device; BEGIN(0); *major = capability / 10, *minor = capability % 10; END(OK);
 }
 CUresult cuDeviceGetAttribute(int *value, int attribute, int device) {
-    (void)device; BEGIN(0); *value = attribute == 75 ? 8 : attribute == 76 ? 6 : 1; END(OK);
+    (void)device; BEGIN(0); *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 1; END(OK);
 }
 CUresult cuDeviceTotalMem_v2(size_t *size, int device) { (void)device; BEGIN(0); *size = total_bytes; END(OK); }
 
