@@ -24,8 +24,9 @@ class Backend(Protocol):
     completed: Handoff[Frame]
     """Frames whose inference ended; written by the library's threads, polled by the engine thread."""
 
-    fault: Exception | None
-    """What broke the device for good; None while it works. Looked at in every turn of the engine thread."""
+    @property
+    def fault(self) -> Exception | None:
+        """What broke the device for good; None while it works. Looked at in every turn of the engine thread."""
 
     def submit(self, frame: Frame) -> None:
         """Start the inference of the picture in the frame's slot, read in place. At most `depth` at once."""

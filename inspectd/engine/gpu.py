@@ -12,6 +12,7 @@ last: it stands in `fault`, and every frame in flight comes back with it.
 
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -30,6 +31,10 @@ from inspectd.ring import Ring, Shape
 log = structlog.get_logger()
 DEPTH = 3
 """Frames at work at once per shape: one is copied in, one computed, one copied out."""
+HANG_S = 10.0
+"""A GPU that finishes nothing for so long hangs; its driver gives up sooner, if it notices."""
+LOST_S = 1.0
+"""A lost GPU's thread is given so long to end."""
 KEEP_WARM_S = 0.2
 """An idle GPU computes so often, so that its clocks stay up."""
 CAPTURE_REFUSED = ("CUDA_ERROR_STREAM_CAPTURE", "CUDA_ERROR_NOT_SUPPORTED", "CUDA_ERROR_NOT_PERMITTED")
@@ -107,7 +112,8 @@ class GpuBackend:
     ) -> None:
         self.depth = DEPTH
         self.completed: Handoff[Frame] = Handoff()
-        self.fault: Exception | None = None
+        self._fault: DeviceError | None = None
+        self._moved_s = 0.0  # when it last finished a frame, or got one when it had none
         self.description = name
         self._gpu, self._load, self._rings = gpu, load, rings
         self._results = [results_of(ring.shape, classes, stride) for ring in rings]
@@ -122,10 +128,19 @@ class GpuBackend:
             self._owner.join()
             raise error
 
+    @property
+    def fault(self) -> DeviceError | None:
+        """What broke the GPU for good; None while it works."""
+        if self._fault is None and self._busy and time.monotonic() - self._moved_s > HANG_S:
+            self._fault = DeviceError(f"the GPU has finished nothing for {HANG_S:g} s; `dmesg` may tell why")
+        return self._fault
+
     def submit(self, frame: Frame) -> None:
         """Queue the frame's three steps; none is waited for."""
         if self.fault is not None:
             raise self.fault
+        if not self._busy:
+            self._moved_s = time.monotonic()
         self._enter()
         idle = self._idle[frame.camera]
         buffers = idle.popleft()
@@ -142,13 +157,14 @@ class GpuBackend:
                 buffers.done.record(self._out)
                 self._busy[frame] = buffers
         except DeviceError as error:
-            self.fault = error
+            self._fault = error
             raise
         self._started.put((frame, buffers))
 
     def finish(self, frame: Frame) -> None:
         """Take note of a completed frame, whose `failure` is set if the inference failed."""
         self._idle[frame.camera].append(self._busy.pop(frame))
+        self._moved_s = time.monotonic()
 
     def scores(self, frame: Frame) -> tuple[U8, U8]:
         """Score map uint8 [K, h, w] and peaks uint8 [K] of a finished frame, valid until its slot is reused."""
@@ -169,9 +185,9 @@ class GpuBackend:
         return scores.copy(), peak.copy()
 
     def close(self) -> None:
-        """Wait for what is in flight and let go of the GPU."""
+        """Wait for what is in flight and let go of the GPU; a lost one may never answer."""
         self._started.put(None)
-        self._owner.join()
+        self._owner.join(None if self.fault is None else LOST_S)
 
     def _enter(self) -> None:
         if threading.get_ident() not in self._entered:
@@ -196,7 +212,7 @@ class GpuBackend:
                 context.release()
         except BaseException as error:
             opened.put(error)
-            self.fault = DeviceError(f"the GPU's thread ended: {error}")
+            self._fault = self._fault or DeviceError(f"the GPU's thread ended: {error}")
 
     def _open(self) -> None:
         self._needed = 0
@@ -266,7 +282,7 @@ class GpuBackend:
                 with cuda.translated():
                     buffers.done.synchronize()
             except CudaError as error:
-                self.fault = self.fault or error
+                self._fault = self._fault or error
             if self.fault is not None:
                 frame.failure = str(self.fault)
             self.completed.put(frame)
@@ -283,7 +299,7 @@ class GpuBackend:
             with cuda.translated():
                 buffers.computed.synchronize()
         except DeviceError as error:
-            self.fault = error
+            self._fault = error
 
     def _free(self) -> None:
         """In the owner thread, where all of it was made; then nothing of pycuda's is left to be collected."""

@@ -89,7 +89,8 @@ class Engine:
             self._end(frame, Reason.ENGINE, "the engine stage failed")
 
     def _done(self) -> bool:
-        return not self._working and not self._waiting and all(source.finished for source in self._sources)
+        working = self._working and self._backend.fault is None  # of a lost device nothing comes back
+        return not working and not self._waiting and all(source.finished for source in self._sources)
 
     def _register(self) -> None:
         """Poll the sockets that the sources have now."""
@@ -116,7 +117,7 @@ class Engine:
                 self._results.put(item)
 
     def _submit(self) -> None:
-        while self._waiting and len(self._working) < self._backend.depth:
+        while self._waiting and (len(self._working) < self._backend.depth or self._error is not None):
             frame = heappop(self._waiting)
             if self._error is not None:
                 self._end(frame, Reason.ENGINE, "the engine stage failed")

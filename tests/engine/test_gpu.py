@@ -283,6 +283,25 @@ def test_a_gpu_that_fails_while_idle_is_noticed(
     gone(backend, driver)
 
 
+def test_a_gpu_that_never_answers_is_lost_too(
+    driver: StandIn, rings: list[Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inspectd.engine import gpu
+
+    monkeypatch.setattr(gpu, "HANG_S", 0.3)
+    monkeypatch.setattr(gpu, "LOST_S", 0.1)
+    backend = open_backend(rings)
+    time.sleep(0.5)
+    assert backend.fault is None  # idle is no hang
+    driver.fail("cuEventSynchronize", 1, -1)
+    backend.submit(frame(1, 0, slot=0))
+    until(lambda: backend.fault is not None)
+    assert "has finished nothing for 0.3 s" in str(backend.fault)
+    with pytest.raises(DeviceError):
+        backend.submit(frame(2, 0, slot=1))
+    gone(backend, driver)
+
+
 def test_out_of_memory_at_the_opening_says_how_much_is_needed_and_free(driver: StandIn, rings: list[Ring]) -> None:
     driver.memory(5 << 20)
     with pytest.raises(UnavailableError) as caught:

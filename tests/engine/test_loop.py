@@ -305,7 +305,8 @@ def test_a_source_that_connects_later_is_heard(bench: Bench) -> None:
 class Stuck:
     """A device that never answers: the one thing the real engine can't be made to do."""
 
-    description, depth, fault = "stuck", 1, None
+    description, depth = "stuck", 1
+    fault: Exception | None = None
 
     def __init__(self) -> None:
         self.completed: Handoff[Frame] = Handoff()
@@ -336,3 +337,17 @@ def test_every_deadline_is_kept_while_the_engine_is_stuck(bench: Bench) -> None:
     bench.finish()
     until(lambda: backend.let_go() or not thread.is_alive())  # type: ignore[func-returns-value]
     assert in_time == [(n, Reason.DEADLINE) for n in range(3)]
+
+
+def test_a_device_that_is_lost_while_it_works_ends_the_stage_without_an_answer(bench: Bench) -> None:
+    backend = Stuck()
+    bench.loop = bench.make(backend)  # type: ignore[arg-type]
+    bench.thread.start()
+    bench.sources[0].hand_over(*(frame(n, slot=n) for n in range(3)))
+    until(lambda: backend.held)
+    backend.fault = DeviceError("it does not answer")
+    until(lambda: bench.failures)
+    bench.finish()
+    bench.thread.join(5)
+    assert not bench.thread.is_alive() and bench.error is backend.fault
+    assert reasons(list(bench.results.drain())) == [(n, Reason.ENGINE) for n in range(3)]

@@ -1,4 +1,4 @@
-"""The pipeline on a GPU, with the kernels of tests/engine/standin/darkness.cu in the place of TensorRT's network."""
+"""The pipeline on a GPU; the kernels of tests/engine/standin/darkness.cu stand in for TensorRT's network."""
 
 import os
 import subprocess

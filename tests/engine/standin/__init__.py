@@ -65,7 +65,7 @@ class StandIn:
         return int(self._library.standin_calls(name.encode()))
 
     def fail(self, name: str, nth: int, code: int) -> None:
-        """The n-th call of a function from now on fails; 700, 719 and 999 stay."""
+        """The n-th call of a function from now on fails; 700, 719 and 999 stay, -1 never returns."""
         self._library.standin_fail(name.encode(), nth, code)
 
     def eager(self) -> None:

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef int CUresult;
 typedef uint64_t CUdeviceptr;
@@ -118,7 +119,13 @@ static int enter(const char *name, int wants_context) {
             break;
         }
     if (sticky) return sticky;
-    if (failure.left > 0 && !strcmp(failure.name, name) && --failure.left == 0) return fail_with(failure.code);
+    if (failure.left > 0 && !strcmp(failure.name, name) && --failure.left == 0) {
+        if (failure.code < 0) { /* never answers */
+            pthread_mutex_unlock(&lock);
+            for (;;) pause();
+        }
+        return fail_with(failure.code);
+    }
     if (wants_context && depth == 0) return INVALID_CONTEXT;
     return OK;
 }
