@@ -102,22 +102,40 @@ def _monitor(library: Library, progress: Progress) -> Any:
     return Monitor()
 
 
+def _made(kind: Any, logger: Any, heard: list[str]) -> Any:
+    """A Builder or Runtime; the bindings raise TypeError where TensorRT gives none, as without a driver."""
+    try:
+        return kind(logger)
+    except TypeError as error:
+        raise PlanError("; ".join(heard) or str(error)) from None
+
+
 def build(library: Library, onnx: bytes, name: str, shape: Shape, target: str, progress: Progress) -> bytes:
     """The plan of a graph for pictures of one shape; raises PlanError.
 
     name: what the plan will call itself. target: compute capability as sm86; TensorRT builds for the GPU it finds.
     """
+    try:
+        return _build(library, onnx, name, shape, target, progress)
+    except PlanError as error:
+        # Its traceback would keep the Builder. TensorRT calls the logger with a lock held that a Builder's end
+        # wants, too: were it collected as garbage in such a call, it would wait forever.
+        raise error.with_traceback(None) from None
+
+
+def _build(library: Library, onnx: bytes, name: str, shape: Shape, target: str, progress: Progress) -> bytes:
     trt, heard = library.module, list[str]()
     logger, monitor = _logger(library, heard), _monitor(library, progress)  # must outlive the builder
-    builder = trt.Builder(logger)
-    if builder is None:
-        raise PlanError("; ".join(heard) or "no builder")
+    builder = _made(trt.Builder, logger, heard)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     network.name = name
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         raise GraphError("; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)))
-    network.get_input(0).shape = (1, *shape)
+    picture = network.get_input(0)
+    if picture is None:  # the parser takes text and nothing at all for an empty network
+        raise GraphError("the graph has no input")
+    picture.shape = (1, *shape)
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     if library.rtx:
@@ -158,9 +176,22 @@ class TensorRtNetwork:
         self, library: Library, plan: bytes, name: str, shape: Shape, results: Results, cache: bytes,
         keep: Callable[[bytes], None],
     ) -> None:  # fmt: skip
-        trt, self._heard = library.module, list[str]()
+        self._heard, self._keep = list[str](), keep
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            self._open(library, plan, name, shape, results, cache)
+        except PlanError as error:
+            self._context = self._engine = self._runtime = None
+            raise error.with_traceback(None) from None  # as in `build`
+
+    def _open(
+        self, library: Library, plan: bytes, name: str, shape: Shape, results: Results, cache: bytes
+    ) -> None:
+        trt = library.module
         self._logger = _logger(library, self._heard)
-        self._runtime = trt.Runtime(self._logger)
+        self._runtime = _made(trt.Runtime, self._logger, self._heard)
         if library.rtx:
             self._validate(trt, plan)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -169,7 +200,7 @@ class TensorRtNetwork:
         self._check(trt, name, shape, results)
         self.device_bytes = len(plan)
         self.scratch_bytes = int(self._engine.device_memory_size_v2)
-        self._keep, self._cache = keep, None
+        self._cache = None
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if library.rtx:
             config = self._engine.create_runtime_config()

@@ -212,7 +212,6 @@ def test_steps_are_told_with_their_phase(facts: dict[str, Any]) -> None:
     assert facts["going on"]
 
 
-@pytest.mark.xfail(reason="Builder() and Runtime() raise TypeError, they never give None", strict=True)
 @pytest.mark.parametrize("binding", RELEASES, ids=title, indirect=True)
 @pytest.mark.parametrize(
     "call",
