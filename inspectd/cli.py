@@ -36,7 +36,7 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"inspectd: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except ModuleNotFoundError as error:
         print(f"inspectd: {missing_package(error, 'run')}", file=sys.stderr)
         sys.exit(UserError.exit_code)
@@ -88,7 +88,7 @@ def _leave(code: int) -> NoReturn:
     if code == DeviceError.exit_code:
         LOG.goodbye()
         os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 @app.command()

@@ -12,6 +12,9 @@ A wrong command line exits with 2, a clean stop with 0.
 
 from collections.abc import Sequence
 
+ON_THE_CPU = 'inspect on the CPU, with kind = "openvino" under [engine]'
+"""What always helps where the GPU engine can't be had."""
+
 
 class UserError(Exception):
     """A mistake or circumstance the user can cure; `str()` is the sentence to show."""

@@ -39,5 +39,9 @@ class Handoff(Generic[T]):
         """Readable while items wait."""
         return self._wake
 
+    def close(self) -> None:
+        """No thread puts or polls any more."""
+        os.close(self._wake)
+
     def __len__(self) -> int:
         return len(self._items)

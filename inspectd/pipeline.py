@@ -138,7 +138,11 @@ def build(
     plans = make_plans(recipe, config.camera, bundle)
     backend = open_backend(config.engine, bundle, rings, wake)
     identity = _identity(settings, bundle, backend.description)
-    publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+    try:
+        publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+    except BaseException:
+        backend.close()
+        raise
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended] = Handoff()
     changed: Handoff[FrameSource] = Handoff()

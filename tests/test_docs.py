@@ -14,7 +14,6 @@ import pytest
 
 from inspectd.subscribe import Subscriber
 from tests.acquire.sims import needs_simcam
-from tests.engine import standin
 from tests.lines import Line, collect, results_of, state_is, stop
 from tools.pycuda_wheel import wheel_name
 
@@ -112,14 +111,10 @@ def test_doctor_camera(clone: Path) -> None:
 
 
 def test_doctor_gpu(clone: Path) -> None:
-    """On the stand-in driver, whose network is another than the bundle's: that is found, and all is measured."""
-    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX, which `make venv` installs on x86-64")
-    command = shlex.split("inspectd doctor gpu -c config.toml")
-    env = standin.environment(PATH=f"{BIN}:{os.environ['PATH']}")
-    shown = subprocess.run([*command, "--idle", "0"], cwd=clone, capture_output=True, text=True, env=env)
-    assert shown.returncode == 1 and "fp16: latency, median" in shown.stdout, shown.stderr
-    (row,) = [row for row in shown.stdout.splitlines() if row.startswith("fp16: differs from the CPU")]
-    assert "fail" in row and "do not inspect with it" in row
+    """Here without a driver, mostly; tests/engine/test_gpu_line.py has it measure on the stand-in."""
+    shown = run_as_shown("inspectd doctor gpu -c config.toml", clone)
+    measured = shown.returncode in (0, 1) and "copy to the GPU, ring" in shown.stdout
+    assert measured or (shown.returncode == 69 and 'kind = "openvino"' in shown.stderr), shown.stderr
 
 
 def test_a_wheel_of_pycuda(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ class Built(NamedTuple):
 
 
 def build_plans(
-    bundle: Bundle, targets: Sequence[str], sizes: Sequence[tuple[int, int]], out: Path, timeout_s: float
+    bundle: Bundle,
+    targets: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    out: Path,
+    timeout_s: float,
+    device: int,
 ) -> Iterator[Built]:
     """Each plan that the daemon could want of the bundle, for pictures of these widths and heights, as it comes.
 
@@ -42,14 +47,17 @@ def build_plans(
     unknown = [target for target in targets if target not in (THIS, *tensorrt.targets(library))]
     if unknown:
         can = ", ".join([*tensorrt.targets(library), THIS])
-        raise UserError(f"--target {','.join(unknown)}: {library.name} {library.version} builds for {can}")
+        named = ", ".join(target or "(nothing)" for target in unknown)
+        raise UserError(f"--target {named}: {library.name} {library.version} builds for {can}")
     channels = bundle.manifest.channels
     golden = [image.image.shape[1::-1] for image in bundle.golden]
     folder = plan_folder(out)
     for target in dict.fromkeys(targets):
         for width, height in dict.fromkeys(sizes or golden):
             for precision in _precisions(bundle):
-                yield _built(library, bundle, target, Shape(height, width, channels), precision, folder, timeout_s)
+                yield _built(
+                    library, bundle, target, Shape(height, width, channels), precision, folder, timeout_s, device
+                )
 
 
 def _precisions(bundle: Bundle) -> list[str]:
@@ -65,13 +73,14 @@ def _built(
     precision: str,
     folder: Path,
     timeout_s: float,
+    device: int,
 ) -> Built:
     began_s, difference = time.monotonic(), None
     if target == THIS:
         from inspectd.engine.cuda import find  # pycuda: not needed for other GPUs
         from inspectd.engine.start import wanted_plan
 
-        gpu = find(0)
+        gpu = find(device)
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
         _, difference = proven_plan(wanted, bundle, gpu.number, Machine(gpu.name, gpu.driver), timeout_s, None)
     else:

@@ -126,6 +126,7 @@ def build(
     out: Annotated[Path, typer.Option(help="The daemon's folder of plans.")] = Path("plans"),
     size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Of the pictures; repeatable.")] = None,
     timeout_s: Annotated[float, typer.Option(min=1, help="For each plan.")] = 1800.0,
+    device: Annotated[int, typer.Option(min=0, help="Which GPU is `this`, as nvidia-smi -L counts.")] = 0,
     json: Json = False,
 ) -> None:
     """Build TensorRT's plans ahead of time; without --size for pictures as big as the golden images."""
@@ -135,7 +136,7 @@ def build(
 
         sizes = [size_px("--size", words, SMALLEST_PX) for words in size or ()]
         targets = [name.strip() for name in target.split(",")]
-        for plan in build_plans(load_bundle(bundle), targets, sizes, out, timeout_s):
+        for plan in build_plans(load_bundle(bundle), targets, sizes, out, timeout_s, device):
             if json:
                 print(json_text.dumps(plan._asdict()), flush=True)
                 continue

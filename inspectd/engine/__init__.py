@@ -1,4 +1,14 @@
-"""A score map out of the frame."""
+"""A score map out of the frame.
+
+loop         the engine thread, which feeds a backend
+backend      what it wants of one, and what a network says of a picture
+bundle       the model
+openvino     the backend on the CPU
+gpu          the backend on a GPU: the pipeline; over cuda (pycuda)
+start        how it comes to run: cache (of plans), builder (the child that builds and proves them), proof,
+plans (their files), tensorrt (the library)
+bare         what the GPU can do alone, for comparison
+"""
 
 from collections.abc import Callable, Sequence
 from typing import assert_never

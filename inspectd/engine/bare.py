@@ -3,21 +3,24 @@
 The yardstick for the pipeline, in the same process and on the same memory. Owns a context of its own.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from inspectd.engine import cuda
 from inspectd.engine.backend import U8, Results
+from inspectd.engine.buffers import Network
 from inspectd.engine.cuda import Gpu
-from inspectd.engine.gpu import Network
 from inspectd.ring import Shape
 
 T = TypeVar("T")
 
 
 class Bare(NamedTuple):
-    """Milliseconds of each step when it is repeated back to back."""
+    """Milliseconds: of the loading and the first inference, and of each step when it is repeated back to back."""
 
+    load_ms: float
+    first_ms: float
     copy_in_ms: float
     compute_ms: float
     copy_out_ms: float
@@ -25,19 +28,21 @@ class Bare(NamedTuple):
     @property
     def latency_ms(self) -> float:
         """Of one frame, if nothing were between the steps."""
-        return sum(self)
+        return self.copy_in_ms + self.compute_ms + self.copy_out_ms
 
     @property
     def limit_hz(self) -> float:
         """Frames per second when the steps of different frames overlap: the slowest step's."""
-        return 1e3 / max(self)
+        return 1e3 / max(self.copy_in_ms, self.compute_ms, self.copy_out_ms)
 
 
 def bare(gpu: Gpu, load: Callable[[Shape], Network], shape: Shape, results: Results, times: int) -> Bare:
     """The three steps of a frame alone, `times` each: the same calls as the pipeline's, one stream, one graph."""
 
     def measure() -> Bare:
-        stream, network = cuda.stream(), load(shape)
+        stream, began_s = cuda.stream(), time.perf_counter()
+        network = load(shape)
+        loaded_s = time.perf_counter()
         image, out = cuda.allocate(shape.nbytes), cuda.allocate(results.nbytes)
         scratch = cuda.allocate(max(network.scratch_bytes, 1))
         source, target = cuda.pinned((shape.nbytes,)), cuda.pinned((results.nbytes,))
@@ -46,8 +51,11 @@ def bare(gpu: Gpu, load: Callable[[Shape], Network], shape: Shape, results: Resu
         network.enqueue(*addresses)
         with cuda.translated():
             stream.synchronize()
+        first_s = time.perf_counter()
         graph = cuda.Graph(stream, lambda: network.enqueue(*addresses))
         took = Bare(
+            (loaded_s - began_s) * 1e3,
+            (first_s - loaded_s) * 1e3,
             _repeated_ms(stream, lambda: cuda.copy_in(int(image), source, stream), times),
             _repeated_ms(stream, graph.launch, times),
             _repeated_ms(stream, lambda: cuda.copy_out(target, int(out), stream), times),
@@ -56,6 +64,11 @@ def bare(gpu: Gpu, load: Callable[[Shape], Network], shape: Shape, results: Resu
         return took
 
     return _in_context(gpu, measure)
+
+
+def free_bytes(gpu: Gpu) -> int:
+    """Memory of the GPU that can be had now."""
+    return _in_context(gpu, cuda.memory_free)
 
 
 def copy_ms(gpu: Gpu, size: int, times: int, host: U8 | None = None, register: U8 | None = None) -> float:

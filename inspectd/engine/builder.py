@@ -19,9 +19,9 @@ import structlog
 
 from inspectd.config import OpenVinoEngine
 from inspectd.engine import tensorrt
-from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.engine.plans import Plan, PlanFileError, PlanKey, proof_picture, read_plan, write_plan
-from inspectd.errors import UserError
+from inspectd.engine.bundle import Bundle, golden_difference, load_bundle
+from inspectd.engine.plans import Plan, PlanFileError, PlanKey, proof_picture, read_plan, shows_defects, write_plan
+from inspectd.errors import BundleError, UserError
 from inspectd.ring import Shape, create
 
 PR_SET_PDEATHSIG = 1
@@ -82,9 +82,10 @@ def main() -> None:
         with _lock(request):
             tell(_do(request, tell))
     except (tensorrt.PlanError, UserError) as error:
-        tell(Refused(str(error), isinstance(error, tensorrt.GraphError)))
+        tell(Refused(str(error), isinstance(error, (tensorrt.GraphError, BundleError))))
     except OSError as error:
         tell(Refused(f"{Path(request.path).parent}: {error.strerror}", final=False))
+    os._exit(0)  # the last word is said: a tidy way out can take long with a driver in the process
 
 
 @contextmanager
@@ -105,18 +106,35 @@ def _lock(request: Request) -> Iterator[None]:
 
 def _do(request: Request, tell: Tell) -> Done:
     path, bundle, library = Path(request.path), load_bundle(Path(request.bundle)), tensorrt.library()
-    for left in path.parent.glob(f"{path.stem}.*.part"):  # of a builder that was killed while it wrote
+    for left in path.parent.glob(f"{path.stem}*.part"):  # of a builder that was killed while it wrote
         left.unlink(missing_ok=True)
     try:
         plan, built = read_plan(path, request.key), False
     except PlanFileError:
-        plan, built = _build(request.key, bundle, library, tell), True
+        with _current(request, library):
+            plan, built = _build(request.key, bundle, library, tell), True
         write_plan(path, plan)
     difference = None
     if request.gpu is not None:
         tell(Step("proving it on the GPU", 1, 1))
         difference = _prove(request.gpu, bundle, library, plan, path.parent)
     return Done(plan.sha256, built, difference)
+
+
+@contextmanager
+def _current(request: Request, library: tensorrt.Library) -> Iterator[None]:
+    """TensorRT builds on the GPU that is current, TensorRT-RTX on none."""
+    if library.rtx or request.gpu is None:
+        yield
+        return
+    from inspectd.engine import cuda  # pycuda: not where plans are built without a GPU
+
+    context = cuda.Context(cuda.find(request.gpu))
+    try:
+        with context:
+            yield
+    finally:
+        context.release()
 
 
 def _build(key: PlanKey, bundle: Bundle, library: tensorrt.Library, tell: Tell) -> Plan:
@@ -134,7 +152,19 @@ def _build(key: PlanKey, bundle: Bundle, library: tensorrt.Library, tell: Tell) 
     graph = bundle.graphs[key.precision]
     data = tensorrt.build(library, graph, key.network_name, shape, key.target, progress)
     tell(Step("computing the proof picture on the CPU", 1, 1))
-    scores, _ = Segmenter(bundle, thread_count(OpenVinoEngine()), "f32").segment(proof_picture(bundle, shape))
+    cpu = Segmenter(bundle, thread_count(OpenVinoEngine()), "f32")
+    for golden in bundle.golden:
+        difference = golden_difference(golden, *cpu.segment(golden.image), "f32")
+        if difference > bundle.allowed_difference("f32"):
+            raise BundleError(
+                f"{golden.name}: the CPU's scores differ by {difference}/255; export the bundle again"
+            )
+    scores, _ = cpu.segment(proof_picture(bundle, shape))
+    if not shows_defects(bundle, scores):
+        raise tensorrt.GraphError(
+            f"no golden image shows a defect that can be seen in {shape.width}x{shape.height} px, so nothing "
+            "could prove it; export the bundle again"
+        )
     return Plan(key, data, scores)
 
 

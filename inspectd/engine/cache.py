@@ -15,7 +15,7 @@ import structlog
 from inspectd.engine.builder import Answer, Done, Refused, Request, Step
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.plans import Plan, PlanFileError, PlanKey, Proof, read_plan, read_proof, write_whole
-from inspectd.errors import BundleError, StoppedError, UnavailableError
+from inspectd.errors import ON_THE_CPU, BundleError, StoppedError, UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import notify
 
@@ -25,7 +25,6 @@ TOLD_S = 5.0
 """How often the log tells of the building."""
 PATIENCE_S = 30
 """So much longer systemd is asked to wait, in every turn while the builder lives."""
-ON_THE_CPU = 'or inspect on the CPU, with kind = "openvino" under [engine]'
 
 
 class Wanted(NamedTuple):
@@ -92,7 +91,8 @@ def run_builder(request: Request, title: str, timeout_s: float, wake: Handoff[st
     """Let a child process build and prove, and tell log and systemd how far it is. Raises as `proven_plan`."""
     began_s = time.monotonic()
     command = [sys.executable, "-P", "-m", "inspectd.engine.builder"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0) as process:  # no Ctrl-C
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(request))
         process.stdin.close()
@@ -104,8 +104,8 @@ def run_builder(request: Request, title: str, timeout_s: float, wake: Handoff[st
                     told_s = _tell(title, last, began_s, told_s)
         except TimeoutError:
             raise UnavailableError(
-                f"the plan ({title}) is not built after {timeout_s:g} s; "
-                f"allow more by build_timeout_s under [engine], {ON_THE_CPU}"
+                f"the plan ({title}) is not built after {timeout_s:g} s; allow more "
+                f"(build_timeout_s under [engine], or --timeout-s), or {ON_THE_CPU}"
             ) from None
         finally:
             process.kill()
@@ -115,9 +115,13 @@ def run_builder(request: Request, title: str, timeout_s: float, wake: Handoff[st
         case Refused(final=True):
             raise BundleError(f"{request.bundle}: the plan ({title}) can't be built: {last.reason}; {ON_THE_CPU}")
         case Refused():
-            raise UnavailableError(f"the plan ({title}) can't be had now: {last.reason}; try again, {ON_THE_CPU}")
+            raise UnavailableError(
+                f"the plan ({title}) can't be had now: {last.reason}; try again, or {ON_THE_CPU}"
+            )
         case _:
-            raise UnavailableError(f"the builder of the plan ({title}) {_death(process)}; try again, {ON_THE_CPU}")
+            raise UnavailableError(
+                f"the builder of the plan ({title}) {_death(process)}; try again, or {ON_THE_CPU}"
+            )
 
 
 def _death(process: subprocess.Popen[bytes]) -> str:
@@ -145,7 +149,11 @@ def _answers(process: subprocess.Popen[bytes], until_s: float, wake: Handoff[str
                 process.wait()
                 return
             *lines, said = (said + chunk).split(b"\n")
-            yield from (msgspec.json.decode(line, type=Answer) for line in lines)
+            for line in lines:
+                answer: Answer = msgspec.json.decode(line, type=Answer)
+                yield answer
+                if not isinstance(answer, Step):
+                    return
 
 
 def _tell(title: str, step: Step, began_s: float, told_s: float) -> float:

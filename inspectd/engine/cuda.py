@@ -7,30 +7,34 @@ CudaError that names the call and CUDA's own word for it. Such an error stays: a
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from inspectd.errors import DeviceError, UnavailableError
+from inspectd.errors import ON_THE_CPU, DeviceError, UnavailableError
 
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as `nvidia-smi -L` counts, not the fastest first
 try:
     import pycuda.driver as driver
 except ModuleNotFoundError as error:
     raise UnavailableError(
         f"the GPU engine needs the package {error.name}: install inspectd[gpu] or inspectd[rtx] (docs/gpu.md), "
-        'or inspect on the CPU, with kind = "openvino" under [engine]'
+        f"or {ON_THE_CPU}"
     ) from None
 except ImportError as error:  # pycuda is there, libcuda.so.1 is not, or lacks something
     raise UnavailableError(
         f"there is no usable NVIDIA driver ({error}): install one and look whether `nvidia-smi` lists the GPU, "
-        'or inspect on the CPU, with kind = "openvino" under [engine]'
+        f"or {ON_THE_CPU}"
     ) from None
 
 U8 = npt.NDArray[np.uint8]
-REMEDY = 'look whether `nvidia-smi` lists it, or inspect on the CPU, with kind = "openvino" under [engine]'
+REMEDY = f"look whether `nvidia-smi` lists it, or {ON_THE_CPU}"
+DRIVER_VERSION = Path("/sys/module/nvidia/version")
 OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 CODES = range(1, 1000)
 PORTABLE = 1  # CU_MEMHOSTREGISTER_PORTABLE
@@ -55,7 +59,7 @@ class Gpu(NamedTuple):
     sm: str
     """Compute capability, as sm86."""
     driver: str
-    """The newest CUDA that the driver can do, as 13.0."""
+    """The driver's version, as 580.95.05, and the newest CUDA that it can do."""
     pci: str
     memory_bytes: int
 
@@ -72,7 +76,9 @@ def find(index: int) -> Gpu:
     with translated():
         device = driver.Device(index)
         number, (major, minor) = driver.get_driver_version(), device.compute_capability()
-        version = f"{number // 1000}.{number % 1000 // 10}"
+        version = f"CUDA {number // 1000}.{number % 1000 // 10}"
+        with suppress(OSError):  # only CUDA's is told where the kernel's module can't be asked
+            version = f"{DRIVER_VERSION.read_text('ascii').strip()}, {version}"
         return Gpu(index, device.name(), f"sm{major}{minor}", version, device.pci_bus_id(), device.total_memory())
 
 
@@ -85,6 +91,7 @@ class Context:
     """
 
     def __init__(self, gpu: Gpu) -> None:
+        _keep(gpu.number)
         with translated():
             self._held = driver.Device(gpu.number).retain_primary_context()
         self.handle = int(self._held.handle)
@@ -98,9 +105,15 @@ class Context:
             driver.Context.pop()
 
     def release(self) -> None:
-        """The last user's goes with everything that is left in it."""
+        """It is no longer used by this thread; the context itself stays, see `_keep`."""
         with suppress(driver.Error):
             self._held.detach()
+
+
+@functools.cache
+def _keep(number: int) -> None:
+    """The primary context lives as long as the process: libraries remember what they made in it."""
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(ctypes.c_void_p()), number)
 
 
 def enter(handle: int) -> None:
@@ -195,13 +208,14 @@ class Graph:
         graph, self._launchable = ctypes.c_void_p(), ctypes.c_void_p()
         call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream.handle), CAPTURE_THREAD_LOCAL)
         try:
-            record()
-        finally:
-            call("cuStreamEndCapture", ctypes.c_void_p(stream.handle), ctypes.byref(graph))
-        try:
+            try:
+                record()
+            finally:
+                call("cuStreamEndCapture", ctypes.c_void_p(stream.handle), ctypes.byref(graph))
             call("cuGraphInstantiateWithFlags", ctypes.byref(self._launchable), graph, ctypes.c_ulonglong(0))
         finally:
-            call("cuGraphDestroy", graph)
+            if graph:
+                call("cuGraphDestroy", graph)
         self._handle = ctypes.c_void_p(stream.handle)
 
     def launch(self) -> None:

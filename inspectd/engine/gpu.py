@@ -13,15 +13,17 @@ last: it stands in `fault`, and every frame in flight comes back with it.
 import select
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
 
 import structlog
 
 from inspectd.engine import cuda
 from inspectd.engine.backend import ALIGNMENT, Results, results_of
+from inspectd.engine.buffers import Buffers, Network
 from inspectd.engine.cuda import U8, CudaError, Gpu
 from inspectd.errors import DeviceError, UnavailableError
 from inspectd.handoff import Handoff
@@ -30,75 +32,20 @@ from inspectd.ring import Ring, Shape
 
 log = structlog.get_logger()
 DEPTH = 3
-"""Frames at work at once per shape: one is copied in, one computed, one copied out."""
+"""Frames at work at once: one is copied in, one computed, one copied out."""
 HANG_S = 10.0
 """A GPU that finishes nothing for so long hangs; its driver gives up sooner, if it notices."""
 LOST_S = 1.0
 """A lost GPU's thread is given so long to end."""
 KEEP_WARM_S = 0.2
 """An idle GPU computes so often, so that its clocks stay up."""
-CAPTURE_REFUSED = ("CUDA_ERROR_STREAM_CAPTURE", "CUDA_ERROR_NOT_SUPPORTED", "CUDA_ERROR_NOT_PERMITTED")
-
-
-class Network(Protocol):
-    """A compiled network for pictures of one shape, used in the thread that made it or one after the other."""
-
-    device_bytes: int
-    """What it keeps on the GPU beside the scratch memory."""
-    scratch_bytes: int
-    """GPU memory it needs while it computes; several networks may share it, as they compute in turn."""
-
-    def use_scratch(self, address: int) -> None:
-        """The scratch memory, `scratch_bytes` of it."""
-
-    def enqueue(self, image: int, scores: int, peak: int, stream: int) -> None:
-        """Queue one inference: GPU addresses of the picture and of the results, handle of the stream."""
-
-    def warmed(self) -> None:
-        """It has computed: what was learned doing so can be kept for the next start."""
-
-
-class _Buffers:
-    """GPU memory for one frame at work, its events, and the network recorded on just these addresses."""
-
-    def __init__(self, network: Network, shape: Shape, results: Results) -> None:
-        self._network = network
-        self.image, self.results = cuda.allocate(shape.nbytes), cuda.allocate(results.nbytes)
-        self.addresses = int(self.image), int(self.results), int(self.results) + results.peak_at
-        self.arrived, self.computed, self.done = cuda.event(), cuda.event(), cuda.event()
-        self.graph: cuda.Graph | None = None
-
-    def record(self, stream: Any) -> None:
-        """Compute once (TensorRT wants that before a capture), then record the CUDA graph."""
-        self.enqueue(stream)
-        with cuda.translated():
-            stream.synchronize()
-        try:
-            self.graph = cuda.Graph(stream, lambda: self._network.enqueue(*self.addresses, stream.handle))
-        except CudaError as error:
-            if not error.name.startswith(CAPTURE_REFUSED):
-                raise
-            log.warning("no CUDA graph: each inference is queued call by call, which is slower", reason=str(error))
-
-    def enqueue(self, stream: Any) -> None:
-        """Queue one inference on what these buffers hold."""
-        if self.graph is not None:
-            self.graph.launch()
-        else:
-            self._network.enqueue(*self.addresses, stream.handle)
-
-    def free(self) -> None:
-        """Give everything back."""
-        if self.graph is not None:
-            self.graph.free()
-        self.image.free()
-        self.results.free()
+TURN_S = 0.2
 
 
 class GpuBackend:
     """The `Backend` on one GPU for the rings of all cameras. `load` is called in the owner thread, once per shape.
 
-    Raises UnavailableError if the GPU has too little memory, DeviceError if it fails.
+    Raises UnavailableError if there is too little memory, DeviceError if the GPU fails.
     """
 
     def __init__(
@@ -110,28 +57,29 @@ class GpuBackend:
         stride: int,
         name: str,
     ) -> None:
-        self.depth = DEPTH
+        self.depth, self.description = DEPTH, name
         self.completed: Handoff[Frame] = Handoff()
-        self._fault: DeviceError | None = None
-        self._moved_s = 0.0  # when it last finished a frame, or got one when it had none
-        self.description = name
         self._gpu, self._load, self._rings = gpu, load, rings
         self._results = [results_of(ring.shape, classes, stride) for ring in rings]
-        self._started: SimpleQueue[tuple[Frame, _Buffers] | None] = SimpleQueue()
-        self._busy: dict[Frame, _Buffers] = {}
+        self._started: SimpleQueue[tuple[Frame, Buffers] | None] = SimpleQueue()
+        self._busy: dict[Frame, Buffers] = {}
+        self._warming = False
         self._queueing = threading.Lock()  # held by who puts work into the streams
-        self._entered: set[int] = set()
+        self._fault: DeviceError | None = None
+        self._moved_s = 0.0  # when it last finished something, or got work when it had none
+        self._local = threading.local()  # whether the context is current in a thread
         opened: SimpleQueue[BaseException | None] = SimpleQueue()
         self._owner = threading.Thread(target=self._own, args=(opened,), name="gpu", daemon=True)
         self._owner.start()
         if (error := opened.get()) is not None:
-            self._owner.join()
+            self._owner.join(LOST_S)
             raise error
 
     @property
     def fault(self) -> DeviceError | None:
         """What broke the GPU for good; None while it works."""
-        if self._fault is None and self._busy and time.monotonic() - self._moved_s > HANG_S:
+        works = self._busy or self._warming
+        if self._fault is None and works and time.monotonic() - self._moved_s > HANG_S:
             self._fault = DeviceError(f"the GPU has finished nothing for {HANG_S:g} s; `dmesg` may tell why")
         return self._fault
 
@@ -139,14 +87,13 @@ class GpuBackend:
         """Queue the frame's three steps; none is waited for."""
         if self.fault is not None:
             raise self.fault
-        if not self._busy:
-            self._moved_s = time.monotonic()
         self._enter()
-        idle = self._idle[frame.camera]
-        buffers = idle.popleft()
+        buffers = self._idle[frame.camera].popleft()
         image, target = self._rings[frame.camera].images[frame.slot], self._host[frame.camera][frame.slot]
         try:
             with self._queueing, cuda.translated():
+                if not self._busy:
+                    self._moved_s = time.monotonic()
                 cuda.copy_in(buffers.addresses[0], image, self._in)
                 buffers.arrived.record(self._in)
                 self._compute.wait_for_event(buffers.arrived)
@@ -164,11 +111,21 @@ class GpuBackend:
     def finish(self, frame: Frame) -> None:
         """Take note of a completed frame, whose `failure` is set if the inference failed."""
         self._idle[frame.camera].append(self._busy.pop(frame))
-        self._moved_s = time.monotonic()
 
     def scores(self, frame: Frame) -> tuple[U8, U8]:
         """Score map uint8 [K, h, w] and peaks uint8 [K] of a finished frame, valid until its slot is reused."""
         return self._views[frame.camera][frame.slot]
+
+    def wait(self) -> int:
+        """Until frames are done; gives how many. For who has nothing else to do; raises DeviceError."""
+        while not select.select([self.completed], [], [], TURN_S)[0] and self.fault is None:
+            pass
+        done = list(self.completed.drain())
+        for frame in done:
+            self.finish(frame)
+        if self.fault is not None:
+            raise self.fault
+        return len(done)
 
     def segment(self, camera: int, image: U8) -> tuple[U8, U8]:
         """One picture uint8 [H, W, C] by way of the ring's first slot, waited for; copies."""
@@ -176,48 +133,53 @@ class GpuBackend:
         frame.slot = 0
         self._rings[camera].images[0][...] = image
         self.submit(frame)
-        select.select([self.completed], [], [])
-        for done in self.completed.drain():
-            self.finish(done)
-        if self.fault is not None:
-            raise self.fault
+        self.wait()
         scores, peak = self.scores(frame)
         return scores.copy(), peak.copy()
 
     def close(self) -> None:
         """Wait for what is in flight and let go of the GPU; a lost one may never answer."""
         self._started.put(None)
-        self._owner.join(None if self.fault is None else LOST_S)
+        self._owner.join(HANG_S if self.fault is None else LOST_S)
 
     def _enter(self) -> None:
-        if threading.get_ident() not in self._entered:
+        if not hasattr(self._local, "entered"):
             cuda.enter(self._context)
-            self._entered.add(threading.get_ident())
+            self._local.entered = True
 
     def _own(self, opened: "SimpleQueue[BaseException | None]") -> None:
         """The owner thread, from the opening to the end."""
+        error: BaseException | None = None
+        made = ExitStack()
+        context = None
         try:
             context = cuda.Context(self._gpu)
-            try:
-                with context:
-                    self._open()
-                self._context = context.handle
-                cuda.enter(context.handle)
-                opened.put(None)
-                self._complete_in_turn()
-                if self.fault is None:
-                    with context:
-                        self._free()
-            finally:
-                context.release()
-        except BaseException as error:
-            opened.put(error)
-            self._fault = self._fault or DeviceError(f"the GPU's thread ended: {error}")
+            with context:
+                self._open(made)
+            self._context = context.handle
+            cuda.enter(context.handle)
+            opened.put(None)
+            self._complete_in_turn()
+        except BaseException as caught:
+            error = caught
+            for one in (caught, caught.__context__):  # what was made must not live on in their frames
+                traceback.clear_frames(one.__traceback__ if one is not None else None)
+            self._fault = self._fault or DeviceError(f"the GPU's thread ended: {caught}")
+        if context is not None:
+            with (
+                suppress(CudaError),
+                cuda.translated(),
+                context,
+            ):  # in this thread and in the context, where all of it was made
+                made.close()
+            context.release()
+        opened.put(error)
 
-    def _open(self) -> None:
+    def _open(self, made: ExitStack) -> None:
+        """All that there will ever be; what gives it back goes into `made`."""
         self._needed = 0
         try:
-            self._allocate()
+            self._allocate(made)
             for buffers in self._all:
                 buffers.record(self._compute)
         except CudaError as error:
@@ -226,46 +188,61 @@ class GpuBackend:
             needed, free, size = (n >> 20 for n in (self._needed, cuda.memory_free(), self._gpu.memory_bytes))
             raise UnavailableError(
                 f"too little memory on the GPU: this line needs {needed} MiB, {free} of {size} MiB are free now; "
-                " end what else uses the GPU (see `nvidia-smi`), or inspect fewer or smaller pictures"
+                "end what else uses the GPU (see `nvidia-smi`), or inspect fewer or smaller pictures"
             ) from None
         for network in self._networks.values():
             network.warmed()
 
-    def _allocate(self) -> None:
-        """All memory there will ever be; `_needed` runs ahead of it."""
+    def _allocate(self, made: ExitStack) -> None:
+        """`_needed` runs ahead of what is allocated."""
         self._in, self._compute, self._out = cuda.stream(), cuda.stream(), cuda.stream()
+        made.callback(self._forget)
         shapes = {ring.shape: results for ring, results in zip(self._rings, self._results, strict=True)}
         self._needed = DEPTH * sum(shape.nbytes + results.nbytes for shape, results in shapes.items())
         self._networks: dict[Shape, Network] = {}
         for shape in shapes:
             self._networks[shape] = self._load(shape)
             self._needed += self._networks[shape].device_bytes
-        scratch = max(network.scratch_bytes for network in self._networks.values())
-        self._needed += scratch
-        self._scratch = cuda.allocate(max(scratch, ALIGNMENT))
-        lanes: dict[Shape, deque[_Buffers]] = {}
+        size = max(ALIGNMENT, *(network.scratch_bytes for network in self._networks.values()))
+        self._needed += size
+        scratch = cuda.allocate(size)
+        made.callback(scratch.free)
+        lanes: dict[Shape, deque[Buffers]] = {}
         for shape, network in self._networks.items():
-            network.use_scratch(int(self._scratch))
-            lanes[shape] = deque(_Buffers(network, shape, shapes[shape]) for _ in range(DEPTH))
+            network.use_scratch(int(scratch))
+            lanes[shape] = deque(Buffers(network, shape, shapes[shape], made) for _ in range(DEPTH))
         self._all = [buffers for lane in lanes.values() for buffers in lane]
         self._idle = [lanes[ring.shape] for ring in self._rings]
-        pairs = list(zip(self._rings, self._results, strict=True))
-        self._host = [[cuda.pinned((results.nbytes,)) for _ in ring.images] for ring, results in pairs]
-        self._views = [
-            [r.views(memory) for memory in host] for r, host in zip(self._results, self._host, strict=True)
+        self._host = [
+            self._pinned(ring, results) for ring, results in zip(self._rings, self._results, strict=True)
         ]
-        self._registered = [ring.pages for ring in self._rings if self._register(ring)]
+        self._views = [[r.views(m) for m in host] for r, host in zip(self._results, self._host, strict=True)]
+        for ring in self._rings:
+            self._register(ring, made)
 
-    def _register(self, ring: Ring) -> bool:
+    def _pinned(self, ring: Ring, results: Results) -> list[U8]:
+        """Room for the scores of every slot."""
+        try:
+            return [cuda.pinned((results.nbytes,)) for _ in ring.images]
+        except CudaError as error:
+            if error.name != cuda.OUT_OF_MEMORY:
+                raise
+            size = ring.count * results.nbytes >> 10
+            raise UnavailableError(f"this computer has no {size} KiB of memory that can be page-locked") from None
+
+    def _register(self, ring: Ring, made: ExitStack) -> None:
         """Page-lock a ring; where the driver won't, copies go through the driver's own buffer, and it is said."""
         try:
             cuda.register(ring.pages)
         except CudaError as error:
-            if error.name == cuda.OUT_OF_MEMORY:
-                raise
             log.warning("the ring can't be page-locked: copies to the GPU take longer", reason=str(error))
-            return False
-        return True
+        else:
+            made.callback(cuda.unregister, ring.pages)
+
+    def _forget(self) -> None:
+        """What pycuda and TensorRT free with the last reference, here and not in another thread."""
+        for name in ("_all", "_idle", "_views", "_host", "_networks", "_in", "_compute", "_out"):
+            self.__dict__.pop(name, None)
 
     def _complete_in_turn(self) -> None:
         """Wait for the frames in the order of their start, until the end; keep the GPU warm in between."""
@@ -281,10 +258,11 @@ class GpuBackend:
             try:
                 with cuda.translated():
                     buffers.done.synchronize()
+                self._moved_s = time.monotonic()
             except CudaError as error:
                 self._fault = self._fault or error
-            if self.fault is not None:
-                frame.failure = str(self.fault)
+            if self._fault is not None:
+                frame.failure = str(self._fault)
             self.completed.put(frame)
 
     def _keep_warm(self) -> None:
@@ -292,25 +270,14 @@ class GpuBackend:
         buffers = self._all[0]
         try:
             with self._queueing, cuda.translated():
-                if self._busy or self.fault is not None:
+                if self._busy or self._fault is not None:
                     return
+                self._moved_s, self._warming = time.monotonic(), True
                 buffers.enqueue(self._compute)
                 buffers.computed.record(self._compute)
             with cuda.translated():
                 buffers.computed.synchronize()
         except DeviceError as error:
             self._fault = error
-
-    def _free(self) -> None:
-        """In the owner thread, where all of it was made; then nothing of pycuda's is left to be collected."""
-        for pages in self._registered:
-            cuda.unregister(pages)
-        for buffers in self._all:
-            buffers.free()
-        self._scratch.free()
-        for lane in self._idle:
-            lane.clear()
-        for list_ in (self._all, self._views, self._host):
-            list_.clear()
-        self._networks.clear()
-        del self._in, self._compute, self._out
+        finally:
+            self._warming = False

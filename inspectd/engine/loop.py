@@ -7,6 +7,7 @@ from typing import Protocol
 
 from inspectd.clock import now_ns
 from inspectd.engine.backend import Backend
+from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
 from inspectd.health import STAGE_WAIT_S, Ledger, Progress
 from inspectd.results import Ended, Frame, Reason, unknown
@@ -86,7 +87,7 @@ class Engine:
         self._error = error
         self._failed()
         for frame in (*self._waiting, *self._working):
-            self._end(frame, Reason.ENGINE, "the engine stage failed")
+            self._end(frame, Reason.ENGINE, self._sentence())
 
     def _done(self) -> bool:
         working = self._working and self._backend.fault is None  # of a lost device nothing comes back
@@ -120,7 +121,7 @@ class Engine:
         while self._waiting and (len(self._working) < self._backend.depth or self._error is not None):
             frame = heappop(self._waiting)
             if self._error is not None:
-                self._end(frame, Reason.ENGINE, "the engine stage failed")
+                self._end(frame, Reason.ENGINE, self._sentence())
             elif frame.deadline_ns <= now_ns():
                 self._end(frame, Reason.DEADLINE, "no engine was free in time")
             if frame.open:
@@ -158,6 +159,10 @@ class Engine:
         for frame in self._working:
             if frame.deadline_ns <= now:
                 self._end(frame, Reason.DEADLINE, "the engine did not answer in time")
+
+    def _sentence(self) -> str:
+        """Of the fault, for the results."""
+        return str(self._error) if isinstance(self._error, DeviceError) else "the engine stage failed"
 
     def _end(self, frame: Frame, reason: Reason, detail: str) -> None:
         if frame.claim():

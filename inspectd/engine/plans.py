@@ -10,6 +10,7 @@ the GPU before this process loads it; that it did is noted beside the plan.
 
 import hashlib
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -26,6 +27,7 @@ MAGIC = b"INSPLAN1"
 LENGTH = struct.Struct("<I")
 HASH_BYTES = 32
 MAX_HEADER_BYTES = 1 << 16
+LEAST_BAND_PX = 128
 SCHEMA = 1
 """Raised when another way of building makes the plans in the cache worthless."""
 
@@ -45,6 +47,8 @@ class PlanKey(msgspec.Struct, frozen=True):
     """Height, width, channels of the picture."""
     target: str
     """Compute capability, as sm86."""
+    reference: str
+    """SHA-256 over what its proof rests on: the fp32 graph and the golden images."""
     gpu: str = ""
     """The model of the GPU and its driver; TensorRT-RTX compiles for them later, its plans don't depend on it."""
     schema: int = SCHEMA
@@ -69,8 +73,10 @@ class PlanKey(msgspec.Struct, frozen=True):
         cls, library: str, version: str, bundle: Bundle, precision: str, shape: Shape, target: str, gpu: str = ""
     ) -> "PlanKey":
         """The key of a bundle's plan."""
-        sha256 = bundle.manifest.graphs[precision].sha256
-        return cls(f"{library} {version}", sha256, precision, (*shape,), target, gpu)
+        sha256, rests_on = bundle.manifest.graphs[precision].sha256, hashlib.sha256(bundle.sha256.encode())
+        for golden in bundle.manifest.golden:
+            rests_on.update(golden.image_sha256.encode())
+        return cls(f"{library} {version}", sha256, precision, (*shape,), target, rests_on.hexdigest(), gpu)
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,14 +110,34 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def proof_picture(bundle: Bundle, shape: Shape) -> U8:
-    """A picture of the wanted shape made of the golden images: in bands one below the other, each repeated."""
+    """A picture of the wanted shape made of golden images: bands one below the other, each around the strongest
+    defect of its image, repeated where the image is smaller. A low picture has fewer bands, the strongest.
+    """
+    strongest = sorted(bundle.golden, key=lambda golden: int(golden.scores.max()), reverse=True)
+    shown = strongest[: max(1, min(len(strongest), shape.height // LEAST_BAND_PX))]
     picture = np.empty(shape, np.uint8)
-    edges = np.linspace(0, shape.height, len(bundle.golden) + 1).astype(int)
-    for golden, top, bottom in zip(bundle.golden, edges[:-1], edges[1:], strict=True):
-        height, width = golden.image.shape[:2]
-        times = (-(-(bottom - top) // height), -(-shape.width // width), 1)
-        picture[top:bottom] = np.tile(golden.image, times)[: bottom - top, : shape.width]
+    edges = np.linspace(0, shape.height, len(shown) + 1).astype(int)
+    for golden, top, bottom in zip(shown, edges[:-1], edges[1:], strict=True):
+        picture[top:bottom] = _around_defect(golden, bottom - top, shape.width, bundle.manifest.stride)
     return picture
+
+
+def _around_defect(golden: Golden, height: int, width: int, stride: int) -> U8:
+    """So much of a golden image, its strongest cell in the middle as far as its edges allow."""
+    whole = golden.image.shape[:2]
+    _, *cell = np.unravel_index(int(golden.scores.argmax()), golden.scores.shape)
+    starts = [
+        int(np.clip((at + 0.5) * stride - size / 2, 0, max(0, full - size)))
+        for at, size, full in zip(cell, (height, width), whole, strict=True)
+    ]
+    part = golden.image[starts[0] : starts[0] + height, starts[1] : starts[1] + width]
+    times = (-(-height // part.shape[0]), -(-width // part.shape[1]), 1)
+    return np.tile(part, times)[:height, :width]
+
+
+def shows_defects(bundle: Bundle, scores: U8) -> bool:
+    """Whether what the CPU sees in a proof picture is enough to tell a network from one that sees nothing."""
+    return int(scores.max()) >= max(int(golden.scores.max()) for golden in bundle.golden) / 2
 
 
 def proof_of(bundle: Bundle, plan: Plan) -> Golden:
@@ -192,6 +218,11 @@ def plan_folder(path: Path) -> Path:
     """The cache's folder, made if it is not there; raises UnavailableError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        others_write = path.stat().st_mode & stat.S_IWOTH
     except OSError as error:
-        raise UnavailableError(f"{path}: the folder for plans can't be made ({error.strerror})") from None
+        raise UnavailableError(
+            f"{path}: the folder for plans can't be made ({error.strerror}); set `plans` under [engine] to another"
+        ) from None
+    if others_write:  # a plan is a program
+        raise UnavailableError(f"{path}: everybody may write into the folder for plans; chmod o-w {path}")
     return path

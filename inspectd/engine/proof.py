@@ -7,11 +7,12 @@ from pathlib import Path
 import structlog
 
 from inspectd.engine.backend import results_of
+from inspectd.engine.buffers import Network
 from inspectd.engine.bundle import Bundle, golden_difference
-from inspectd.engine.cuda import Gpu
-from inspectd.engine.gpu import GpuBackend, Network
+from inspectd.engine.cuda import Gpu, memory_free
+from inspectd.engine.gpu import GpuBackend
 from inspectd.engine.plans import Plan, machine_digest, proof_of, write_whole
-from inspectd.engine.tensorrt import Library, TensorRtNetwork
+from inspectd.engine.tensorrt import Library, PlanError, TensorRtNetwork
 from inspectd.ring import Ring, Shape
 
 log = structlog.get_logger()
@@ -26,7 +27,11 @@ def loader(
         plan = plans[shape]
         results = results_of(shape, len(bundle.manifest.classes), bundle.manifest.stride)
         learned, keep = _runtime_cache(folder, plan, gpu)
-        return TensorRtNetwork(library, plan.plan, plan.key.network_name, shape, results, learned, keep)
+        try:
+            return TensorRtNetwork(library, plan.plan, plan.key.network_name, shape, results, learned, keep)
+        except PlanError as error:
+            size, free = len(plan.plan) >> 20, memory_free() >> 20
+            raise PlanError(f"{error} (the plan has {size} MiB, the GPU {free} MiB free)") from None
 
     return load
 

@@ -1,6 +1,7 @@
 """From a bundle to a running GPU backend: precision, plans for all picture shapes, proof, and only then frames."""
 
 import atexit
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,23 +11,26 @@ from inspectd.config import TensorRtEngine
 from inspectd.engine import tensorrt
 from inspectd.engine.backend import U8
 from inspectd.engine.bundle import Bundle
-from inspectd.engine.cache import ON_THE_CPU, Machine, Wanted, find_proven, proven_plan
+from inspectd.engine.cache import Machine, Wanted, find_proven, proven_plan
 from inspectd.engine.cuda import Gpu, find
 from inspectd.engine.gpu import GpuBackend
-from inspectd.engine.plans import PlanKey, machine_digest, plan_folder
+from inspectd.engine.plans import Plan, PlanKey, machine_digest, plan_folder
 from inspectd.engine.proof import open_plans, prove
-from inspectd.errors import BundleError, UnavailableError
+from inspectd.errors import ON_THE_CPU, BundleError, UnavailableError, UserError
 from inspectd.handoff import Handoff
+from inspectd.health import notify
 from inspectd.ring import Ring, Shape, create
 
 log = structlog.get_logger()
+OPEN_S = 120.0
+"""So long systemd is asked to wait for plans to be loaded and proven by this process."""
 
 
 def wanted_plan(
     library: tensorrt.Library, gpu: Gpu, folder: Path, bundle: Bundle, precision: str, shape: Shape
 ) -> Wanted:
     """The plan for pictures of one shape on this GPU."""
-    model = "" if library.rtx else f"{gpu.name}, driver for CUDA {gpu.driver.partition('.')[0]}"
+    model = "" if library.rtx else f"{gpu.name}, driver {gpu.driver.partition('.')[0]}"
     key = PlanKey.of(library.name, library.version, bundle, precision, shape, gpu.sm, model)
     proof = folder / f"{key.digest}-{machine_digest(gpu.name, gpu.driver)}.proven.json"
     return Wanted(key, folder / key.file_name, proof)
@@ -47,65 +51,96 @@ def open_gpu(
     StoppedError is raised. Raises UnavailableError if GPU, driver, memory or time are not there.
     """
     library, gpu, folder = tensorrt.library(), find(config.device), plan_folder(Path(config.plans))
-    machine = Machine(gpu.name, gpu.driver)
-    for precision in precisions(config, bundle):
-        allowed, worst, plans = bundle.allowed_difference(precision), 0, {}
-        for shape in {ring.shape: None for ring in rings}:
-            wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
-            args = bundle, config.device, machine, config.build_timeout_s, wake
-            plans[shape], difference = proven_plan(wanted, *args)
-            worst = max(worst, difference)
-        if worst <= allowed:
-            try:
-                backend = open_plans(library, plans, gpu, folder, bundle, rings)
-            except tensorrt.PlanError as error:
-                raise UnavailableError(
-                    f"{folder}: a plan can't be loaded ({error}); delete it, {ON_THE_CPU}"
-                ) from None
+    names = precisions(config, bundle)
+    for precision in names:
+        allowed = bundle.allowed_difference(precision)
+        try:
+            plans = _ready_plans(config, bundle, library, gpu, folder, precision, rings, wake)
+            backend = open_plans(library, plans, gpu, folder, bundle, rings)
+        except (BundleError, tensorrt.PlanError) as error:
+            if precision == names[-1]:
+                raise _refusal(error, folder) from None
+            log.warning("a precision can't be used", precision=precision, reason=str(error))
+            continue
+        try:
             worst = max(prove(backend, i, bundle, plans[ring.shape]) for i, ring in enumerate(rings))
-            if worst <= allowed:
-                return backend
+        except BaseException:
             backend.close()
+            raise
+        if worst <= allowed:
+            return backend
+        backend.close()
         log.warning("golden test failed on the GPU", precision=precision, difference=worst, allowed=allowed)
     raise BundleError(
         f"{bundle.path}: the golden test fails on {gpu.name}: scores differ from the CPU's by {worst}/255, "
-        f"at most {allowed}/255 is allowed; export the bundle again, {ON_THE_CPU}"
+        f"at most {allowed}/255 is allowed; export the bundle again, or {ON_THE_CPU}"
     )
+
+
+def _refusal(error: Exception, folder: Path) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return UnavailableError(f"{folder}: a plan can't be loaded: {error}; try again, or {ON_THE_CPU}")
+
+
+def _ready_plans(
+    config: TensorRtEngine, bundle: Bundle, library: tensorrt.Library, gpu: Gpu, folder: Path, precision: str,
+    rings: Sequence[Ring], wake: Handoff[str] | None,
+) -> dict[Shape, Plan]:  # fmt: skip
+    """Built, and loaded once by a child process, which found them near enough to the CPU or not."""
+    plans = {}
+    for shape in dict.fromkeys(ring.shape for ring in rings):
+        wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
+        machine = Machine(gpu.name, gpu.driver)
+        plans[shape], _ = proven_plan(wanted, bundle, config.device, machine, config.build_timeout_s, wake)
+    notify(f"EXTEND_TIMEOUT_USEC={int(OPEN_S * 1e6)}")
+    return plans
 
 
 def outlook(config: TensorRtEngine, bundle: Bundle, shapes: Sequence[Shape]) -> str:
     """What a start would find, for `check`: GPU, library, precision, and which plans there are. Builds nothing."""
     library, gpu = tensorrt.library(), find(config.device)
     precision = precisions(config, bundle)[0]
-    folder, said = Path(config.plans), []
+    folder, said = plan_folder(Path(config.plans)), []
     for shape in dict.fromkeys(shapes):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
         found = find_proven(wanted, Machine(gpu.name, gpu.driver))
+        if found is None and not os.access(folder, os.W_OK):
+            raise UnavailableError(f"{folder}: a plan must be built, and this user may not write there")
         state = "to be built at the start" if found is None else f"proven within {found[1]}/255"
         said.append(f"plan for {shape.width}x{shape.height} {state}")
     return f"{library.name} {library.version} on {gpu.name}, {precision}, {', '.join(said)}"
 
 
 class GpuSegmenter:
-    """One picture of any size after the other, through the backend that the daemon uses; keeps the last one."""
+    """One picture of any size after the other, through the daemon's backend; keeps the last few sizes."""
+
+    KEPT = 4
 
     def __init__(self, config: TensorRtEngine, bundle: Bundle) -> None:
         self._config, self._bundle = config, bundle
-        self._shape: Shape | None = None
-        self._backend: GpuBackend | None = None
+        self._open: dict[Shape, tuple[GpuBackend, Ring]] = {}
         atexit.register(self.close)
 
     def segment(self, image: U8) -> tuple[U8, U8]:
         """Image uint8 [H, W, C] -> scores uint8 [K, h, w], peak uint8 [K], copies."""
         shape = Shape(*image.shape)
-        if self._backend is None or shape != self._shape:
-            self.close()
-            self._backend = open_gpu(self._config, self._bundle, [create(1, shape, "replay")])
-            self._shape = shape
-        return self._backend.segment(0, image)
+        kept = self._open.pop(shape, None)
+        if kept is None:
+            ring = create(1, shape, "replay")
+            kept = open_gpu(self._config, self._bundle, [ring]), ring
+        self._open[shape] = kept
+        if len(self._open) > self.KEPT:
+            self._close(next(iter(self._open)))
+        return kept[0].segment(0, image)
 
     def close(self) -> None:
         """Let go of the GPU; at the latest when the program ends."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        for shape in list(self._open):
+            self._close(shape)
+
+    def _close(self, shape: Shape) -> None:
+        backend, ring = self._open.pop(shape)
+        backend.close()
+        backend.completed.close()
+        os.close(ring.fd)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from inspectd.engine.backend import Results
-from inspectd.errors import DeviceError, UnavailableError
+from inspectd.errors import ON_THE_CPU, DeviceError, UnavailableError
 from inspectd.ring import Shape
 
 log = structlog.get_logger()
@@ -20,6 +20,11 @@ NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 """Modules in the order in which they are looked for."""
 VALIDITY_BYTES = 64
 """So much of a plan TensorRT-RTX wants to tell whether it can run it."""
+INVALID_WORDS = (
+    "it is of another version", "it is for other GPUs", "the NVIDIA driver is too old",
+    "the CUDA runtime is too old", "too little memory", "it is damaged", "CUDA failed",
+)  # fmt: skip
+"""By bit, of the reasons that TensorRT-RTX gives."""
 Progress = Callable[[str, int, int], None]
 """Told of a phase's name, its step and its number of steps."""
 
@@ -59,7 +64,7 @@ def library() -> Library:
             return Library(module, name, module.__version__)
     raise UnavailableError(
         "there is no TensorRT here: install inspectd[gpu] (GeForce RTX and RTX PRO cards: inspectd[rtx]), "
-        'or inspect on the CPU, with kind = "openvino" under [engine]'
+        f"or {ON_THE_CPU}"
     )
 
 
@@ -237,7 +242,8 @@ class TensorRtNetwork:
         """Ask TensorRT-RTX by the plan's first bytes whether this GPU and driver can run it."""
         validity, reasons = self._runtime.get_engine_validity(plan[:VALIDITY_BYTES])
         if validity == trt.EngineValidity.INVALID:
-            raise PlanError(f"the plan does not fit this GPU and driver (reasons {int(reasons)})")
+            why = [words for bit, words in enumerate(INVALID_WORDS) if int(reasons) >> bit & 1]
+            raise PlanError(f"TensorRT-RTX can't run the plan here: {', '.join(why) or 'it does not say why'}")
 
     def _check(self, trt: Any, name: str, shape: Shape, results: Results) -> None:
         """The plan is that of the graph that it claims to be, and speaks as the bundle says."""

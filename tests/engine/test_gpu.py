@@ -36,6 +36,9 @@ PER_FRAME = ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "c
 def driver() -> Iterator[StandIn]:
     made = standin.library()
     made.recover()
+    from inspectd.engine import cuda
+
+    cuda._keep(0)  # the process holds the primary context for good
     before = made.live()
     yield made
     made.recover()
@@ -302,13 +305,92 @@ def test_a_gpu_that_never_answers_is_lost_too(
     gone(backend, driver)
 
 
+def test_a_gpu_that_hangs_while_idle_or_is_waited_for_is_lost_too(
+    driver: StandIn, rings: list[Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inspectd.engine import gpu
+
+    for name, value in (("HANG_S", 0.3), ("LOST_S", 0.1), ("KEEP_WARM_S", 0.01)):
+        monkeypatch.setattr(gpu, name, value)
+    idle = open_backend(rings)
+    driver.fail("cuEventSynchronize", 1, -1)
+    until(lambda: idle.fault is not None)
+    monkeypatch.setattr(gpu, "KEEP_WARM_S", 60)
+    waited = open_backend(rings[:1])
+    driver.fail("cuEventSynchronize", 1, -1)
+    with pytest.raises(DeviceError, match="has finished nothing"):
+        waited.segment(0, picture(SHAPES[0], 1))
+    for backend in (idle, waited):
+        backend.close()
+    driver.recover()
+    driver.forget()
+
+
+def test_an_answer_that_waits_is_no_hang(
+    driver: StandIn, rings: list[Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine thread was not run for long, as on a paused computer."""
+    from inspectd.engine import gpu
+
+    monkeypatch.setattr(gpu, "HANG_S", 0.2)
+    with backend_for(rings) as backend:
+        backend.submit(frame(1, 0, slot=0))
+        until(lambda: len(backend.completed) == 1)
+        time.sleep(0.4)
+        finish(backend, 1)
+        assert backend.fault is None
+
+
 def test_out_of_memory_at_the_opening_says_how_much_is_needed_and_free(driver: StandIn, rings: list[Ring]) -> None:
     driver.memory(5 << 20)
     with pytest.raises(UnavailableError) as caught:
         open_backend(rings, scratch=20 << 20)
     said = str(caught.value)
     assert "this line needs 20 MiB, 5 of 5 MiB are free now" in said and "nvidia-smi" in said
-    driver.forget()
+
+
+@pytest.mark.parametrize(
+    "name", ["cuMemAlloc_v2", "cuStreamCreate", "cuEventCreate", "cuGraphInstantiateWithFlags"]
+)
+def test_an_opening_that_fails_leaves_nothing_behind(driver: StandIn, rings: list[Ring], name: str) -> None:
+    """A fault that does not stay: the GPU can still be used, by the next precision or the next size."""
+    refused = 0
+    for nth in (1, 2, 3, 5, 7):
+        driver.fail(name, nth, 801)
+        try:
+            open_backend(rings).close()
+        except (DeviceError, UnavailableError):
+            refused += 1
+    assert refused or name == "cuGraphInstantiateWithFlags"  # without a graph it goes on
+    driver.recover()
+    open_backend(rings).close()
+
+
+def test_memory_that_can_not_be_page_locked_is_of_this_computer(driver: StandIn, rings: list[Ring]) -> None:
+    driver.fail("cuMemHostAlloc", 2, 2)
+    with pytest.raises(UnavailableError, match="this computer has no 4 KiB of memory that can be page-locked"):
+        open_backend(rings)
+
+
+def test_a_network_that_refuses_to_be_captured_goes_on_without_a_graph(
+    driver: StandIn, rings: list[Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT may say no by its return value, the capture being fine for the driver."""
+    calls = 0
+    enqueue = Darkness.enqueue
+
+    def moody(self: Darkness, *addresses: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise DeviceError("not in a capture")
+        enqueue(self, *addresses)
+
+    monkeypatch.setattr(Darkness, "enqueue", moody)
+    with structlog.testing.capture_logs() as lines, backend_for(rings) as backend:
+        assert [line["reason"] for line in lines] == ["not in a capture"]
+        image = picture(SHAPES[0], 3)
+        assert np.array_equal(backend.segment(0, image)[0], darkness(image, CLASSES))
 
 
 def test_without_cuda_graphs_it_goes_on_and_says_so(driver: StandIn, rings: list[Ring]) -> None:
@@ -352,6 +434,14 @@ def test_one_picture_by_way_of_the_ring(driver: StandIn, rings: list[Ring]) -> N
         assert (
             np.array_equal(scores, darkness(image, CLASSES)) and peak.tolist() == scores.max(axis=(1, 2)).tolist()
         )
+
+
+def test_the_daemon_reckons_with_as_many_frames_as_the_backend_takes() -> None:
+    from inspectd.config import TensorRtEngine
+    from inspectd.engine import in_flight
+    from inspectd.engine.gpu import DEPTH
+
+    assert in_flight(TensorRtEngine()) == DEPTH
 
 
 def test_results_lie_in_one_memory_without_overlap() -> None:

@@ -25,6 +25,7 @@ from inspectd.engine.plans import (
     proof_picture,
     read_plan,
     read_proof,
+    shows_defects,
     write_plan,
     write_whole,
 )
@@ -33,7 +34,8 @@ from inspectd.ring import Shape
 from tests.bundles import write_bundle
 from tests.makers import disk_for, examples
 
-KEY = PlanKey("TensorRT-RTX 1.7.1.116", "a" * 64, "fp16", (64, 96, 3), "sm86")
+KEY = PlanKey("TensorRT-RTX 1.7.1.116", "a" * 64, "fp16", (64, 96, 3), "sm86", "c" * 64)
+SHIPPED = Path(__file__).parents[2] / "models/ballscrew"
 PLAN = Plan(KEY, bytes(range(256)) * 9, np.arange(2 * 16 * 24, dtype=np.uint8).reshape(2, 16, 24))
 
 
@@ -78,7 +80,7 @@ def test_any_changed_byte_and_any_other_length_is_refused(tmp_path: Path, data: 
     "change",
     [
         {"library": "TensorRT 10.3.0"}, {"graph_sha256": "b" * 64}, {"precision": "int8"}, {"shape": (64, 97, 3)},
-        {"target": "sm89"}, {"gpu": "NVIDIA L4, driver for CUDA 13"}, {"schema": 99},
+        {"target": "sm89"}, {"reference": "d" * 64}, {"gpu": "NVIDIA L4, driver for CUDA 13"}, {"schema": 99},
     ],
 )  # fmt: skip
 def test_a_plan_for_anything_else_is_refused(path: Path, change: dict[str, Any]) -> None:
@@ -92,7 +94,7 @@ def test_the_key_is_made_of_the_bundle(tmp_path: Path) -> None:
     bundle = load_bundle(write_bundle(tmp_path / "toy"))
     key = PlanKey.of("TensorRT", "10.3.0", bundle, "fp32", Shape(64, 96, 3), "sm86", "card")
     sha256 = bundle.manifest.graphs["fp32"].sha256
-    assert key == PlanKey("TensorRT 10.3.0", sha256, "fp32", (64, 96, 3), "sm86", "card")
+    assert key == PlanKey("TensorRT 10.3.0", sha256, "fp32", (64, 96, 3), "sm86", key.reference, "card")
     assert key.network_name == f"sha256:{sha256}"
     assert len(key.digest) == 20 and key.file_name == f"{key.digest}.plan"
 
@@ -161,16 +163,29 @@ def test_a_proof_that_can_not_be_read_is_none(tmp_path: Path) -> None:
         assert read_proof(path) is None
 
 
-@pytest.mark.parametrize("shape", [Shape(64, 64, 3), Shape(130, 200, 3), Shape(70, 333, 3)])
-def test_the_proof_picture_shows_every_golden_image(tmp_path: Path, shape: Shape) -> None:
-    bundle = load_bundle(write_bundle(tmp_path / "toy"))
-    golden = bundle.golden[0]._replace(image=255 - bundle.golden[0].image)
-    bundle = bundle._replace(golden=(*bundle.golden, golden))
-    picture, half = proof_picture(bundle, shape), shape.height // 2
+SIZES = [Shape(64, 64, 3), Shape(130, 200, 3), Shape(70, 333, 3), Shape(384, 512, 3), Shape(700, 70, 3)]
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_the_proof_picture_of_any_size_shows_the_defects_of_the_shipped_model(shape: Shape) -> None:
+    """Else a GPU that sees nothing would pass: each band is part of a golden image, around its strongest cell."""
+    from inspectd.engine.openvino import Segmenter
+
+    bundle = load_bundle(SHIPPED)
+    picture = proof_picture(bundle, shape)
     assert picture.shape == shape and picture.dtype == np.uint8
-    rows, columns = min(half, 64), min(shape.width, 96)
-    assert np.array_equal(picture[:rows, :columns], bundle.golden[0].image[:rows, :columns])
-    assert np.array_equal(picture[half : half + rows, :columns], golden.image[:rows, :columns])
+    scores, _ = Segmenter(bundle, 1, "f32").segment(picture)
+    assert shows_defects(bundle, scores)
+    assert not shows_defects(bundle, np.zeros_like(scores))
+
+
+def test_a_high_picture_shows_every_golden_image_a_low_one_the_strongest(tmp_path: Path) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "toy"))
+    weak = bundle.golden[0]._replace(image=np.full((64, 96, 3), 99, np.uint8), scores=bundle.golden[0].scores // 2)
+    bundle = bundle._replace(golden=(weak, *bundle.golden))
+    high, low = (proof_picture(bundle, Shape(height, 96, 3)) for height in (256, 255))
+    assert np.array_equal(high[:64], bundle.golden[1].image) and (high[128:] == 99).all()
+    assert np.array_equal(low[:64], bundle.golden[1].image) and not (low[128:] == 99).all()
 
 
 def test_the_proof_has_the_cpus_scores_and_their_peaks(tmp_path: Path) -> None:
@@ -185,6 +200,9 @@ def test_a_folder_that_can_not_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnavailableError, match="folder for plans can't be made"):
         plan_folder(tmp_path / "file/x")
+    (tmp_path / "a/b").chmod(0o777)
+    with pytest.raises(UnavailableError, match="everybody may write"):
+        plan_folder(tmp_path / "a/b")
 
 
 def test_names_differ_by_card_and_driver() -> None:

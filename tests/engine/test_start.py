@@ -1,10 +1,12 @@
 """From a bundle to a running GPU backend: real plans, real child processes, the stand-in driver and network."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -89,6 +91,11 @@ def test_a_network_that_computes_something_else_on_the_gpu_is_refused(
     lower = onnx.numpy_helper.to_array(white) - 20
     white.CopyFrom(onnx.numpy_helper.from_array(lower, "white"))
     onnx.save(graph, str(folder / "model.onnx"))
+    golden = folder / "golden/0.scores.png"
+    cv2.imwrite(str(golden), np.maximum(cv2.imread(str(golden), cv2.IMREAD_GRAYSCALE), 20) - 20)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["golden"][0]["peak"][0] -= 20
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     rehash(folder)
     with pytest.raises(BundleError, match=r"golden test fails on stand-in, no GPU: scores differ .* by 20/255"):
         opened(load_bundle(folder), plans, rings)
@@ -126,3 +133,41 @@ def test_pictures_of_any_size_one_by_one(tmp_path: Path, plans: Path) -> None:
         scores, peak = segment(image)
         assert np.array_equal(scores, darkness(image)) and peak[0] == scores.max()
     segment.__self__.close()  # type: ignore[attr-defined]
+
+
+def test_a_precision_that_can_not_be_built_is_said_and_the_next_is_used(
+    tmp_path: Path, plans: Path, rings: list[Ring]
+) -> None:
+    folder = add_int8(write_bundle(tmp_path / "toy"))
+    (folder / "model.int8.onnx").write_bytes(b"no graph")
+    rehash(folder)
+    backend, said = opened(load_bundle(folder), plans, rings[:1], "auto")
+    assert ", fp32, " in backend.description and "a precision can't be used" in said
+    backend.close()
+
+
+def test_other_golden_images_are_another_proof(tmp_path: Path, plans: Path, rings: list[Ring]) -> None:
+    """The same network: its plan of before must not be compared with scores of other pictures."""
+    folder = write_bundle(tmp_path / "toy")
+    opened(load_bundle(folder), plans, rings[:1])[0].close()
+    image = np.ascontiguousarray(load_bundle(folder).golden[0].image[::-1])
+    scores = darkness(image)
+    cv2.imwrite(str(folder / "golden/0.png"), image[:, :, ::-1])
+    cv2.imwrite(str(folder / "golden/0.scores.png"), scores[0])
+    rehash(folder)
+    backend, said = opened(load_bundle(folder), plans, rings[:1])
+    assert said == ["a plan must be built", "plan ready"]
+    backend.close()
+
+
+def test_pictures_of_changing_size_leave_no_file_descriptors(tmp_path: Path, plans: Path) -> None:
+    from inspectd.engine.start import GpuSegmenter
+
+    segmenter = GpuSegmenter(TensorRtEngine(plans=str(plans)), load_bundle(write_bundle(tmp_path / "toy")))
+    before = 0
+    for number in range(12):
+        segmenter.segment(np.zeros((64, 64 + number % 6, 3), np.uint8))
+        if number == 5:
+            before = len(os.listdir("/proc/self/fd"))
+    assert len(os.listdir("/proc/self/fd")) <= before
+    segmenter.close()

@@ -22,7 +22,8 @@ def test_every_part_is_judged_rightly_and_in_time(line: Line, tensorrt: Any, sho
     count = int(seconds * RATE_HZ)
     with Subscriber(line.endpoint) as subscriber:
         daemon = line.start()
-        events = collect(subscriber, lambda events: len(events) >= count and len(results_of(events)) >= count, 880)
+        enough = lambda events: len(events) >= count and len(results_of(events)) >= count  # noqa: E731
+        events = collect(subscriber, lambda events: enough(events) or daemon.poll() is not None, 880)
         assert stop(daemon) == 0, line.log
         events += to_the_end(subscriber)
     results = [received.result for received in results_of(events)]

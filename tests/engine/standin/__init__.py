@@ -80,10 +80,6 @@ class StandIn:
         """So many GPUs there are."""
         self._library.standin_devices(count)
 
-    def kernel_us(self, duration_us: int) -> None:
-        """So long a network computes."""
-        self._library.standin_kernel_us(duration_us)
-
     def forget(self) -> None:
         """What was on a lost GPU is no leak."""
         self._library.standin_forget()
@@ -93,6 +89,11 @@ class StandIn:
         self._library.standin_recover()
 
 
+def is_standin(library: ctypes.CDLL) -> bool:
+    """Whether this is not NVIDIA's."""
+    return hasattr(library, "standin_live")
+
+
 @functools.cache
 def library() -> StandIn:
     """The stand-in, loaded before pycuda looks for the driver; skips where a real driver is."""
@@ -100,7 +101,7 @@ def library() -> StandIn:
         real = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return StandIn(ctypes.CDLL(str(folder() / "libcuda.so.1"), ctypes.RTLD_GLOBAL))
-    if hasattr(real, "standin_live"):
+    if is_standin(real):
         return StandIn(real)
     pytest.skip("there is a real NVIDIA driver: `make test-gpu` runs the pipeline on it")
 
