@@ -38,7 +38,7 @@ REPEATED = 200
 COPY_MIB = 5
 THROUGHPUT_S = 3.0
 IDLE_FRAMES = 3
-GAPS_S = [0.2 + 0.01 * (7 * n % 31) for n in range(31)]
+GAPS_S = [0.2 + 0.02 * (4 * n % 15) for n in range(15)]
 """Between parts that come slowly: they meet the inferences that keep the GPU warm at all moments."""
 LEAST_PIXELS = 500_000
 """Below that the pipeline is measured by its CPU time, not by its share (`inspectd bench`)."""
