@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,8 +95,9 @@ def run_builder(request: Request, title: str, timeout_s: float, wake: Handoff[st
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0) as process:  # no Ctrl-C
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(request))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # it died at once: its exit code tells more
+            process.stdin.write(msgspec.json.encode(request))
+            process.stdin.close()
         last: Answer | None = None
         try:
             told_s = began_s

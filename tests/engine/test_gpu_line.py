@@ -236,4 +236,4 @@ def test_the_tests_for_a_gpu_run_on_the_stand_in_as_well(tmp_path: Path) -> None
     command += ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"]
     env, root = standin.environment(INSPECTD_REHEARSAL="1"), Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=env, cwd=root)
-    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.returncode == 0 and "8 passed" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
