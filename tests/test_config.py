@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.config import FolderCamera, GenicamCamera, Recipe, View, load, load_recipe, view_of
+from inspectd.config import FolderCamera, GenicamCamera, Recipe, TensorRtEngine, View, load, load_recipe, view_of
 from inspectd.errors import ConfigError
 
 CONFIG = """
@@ -64,6 +64,12 @@ def test_good_files(folder: Path) -> None:
     assert loaded.recipe.limits["spot"].max_count == 0
 
 
+def test_the_folder_of_plans_is_relative_to_the_config(folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG + "[engine]\nkind = 'tensorrt'\nplans = 'p'\n")
+    engine = load(folder / "config.toml").config.engine
+    assert engine == TensorRtEngine(plans=str(folder / "p"))
+
+
 def test_paths_are_relative_to_their_own_file(folder: Path) -> None:
     (folder / "products").mkdir()
     (folder / "products/nut.toml").write_text(RECIPE.replace("models/screw", "../models/nut"))
@@ -117,7 +123,11 @@ def test_a_bundles_own_recipe_is_called_after_the_bundle(folder: Path, monkeypat
             "camera[1]: name the device by exactly one of `serial`, `user_id`, or",
         ),
         (CONFIG, CONFIG + SIDE + 'serial = "1"\nuser_id = "a"\n', "name the device by exactly one of"),
-        (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\n", "engine"),
+        (CONFIG, CONFIG + "[engine]\nkind = 'cuda'\n", "engine"),
+        (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\ndevice = -1\n", "engine.device"),
+        (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\nthreads = 2\n", "engine.threads: unknown key"),
+        (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\nprecision = 'fp8'\n", "engine.precision"),
+        (CONFIG, CONFIG + "[engine]\nkind = 'tensorrt'\nbuild_timeout_s = 0\n", "engine.build_timeout_s"),
         ('["screw.toml"]', "[]", "recipes: expected"),
     ],
 )

@@ -61,7 +61,7 @@ def plan_of(graph: bytes, channels: int, size: tuple[int, int] = SMALL, target: 
     """The plan, which must call itself by the name that its key gives it."""
     shape = Shape(*size, channels)
     sha256 = hashlib.sha256(graph).hexdigest()
-    key = PlanKey(f"{LIBRARY.name} {LIBRARY.version}", sha256, "fp16", (*shape,), target)
+    key = PlanKey(f"{LIBRARY.name} {LIBRARY.version}", sha256, "fp16", (*shape,), target, "")
     plan = build(LIBRARY, graph, key.network_name, shape, target, lambda *step: None)
     assert key.network_name.encode() in plan
     return plan
