@@ -39,7 +39,9 @@ COPY_MIB = 5
 THROUGHPUT_S = 3.0
 IDLE_FRAMES = 3
 GAPS = [0.02 + 0.002 * (4 * n % 15) for n in range(15)]
-"""Shares of the time of idling, between parts that come slowly: 0.2 to 0.5 s of 10. They meet the inferences that keep the GPU warm at all moments."""
+"""Shares of the time of idling, between parts that come slowly: 0.2 to 0.5 s of 10. They meet the inferences that
+keep the GPU warm at all moments.
+"""
 LEAST_PIXELS = 500_000
 """Below that the pipeline is measured by its CPU time, not by its share (`inspectd bench`)."""
 GRACE_MS = 0.2
