@@ -208,7 +208,7 @@ def pipeline_figures(
     yield _measured("throughput", rate, "frames/s")
     share, check = rate / limits.limit_hz, "share of the slowest step's rate"
     if ring.shape.height * ring.shape.width < LEAST_PIXELS:
-        yield _measured(f"{check} (small pictures: Python's part is large)", share, "")
+        yield _measured(f"{check}, below 0.5 MPixel", share, "")
     else:
         yield _judged(check, share, "", share >= LEAST_SHARE, f"{LEAST_SHARE} or more", BUSY)
 

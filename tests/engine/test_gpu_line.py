@@ -206,7 +206,7 @@ def test_doctor_gpu_measures_everything_it_promises(line: Line, plans: Path) -> 
     ]
     steps += ["compute alone", "copy out alone", "latency, median", "latency, p99", "latency, worst"]
     steps += ["latency, worst, after 0.3 s of idling", "latency, worst, after parts now and then", "throughput"]
-    steps += ["share of the slowest step's rate (small pictures: Python's part is large)"]
+    steps += ["share of the slowest step's rate, below 0.5 MPixel"]
     assert set(figures) == {*wanted, *(f"fp32: {step}" for step in steps)}
     assert figures["fp32: differs from the CPU"]["value"] == 0
     for row in figures.values():
