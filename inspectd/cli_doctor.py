@@ -28,7 +28,6 @@ def doctor_camera(json: JsonOption = False) -> None:
 @doctor.command("gpu")
 def doctor_gpu(
     path: ConfigOption = DEFAULT_CONFIG,
-    device: Annotated[int | None, typer.Option(min=0, help="The GPU, instead of the config's.")] = None,
     idle_s: Annotated[float, typer.Option("--idle", min=0, help="Seconds without a part, before one.")] = 10.0,
     json: JsonOption = False,
 ) -> None:
@@ -45,8 +44,6 @@ def doctor_gpu(
     engine = settings.config.engine
     if not isinstance(engine, config.TensorRtEngine):
         engine = config.TensorRtEngine()
-    if device is not None:
-        engine = msgspec.structs.replace(engine, device=device)
     from inspectd.bench.gpu import gpu_figures  # pycuda looks for the driver now
 
     figures = []

@@ -9,6 +9,7 @@ and nothing is left, so the last frame still gets its result.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 from inspectd.acquire.camera import Job
@@ -138,11 +139,10 @@ def build(
     plans = make_plans(recipe, config.camera, bundle)
     backend = open_backend(config.engine, bundle, rings, wake)
     identity = _identity(settings, bundle, backend.description)
-    try:
+    with ExitStack() as undo:
+        undo.callback(backend.close)  # where the endpoint can't be had, a GPU is let go of
         publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
-    except BaseException:
-        backend.close()
-        raise
+        undo.pop_all()
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended] = Handoff()
     changed: Handoff[FrameSource] = Handoff()
@@ -157,14 +157,10 @@ def build(
         failed,
     )
     scoring_ended, judging_ended = threading.Event(), threading.Event()
+    after_judge = judging_ended.set, backend.close  # not before: the judge reads scores in the backend's memory
     stages = (
         Stage("engine", lambda: engine.run(progress), (scoring_ended.set,), failed),
-        Stage(
-            "judge",
-            lambda: judge.run(scored, results, scoring_ended, progress),
-            (judging_ended.set, backend.close),  # not before: the judge reads scores in the backend's memory
-            failed,
-        ),
+        Stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), after_judge, failed),
         Stage(
             "publish", lambda: publisher.run(results, judging_ended.is_set, progress), (publisher.close,), failed
         ),

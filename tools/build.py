@@ -10,7 +10,7 @@ from typing import NamedTuple
 from inspectd.engine import tensorrt
 from inspectd.engine.builder import Request
 from inspectd.engine.bundle import Bundle
-from inspectd.engine.cache import Machine, Wanted, proven_plan, run_builder
+from inspectd.engine.cache import Wanted, proven_plan, run_builder
 from inspectd.engine.plans import PlanKey, plan_folder
 from inspectd.errors import UserError
 from inspectd.ring import Shape
@@ -54,15 +54,10 @@ def build_plans(
     folder = plan_folder(out)
     for target in dict.fromkeys(targets):
         for width, height in dict.fromkeys(sizes or golden):
-            for precision in _precisions(bundle):
+            for precision in (bundle.gpu_floats[0], *(["int8"] if bundle.int8_usable else [])):
                 yield _built(
                     library, bundle, target, Shape(height, width, channels), precision, folder, timeout_s, device
                 )
-
-
-def _precisions(bundle: Bundle) -> list[str]:
-    """The float graph that the daemon prefers, and INT8 if it may be used."""
-    return ["fp16" if "fp16" in bundle.graphs else "fp32", *(["int8"] if bundle.int8_usable else [])]
 
 
 def _built(
@@ -82,7 +77,7 @@ def _built(
 
         gpu = find(device)
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
-        _, difference = proven_plan(wanted, bundle, gpu.number, Machine(gpu.name, gpu.driver), timeout_s, None)
+        _, difference = proven_plan(wanted, bundle, gpu, timeout_s, None)
     else:
         key = PlanKey.of(library.name, library.version, bundle, precision, shape, target)
         wanted = Wanted(key, folder / key.file_name, folder / "unproven")

@@ -17,12 +17,12 @@ import numpy as np
 
 from inspectd.config import TensorRtEngine
 from inspectd.engine import tensorrt
-from inspectd.engine.backend import U8, results_of
+from inspectd.engine.backend import U8, Gpu, results_of
 from inspectd.engine.bare import Bare, bare, copy_ms, free_bytes
 from inspectd.engine.buffers import Network
 from inspectd.engine.bundle import Bundle
-from inspectd.engine.cache import Machine, proven_plan
-from inspectd.engine.cuda import Gpu, find
+from inspectd.engine.cache import proven_plan
+from inspectd.engine.cuda import find
 from inspectd.engine.gpu import GpuBackend
 from inspectd.engine.plans import plan_folder
 from inspectd.engine.proof import loader, open_plans, prove
@@ -143,9 +143,9 @@ def copy_figures(gpu: Gpu) -> Iterator[Figure]:
 def yardstick(config: TensorRtEngine, bundle: Bundle, shape: Shape) -> tuple[str, Callable[[], float]]:
     """For `bench`: the precision, and what measures the rate of the slowest of the bare steps."""
     gpu, library, folder = find(config.device), tensorrt.library(), plan_folder(Path(config.plans))
-    precision, machine = precisions(config, bundle)[0], Machine(gpu.name, gpu.driver)
+    precision = precisions(config, bundle)[0]
     wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
-    plan, _ = proven_plan(wanted, bundle, config.device, machine, config.build_timeout_s, None)
+    plan, _ = proven_plan(wanted, bundle, gpu, config.build_timeout_s, None)
     load = loader(library, {shape: plan}, gpu, folder, bundle)
     results = results_of(shape, len(bundle.manifest.classes), bundle.manifest.stride)
     return precision, lambda: bare(gpu, load, shape, results, REPEATED).limit_hz
@@ -156,13 +156,10 @@ def _engine_figures(
     folder: Path,
 ) -> Iterator[Figure]:  # fmt: skip
     """Plan, first inference, and then the pipeline, in each precision that the bundle has."""
-    names = [*precisions(config, bundle)[:1], *(["int8"] if bundle.int8_usable else [])]
-    for precision in dict.fromkeys(names):
+    for precision in (bundle.gpu_floats[0], *(["int8"] if bundle.int8_usable else [])):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
         began_s = time.perf_counter()
-        plan, _ = proven_plan(
-            wanted, bundle, config.device, Machine(gpu.name, gpu.driver), config.build_timeout_s, None
-        )
+        plan, _ = proven_plan(wanted, bundle, gpu, config.build_timeout_s, None)
         yield _measured(f"{precision}: plan built and proven", time.perf_counter() - began_s, "s")
         began_s = time.perf_counter()
         ring = create(SLOTS, shape, "doctor")

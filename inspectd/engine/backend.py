@@ -65,3 +65,17 @@ class Results(NamedTuple):
 def results_of(shape: Shape, classes: int, stride: int) -> Results:
     """What a network of so many classes and this stride says of pictures of one shape."""
     return Results((classes, -(-shape.height // stride), -(-shape.width // stride)))
+
+
+class Gpu(NamedTuple):
+    """A GPU, as the driver describes it."""
+
+    number: int
+    """As the driver counts."""
+    name: str
+    sm: str
+    """Compute capability, as sm86."""
+    driver: str
+    """The driver's version, as 580.95.05, and the newest CUDA that it can do."""
+    pci: str
+    memory_bytes: int

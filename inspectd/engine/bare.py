@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from inspectd.engine import cuda
-from inspectd.engine.backend import U8, Results
+from inspectd.engine.backend import U8, Gpu, Results
 from inspectd.engine.buffers import Network
-from inspectd.engine.cuda import Gpu
 from inspectd.ring import Shape
 
 T = TypeVar("T")

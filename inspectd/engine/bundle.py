@@ -99,6 +99,11 @@ class Bundle(NamedTuple):
         """Whether the INT8 graph judged the dev parts as the fp32 graph does."""
         return self.manifest.int8 is not None and self.manifest.int8.usable
 
+    @property
+    def gpu_floats(self) -> list[str]:
+        """The float graphs for a GPU, the better first."""
+        return [name for name in ("fp16", "fp32") if name in self.graphs]
+
     def allowed_difference(self, precision: str) -> int:
         """Largest difference from the golden scores that is allowed of a precision, in 1/255."""
         int8 = self.manifest.int8 if precision == "int8" else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from inspectd.engine.backend import Gpu
 from inspectd.engine.builder import Answer, Done, Refused, Request, Step
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.plans import Plan, PlanFileError, PlanKey, Proof, read_plan, read_proof, write_whole
@@ -42,14 +43,7 @@ class Wanted(NamedTuple):
         return f"{self.key.library}, {self.key.precision}, {width}x{height}, {self.key.target}"
 
 
-class Machine(NamedTuple):
-    """What a plan is proven on: by its names, as the driver has them."""
-
-    gpu: str
-    driver: str
-
-
-def find_proven(wanted: Wanted, machine: Machine) -> tuple[Plan, int] | None:
+def find_proven(wanted: Wanted, gpu: Gpu) -> tuple[Plan, int] | None:
     """The plan and its difference from the CPU, if it lies in the cache and was proven on this machine."""
     try:
         plan = read_plan(wanted.path, wanted.key)
@@ -57,22 +51,24 @@ def find_proven(wanted: Wanted, machine: Machine) -> tuple[Plan, int] | None:
         log.info("a plan must be built", plan=wanted.title, file=str(wanted.path), reason=str(error))
         return None
     proof = read_proof(wanted.proof)
-    if proof is None or (proof.plan_sha256, proof.gpu, proof.driver) != (plan.sha256, *machine):
+    if proof is None or (proof.plan_sha256, proof.gpu, proof.driver) != (plan.sha256, gpu.name, gpu.driver):
         log.info("a plan must be proven", plan=wanted.title, file=str(wanted.path))
         return None
     return plan, proof.difference
 
 
 def proven_plan(
-    wanted: Wanted, bundle: Bundle, gpu: int, machine: Machine, timeout_s: float, wake: Handoff[str] | None
+    wanted: Wanted, bundle: Bundle, gpu: Gpu, timeout_s: float, wake: Handoff[str] | None
 ) -> tuple[Plan, int]:
     """The plan and its difference from the CPU in 1/255, after building and proving what is missing.
 
     Raises BundleError if that can't be done here, UnavailableError if not now, StoppedError when `wake` is filled.
     """
-    if (found := find_proven(wanted, machine)) is not None:
+    if (found := find_proven(wanted, gpu)) is not None:
         return found
-    done = run_builder(Request(str(bundle.path), wanted.key, str(wanted.path), gpu), wanted.title, timeout_s, wake)
+    done = run_builder(
+        Request(str(bundle.path), wanted.key, str(wanted.path), gpu.number), wanted.title, timeout_s, wake
+    )
     try:
         plan = read_plan(wanted.path, wanted.key)
     except PlanFileError as error:
@@ -80,7 +76,7 @@ def proven_plan(
     if done.difference is None or done.plan_sha256 != plan.sha256:
         raise UnavailableError(f"{wanted.path}: the plan was replaced while it was proven; start again")
     log.info("plan ready", plan=wanted.title, built=done.built, difference=f"{done.difference}/255")
-    proof = Proof(plan.sha256, *machine, done.difference)
+    proof = Proof(plan.sha256, gpu.name, gpu.driver, done.difference)
     try:
         write_whole(wanted.proof, msgspec.json.encode(proof))
     except OSError as error:

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from inspectd.engine.backend import Gpu
 from inspectd.errors import ON_THE_CPU, DeviceError, UnavailableError
 
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as `nvidia-smi -L` counts, not the fastest first
@@ -48,20 +49,6 @@ class CudaError(DeviceError):
     def __init__(self, call: str, name: str, text: str) -> None:
         self.name = name
         super().__init__(f"{name} in {call}: {text}; `dmesg` and `inspectd doctor gpu` may tell why")
-
-
-class Gpu(NamedTuple):
-    """A GPU, as the driver describes it."""
-
-    number: int
-    """As the driver counts."""
-    name: str
-    sm: str
-    """Compute capability, as sm86."""
-    driver: str
-    """The driver's version, as 580.95.05, and the newest CUDA that it can do."""
-    pci: str
-    memory_bytes: int
 
 
 def find(index: int) -> Gpu:

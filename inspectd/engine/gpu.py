@@ -22,9 +22,9 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from inspectd.engine import cuda
-from inspectd.engine.backend import ALIGNMENT, Results, results_of
+from inspectd.engine.backend import ALIGNMENT, Gpu, Results, results_of
 from inspectd.engine.buffers import Buffers, Network
-from inspectd.engine.cuda import U8, CudaError, Gpu
+from inspectd.engine.cuda import U8, CudaError
 from inspectd.errors import DeviceError, UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.results import Frame
@@ -166,12 +166,8 @@ class GpuBackend:
                 traceback.clear_frames(one.__traceback__ if one is not None else None)
             self._fault = self._fault or DeviceError(f"the GPU's thread ended: {caught}")
         if context is not None:
-            with (
-                suppress(CudaError),
-                cuda.translated(),
-                context,
-            ):  # in this thread and in the context, where all of it was made
-                made.close()
+            with suppress(CudaError), cuda.translated(), context:
+                made.close()  # in this thread and in the context, where all of it was made
             context.release()
         opened.put(error)
 

@@ -19,6 +19,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from inspectd.engine.backend import Gpu
 from inspectd.engine.bundle import U8, Bundle, Golden
 from inspectd.errors import UnavailableError
 from inspectd.ring import Shape
@@ -209,9 +210,9 @@ def read_proof(path: Path) -> Proof | None:
         return None  # then it is proven once more
 
 
-def machine_digest(gpu: str, driver: str) -> str:
+def machine_digest(gpu: Gpu) -> str:
     """In the names of files that hold for one model of GPU and one driver."""
-    return hashlib.sha256(f"{gpu} {driver}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{gpu.name} {gpu.driver}".encode()).hexdigest()[:8]
 
 
 def plan_folder(path: Path) -> Path:

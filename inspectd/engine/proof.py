@@ -6,10 +6,10 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.engine.backend import results_of
+from inspectd.engine.backend import Gpu, results_of
 from inspectd.engine.buffers import Network
 from inspectd.engine.bundle import Bundle, golden_difference
-from inspectd.engine.cuda import Gpu, memory_free
+from inspectd.engine.cuda import memory_free
 from inspectd.engine.gpu import GpuBackend
 from inspectd.engine.plans import Plan, machine_digest, proof_of, write_whole
 from inspectd.engine.tensorrt import Library, PlanError, TensorRtNetwork
@@ -55,7 +55,7 @@ def prove(backend: GpuBackend, camera: int, bundle: Bundle, plan: Plan) -> int:
 
 def _runtime_cache(folder: Path, plan: Plan, gpu: Gpu) -> tuple[bytes, Callable[[bytes], None]]:
     """What TensorRT-RTX compiled for this GPU and driver before, and how to keep what it compiles now."""
-    path = folder / f"{plan.key.digest}-{machine_digest(gpu.name, gpu.driver)}.compiled"
+    path = folder / f"{plan.key.digest}-{machine_digest(gpu)}.compiled"
     try:
         data = path.read_bytes()
     except OSError:

@@ -9,10 +9,10 @@ import structlog
 
 from inspectd.config import TensorRtEngine
 from inspectd.engine import tensorrt
-from inspectd.engine.backend import U8
+from inspectd.engine.backend import U8, Gpu
 from inspectd.engine.bundle import Bundle
-from inspectd.engine.cache import Machine, Wanted, find_proven, proven_plan
-from inspectd.engine.cuda import Gpu, find
+from inspectd.engine.cache import Wanted, find_proven, proven_plan
+from inspectd.engine.cuda import find
 from inspectd.engine.gpu import GpuBackend
 from inspectd.engine.plans import Plan, PlanKey, machine_digest, plan_folder
 from inspectd.engine.proof import open_plans, prove
@@ -32,14 +32,14 @@ def wanted_plan(
     """The plan for pictures of one shape on this GPU."""
     model = "" if library.rtx else f"{gpu.name}, driver {gpu.driver.partition('.')[0]}"
     key = PlanKey.of(library.name, library.version, bundle, precision, shape, gpu.sm, model)
-    proof = folder / f"{key.digest}-{machine_digest(gpu.name, gpu.driver)}.proven.json"
+    proof = folder / f"{key.digest}-{machine_digest(gpu)}.proven.json"
     return Wanted(key, folder / key.file_name, proof)
 
 
 def precisions(config: TensorRtEngine, bundle: Bundle) -> list[str]:
     """What is tried, fastest first: INT8 only if wished and if the export found it equal."""
-    names: list[str] = [name for name in ("fp16", "fp32") if name in bundle.graphs]
-    return ["int8", *names] if config.precision == "auto" and bundle.int8_usable else names
+    int8 = ["int8"] if config.precision == "auto" and bundle.int8_usable else []
+    return [*int8, *bundle.gpu_floats]
 
 
 def open_gpu(
@@ -91,8 +91,7 @@ def _ready_plans(
     plans = {}
     for shape in dict.fromkeys(ring.shape for ring in rings):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
-        machine = Machine(gpu.name, gpu.driver)
-        plans[shape], _ = proven_plan(wanted, bundle, config.device, machine, config.build_timeout_s, wake)
+        plans[shape], _ = proven_plan(wanted, bundle, gpu, config.build_timeout_s, wake)
     notify(f"EXTEND_TIMEOUT_USEC={int(OPEN_S * 1e6)}")
     return plans
 
@@ -104,7 +103,7 @@ def outlook(config: TensorRtEngine, bundle: Bundle, shapes: Sequence[Shape]) -> 
     folder, said = plan_folder(Path(config.plans)), []
     for shape in dict.fromkeys(shapes):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
-        found = find_proven(wanted, Machine(gpu.name, gpu.driver))
+        found = find_proven(wanted, gpu)
         if found is None and not os.access(folder, os.W_OK):
             raise UnavailableError(f"{folder}: a plan must be built, and this user may not write there")
         state = "to be built at the start" if found is None else f"proven within {found[1]}/255"

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 import structlog
 
+from inspectd.engine.backend import Gpu
 from inspectd.engine.builder import Done, Request
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.engine.cache import Machine, Wanted, find_proven, proven_plan, run_builder
+from inspectd.engine.cache import Wanted, find_proven, proven_plan, run_builder
 from inspectd.engine.plans import PlanKey, Proof, read_plan, write_plan, write_whole
 from inspectd.errors import BundleError, StoppedError, UnavailableError
 from inspectd.handoff import Handoff
@@ -26,7 +27,7 @@ from tests.engine.test_bundle import rehash
 rtx = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX, which `make venv` installs on x86-64")
 SHIPPED = Path(__file__).parents[2] / "models/ballscrew"
 SHAPE = Shape(64, 96, 3)
-MACHINE = Machine("some card", "13.0")
+CARD = Gpu(63, "some card", "sm86", "13.0", "", 0)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_a_plan_that_is_not_the_wanted_one_is_built_anew(wanted: Wanted, bundle:
     for harm in harms:
         wanted.path.write_bytes(harm)
         with structlog.testing.capture_logs() as lines:
-            assert find_proven(wanted, MACHINE) is None
+            assert find_proven(wanted, CARD) is None
         assert lines[0]["event"] == "a plan must be built" and lines[0]["reason"]
     assert build(wanted, bundle).built
     assert wanted.key.network_name.encode() in read_plan(wanted.path, wanted.key).plan
@@ -170,12 +171,14 @@ def test_what_no_trying_again_cures_is_an_error_of_the_bundle(tmp_path: Path, bu
 
 def test_a_proven_plan_needs_no_builder(wanted: Wanted, bundle: Bundle) -> None:
     sha256 = build(wanted, bundle).plan_sha256
-    write_whole(wanted.proof, msgspec.json.encode(Proof(sha256, *MACHINE, 3)))
-    plan, difference = proven_plan(wanted, bundle, 0, MACHINE, 0.0, None)
+    write_whole(wanted.proof, msgspec.json.encode(Proof(sha256, CARD.name, CARD.driver, 3)))
+    plan, difference = proven_plan(wanted, bundle, CARD, 0.0, None)
     assert (plan.sha256, difference) == (sha256, 3)
 
 
-@pytest.mark.parametrize("of", [Proof("0" * 64, *MACHINE, 0), Proof("", "another card", "13.0", 0), None])
+@pytest.mark.parametrize(
+    "of", [Proof("0" * 64, CARD.name, CARD.driver, 0), Proof("", "another card", "13.0", 0), None]
+)
 def test_a_plan_is_proven_again_by_a_child_when_plan_card_or_driver_changed(
     wanted: Wanted, bundle: Bundle, of: Proof | None
 ) -> None:
@@ -184,9 +187,9 @@ def test_a_plan_is_proven_again_by_a_child_when_plan_card_or_driver_changed(
     if of is not None:
         proof = of if of.plan_sha256 else msgspec.structs.replace(of, plan_sha256=sha256)
         write_whole(wanted.proof, msgspec.json.encode(proof))
-    assert find_proven(wanted, MACHINE) is None
+    assert find_proven(wanted, CARD) is None
     with pytest.raises(UnavailableError, match="can't be had now"):
-        proven_plan(wanted, bundle, 63, MACHINE, 60, None)
+        proven_plan(wanted, bundle, CARD, 60, None)
     assert read_plan(wanted.path, wanted.key).sha256 == sha256  # it is still good for another try
 
 

@@ -437,11 +437,12 @@ def test_one_picture_by_way_of_the_ring(driver: StandIn, rings: list[Ring]) -> N
 
 
 def test_the_daemon_reckons_with_as_many_frames_as_the_backend_takes() -> None:
-    from inspectd.config import TensorRtEngine
-    from inspectd.engine import in_flight
+    from inspectd.config import OpenVinoEngine, TensorRtEngine
+    from inspectd.engine import in_flight, openvino
     from inspectd.engine.gpu import DEPTH
 
     assert in_flight(TensorRtEngine()) == DEPTH
+    assert in_flight(OpenVinoEngine()) == openvino.DEPTH
 
 
 def test_results_lie_in_one_memory_without_overlap() -> None:
