@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import inspectd as package
-from inspectd.publish.journal import read_entries
+from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Result, decode_result
 from inspectd.subscribe import Subscriber
 from tests.bundles import write_bundle

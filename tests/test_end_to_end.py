@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.publish.journal import read_entries
+from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Flag, VerdictCode, decode_result
 from inspectd.results import Reason, Verdict
 from inspectd.subscribe import Gap, Subscriber

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inspectd.acquire.simcam.world import Rig
-from inspectd.publish.journal import read_entries
+from inspectd.publish.records import read_entries
 from inspectd.publish.wire import CameraView, Result, decode_result
 from inspectd.results import Reason, Verdict
 from inspectd.subscribe import Event, Subscriber

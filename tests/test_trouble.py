@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.publish.journal import read_entries
+from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Result, decode_result
 from inspectd.results import Reason, Verdict
 from inspectd.subscribe import Event, Subscriber

@@ -10,7 +10,7 @@ can check gap, age, part and verdict without decoding JSON:
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,9 @@ class Flag(IntFlag):
     """Bits of the header. A gateway actuates on none that is simulated, replayed or late."""
 
     REPLAYED = 1
+    """Sent once more, out of the journal, to who asked for it."""
     LATE = 2
+    """In the journal alone: what the engine found after the deadline; not a result."""
     SIMULATED = 4
     COUNTING_RESTARTED = 8
     """Triggers before this one may be uncounted; the PLC's reject on silence covers them."""
@@ -58,6 +60,12 @@ class Header(NamedTuple):
 
 class WireError(ValueError):
     """A message that is not of this protocol."""
+
+
+def replayed(header: bytes) -> bytes:
+    """A packed header with the flag REPLAYED set."""
+    flags = int.from_bytes(header[4:6], "little") | Flag.REPLAYED
+    return header[:4] + flags.to_bytes(2, "little") + header[6:]
 
 
 def unpack_header(data: bytes) -> Header:
@@ -168,6 +176,56 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
+class Snapshot(msgspec.Struct, frozen=True, tag_field="verb", tag="snapshot", forbid_unknown_fields=True):
+    """Query: where does the line stand?"""
+
+    id: int
+
+
+class Replay(msgspec.Struct, frozen=True, tag_field="verb", tag="replay", forbid_unknown_fields=True):
+    """Query: the results from number `start` of an epoch on."""
+
+    id: int
+    epoch: int
+    start: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="from")
+
+
+class Next(msgspec.Struct, frozen=True):
+    """The epoch after one that has ended, and its first number that is still kept."""
+
+    epoch: int
+    first: int
+
+
+class SnapshotReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answer to `Snapshot`; `oldest` to `last` are what can be replayed, over one epoch or several."""
+
+    id: int
+    epoch: int
+    last: int
+    oldest: Next
+    heartbeat: Heartbeat | None = None
+
+
+class ReplayReply(msgspec.Struct, frozen=True):
+    """Head of the answer to `Replay`; `count` messages of three frames follow it."""
+
+    id: int
+    epoch: int
+    upto: int
+    """Every result of the epoch from `from` to this number is in this answer, or is not kept any more."""
+    count: int
+    next: Next | None = None
+    """The epoch has ended and this answer holds the last of it: go on there."""
+
+
+class QueryError(msgspec.Struct, frozen=True):
+    """Answer to what is not a query."""
+
+    error: str
+    id: int = 0
+
+
 encode = msgspec.json.Encoder().encode
 _decode_result = msgspec.json.Decoder(Result).decode
 _decode_heartbeat = msgspec.json.Decoder(Heartbeat).decode
@@ -187,6 +245,18 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
         return _decode_heartbeat(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a heartbeat: {error}") from None
+
+
+def beside(results: str, name: Literal["query", "control"]) -> str:
+    """The endpoint that a line has beside `results` unless its config says otherwise.
+
+    Of tcp the next port (`query`) or the one after it (`control`), of ipc a file of that name in the same folder.
+    """
+    if results.startswith("ipc://"):
+        folder, slash, _ = results.rpartition("/")
+        return f"{folder}{slash}{name}"
+    host, _, port = results.rpartition(":")
+    return f"{host}:{int(port) + (1 if name == 'query' else 2)}"
 
 
 def result_topic(line: str, camera: str) -> bytes:

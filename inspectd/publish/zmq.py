@@ -17,7 +17,8 @@ from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
-from inspectd.publish.journal import Entry, Journal
+from inspectd.publish.journal import Journal
+from inspectd.publish.records import Entry
 from inspectd.publish.wire import (
     CameraView,
     Flag,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from inspectd.config import Journal as JournalConfig
 from inspectd.errors import UnavailableError
-from inspectd.publish.journal import PAGE, TAINTED, Entry, Journal, boot_id, read_entries
+from inspectd.publish.journal import TAINTED, Journal, boot_id
+from inspectd.publish.records import PAGE, Entry, read_entries
 from tests.makers import examples
 
 SMALL = JournalConfig(segment_mib=1, segments=2)

@@ -13,7 +13,8 @@ from inspectd.clock import now_ns
 from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.health import Ledger
-from inspectd.publish.journal import Entry, Journal, read_entries
+from inspectd.publish.journal import Journal
+from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.wire import Flag, ImageRef, VerdictCode, decode_result, unpack_header
 from inspectd.publish.zmq import Publisher
 from inspectd.results import Judgement, Reason, Verdict, unknown

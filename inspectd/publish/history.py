@@ -1,0 +1,147 @@
+"""The journal read while it is written, in bounded steps: by the publish thread, between two results."""
+
+import errno
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from inspectd.publish.journal import Journal
+from inspectd.publish.records import RECORD, RESULT, Entry, Segment, decode_entry, records
+from inspectd.publish.wire import Next
+
+MAX_ENTRIES = 256
+STEP_BYTES = 256 * 1024
+"""Read in one step."""
+
+
+class Chunk(NamedTuple):
+    """Results of one epoch in a row, oldest first."""
+
+    entries: list[Entry]
+    upto: int
+    """Every result from the wanted number to this one is in here or is not kept."""
+    next: Next | None = None
+    """The epoch has ended, and this chunk holds the last of it."""
+
+
+class History:
+    """What the journal holds, for the thread that writes it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._fd, self._path = -1, Path()
+
+    def oldest(self) -> Next:
+        """Of the oldest result that is kept; of the coming one, if none is."""
+        return _first_of(self._journal.segments[0])
+
+    def read(self, epoch: int, start: int) -> Chunk | None:
+        """Results from number `start` of an epoch on. None: one step is done, and more are to do: call again.
+
+        Of an epoch that is not known, or no longer, the chunk is empty and `next` the oldest one that is.
+        """
+        segments = self._journal.segments
+        own = [i for i, segment in enumerate(segments) if segment.position.epoch == epoch]
+        if not own:
+            return Chunk([], max(start - 1, 0), self.oldest())
+        place = max((i for i in own if segments[i].position.seq < start), default=own[0])
+        segment = segments[place]
+        if segment.last < start and not segment.whole:
+            self._scan(segment)
+            return None
+        found = self._collect(segment, start)
+        if found is None:
+            return None
+        entries, ended = found
+        if not ended:
+            return Chunk(entries, entries[-1].seq)
+        if place == len(segments) - 1:
+            return Chunk(entries, self._journal.seq)
+        after = segments[place + 1]
+        if after.position.epoch == epoch:
+            upto = after.position.seq
+            return Chunk([entry for entry in entries if entry.seq <= upto], upto)  # what follows is corrected there
+        last = entries[-1].seq if entries else max(start - 1, 0)
+        return Chunk(entries, last, _first_of(after))
+
+    def close(self) -> None:
+        """Let go of the file that was read last."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _scan(self, segment: Segment) -> None:
+        """Learn where results are in one more piece of a segment that an earlier daemon wrote."""
+        data = self._read(segment, segment.scanned, STEP_BYTES)
+        if data is None:
+            return
+        end = 0
+        for kind, payload, at, end in records(data, 0, segment.seed):  # noqa: B007
+            if kind == RESULT:
+                segment.note(decode_entry(payload).seq, segment.scanned + at)
+        segment.whole = _nothing_follows(data, end)
+        if not end and not segment.whole:  # one record is larger than a step
+            data = self._read(segment, segment.scanned, RECORD.size + RECORD.unpack_from(data)[0])
+            end = next((end for *_, end in records(data, 0, segment.seed)), 0) if data else 0
+            segment.whole = bool(data) and not end
+        segment.scanned += end
+
+    def _collect(self, segment: Segment, start: int) -> tuple[list[Entry], bool] | None:
+        """Results of a segment from a number on, and whether they are all it holds; None: not read yet.
+
+        Two with one number may follow each other: the second corrects the first. So the last one that was
+        read stays behind, unless nothing can follow it.
+        """
+        entries: list[Entry] = []
+        at, size = segment.before(start), STEP_BYTES
+        while True:
+            data = self._read(segment, at, size)
+            if data is None:
+                return None
+            end = 0
+            for kind, payload, _, end in records(data, 0, segment.seed):  # noqa: B007
+                if kind != RESULT or (entry := decode_entry(payload)).seq < start:
+                    continue
+                if entries and entries[-1].seq == entry.seq:
+                    entries.pop()
+                entries.append(entry)
+                if len(entries) > MAX_ENTRIES:
+                    return entries[:-1], False
+            if _nothing_follows(data, end):
+                return entries, True
+            if len(entries) > 1:
+                return entries[:-1], False
+            size = STEP_BYTES if end else RECORD.size + RECORD.unpack_from(data)[0]  # that record is larger
+            at += end
+
+    def _read(self, segment: Segment, at: int, size: int) -> bytes | None:
+        """Bytes of a segment; None if they are on the disk alone: they are asked for, and others go on."""
+        if segment.path != self._path or self._fd < 0:
+            self.close()
+            self._fd, self._path = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC), segment.path
+        buffer = bytearray(min(size, os.fstat(self._fd).st_size - at))
+        try:
+            got = os.preadv(self._fd, [buffer], at, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # not every file system can tell
+                got = os.preadv(self._fd, [buffer], at)
+            elif error.errno == errno.EAGAIN:
+                got = 0
+            else:
+                raise
+        if got < len(buffer):
+            os.posix_fadvise(self._fd, at, size, os.POSIX_FADV_WILLNEED)
+            return None
+        return bytes(buffer)
+
+
+def _nothing_follows(data: bytes, at: int) -> bool:
+    """Whether the records end there; else one follows that the data cuts off."""
+    if at + RECORD.size > len(data):
+        return False
+    length, _, kind = RECORD.unpack_from(data, at)
+    return bool(kind == 0 or at + RECORD.size + length <= len(data))
+
+
+def _first_of(segment: Segment) -> Next:
+    return Next(segment.position.epoch, segment.position.seq + 1)
