@@ -5,7 +5,6 @@ Paths in a file are relative to that file. Coordinates are pixels of the full se
 """
 
 import hashlib
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import Meta, Struct, structs
 
 from inspectd import toml
+from inspectd.endpoints import beside, check_endpoint
 from inspectd.errors import ConfigError
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -139,28 +139,27 @@ Engine = OpenVinoEngine | TensorRtEngine
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
-    """The results stream."""
+    """The public sockets."""
 
     results: str = "tcp://127.0.0.1:5556"
+    query: str = ""
+    """Empty = beside `results`: the next port, or the file `query` in the same folder."""
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
 
     def __post_init__(self) -> None:
-        if self.results.startswith("ipc://") and len(self.results) > len("ipc://"):
-            return
-        host, _, port = self.results.removeprefix("tcp://").rpartition(":")
-        if not self.results.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"results must look like tcp://127.0.0.1:5556 or ipc://path, got {self.results}")
-        if not _is_loopback(host):
-            raise ValueError(f"results may only be bound to a loopback address as yet, got {host}")
+        check_endpoint("results", self.results)
+        for key in ENDPOINTS[1:]:
+            if not getattr(self, key):
+                structs.force_setattr(self, key, beside(self.results, key))
+            check_endpoint(key, getattr(self, key))
+        if len({getattr(self, key) for key in ENDPOINTS}) < len(ENDPOINTS):
+            raise ValueError(f"{', '.join(ENDPOINTS)}: each must be an endpoint of its own")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+ENDPOINTS = ("results", "query")
+"""Keys of `publish` that are ZeroMQ endpoints."""
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -297,18 +296,24 @@ def load(path: Path) -> Settings:
     config = document.value
     if problems or config is None:
         raise ConfigError(problems)
-    results = config.publish.results
-    if results.startswith("ipc://"):
-        results = f"ipc://{path.parent / results.removeprefix('ipc://')}"
-        if len(results.encode()) - len("ipc://") > IPC_PATH_BYTES:
-            raise ConfigError(
-                f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
-            )
-    config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    config = structs.replace(config, publish=_resolved(path, config.publish))
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
     return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+
+
+def _resolved(path: Path, publish: Publish) -> Publish:
+    """The ipc paths beside the config; raises ConfigError."""
+    found = {key: getattr(publish, key) for key in ENDPOINTS}
+    for key, endpoint in found.items():
+        if endpoint.startswith("ipc://"):
+            found[key] = f"ipc://{path.parent / endpoint.removeprefix('ipc://')}"
+            if len(found[key].encode()) - len("ipc://") > IPC_PATH_BYTES:
+                raise ConfigError(
+                    f"{path}: publish.{key}: {found[key]}: the path is longer than {IPC_PATH_BYTES} bytes"
+                )
+    return structs.replace(publish, **found)
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.

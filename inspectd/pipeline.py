@@ -25,8 +25,9 @@ from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.judge.loop import Judge
 from inspectd.publish.journal import Journal
+from inspectd.publish.messages import CameraStatus, Identity
 from inspectd.publish.wire import ModelRef, RecipeRef
-from inspectd.publish.zmq import CameraStatus, Identity, Publisher
+from inspectd.publish.zmq import Publisher
 from inspectd.results import Ended, Frame
 from inspectd.ring import Ring, Shape, create
 

@@ -16,7 +16,7 @@ import cv2
 from inspectd.acquire.sim import sim_folder
 from inspectd.acquire.simcam.world import Rig, camera_path
 from inspectd.publish.wire import Heartbeat
-from inspectd.subscribe import Beat, Event, Received, Silence, Subscriber
+from inspectd.subscribe import Beat, Event, Received, Results, Silence
 from tests.bundles import spotted, write_bundle
 
 WIDTH, HEIGHT = 160, 128
@@ -118,7 +118,7 @@ def stop(daemon: subprocess.Popen[str], number: int = signal.SIGTERM, timeout_s:
     return daemon.wait(timeout_s)
 
 
-def collect(subscriber: Subscriber, until, timeout_s: float = 30) -> list[Event]:
+def collect(subscriber: Results, until, timeout_s: float = 30) -> list[Event]:
     """Events until `until(events)` holds; fails after the time-out."""
     events: list[Event] = []
     end_s = time.monotonic() + timeout_s
@@ -129,7 +129,7 @@ def collect(subscriber: Subscriber, until, timeout_s: float = 30) -> list[Event]
     return events
 
 
-def to_the_end(subscriber: Subscriber, timeout_s: float = 30) -> list[Event]:
+def to_the_end(subscriber: Results, timeout_s: float = 30) -> list[Event]:
     """All that a daemon which ends still sends: `Halted` is said while the last frames get their results, too."""
     return collect(
         subscriber,

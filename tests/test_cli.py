@@ -17,7 +17,7 @@ import pytest
 import inspectd as package
 from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Result, decode_result
-from inspectd.subscribe import Subscriber
+from inspectd.subscribe import Results
 from tests.bundles import write_bundle
 from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, stop
 
@@ -233,7 +233,7 @@ class TestGenicam:
         return line
 
     def test_frames_of_a_genicam_camera_are_judged(self, ball: Line) -> None:
-        with Subscriber(ball.endpoint) as subscriber:
+        with Results(ball.endpoint) as subscriber:
             daemon = ball.start()
             events = collect(subscriber, lambda e: len(results_of(e)) >= 30)
             assert stop(daemon) == 0, ball.log
@@ -288,7 +288,7 @@ class TestGenicam:
     def test_a_payload_that_is_no_single_image_is_a_state_that_names_it(self, ball: Line) -> None:
         recipe = ball.folder / "mono/recipe.toml"
         recipe.write_text(recipe.read_text() + '[camera.ball.features]\nGenDCStreamingMode = "On"\n')
-        with Subscriber(ball.endpoint) as subscriber:
+        with Results(ball.endpoint) as subscriber:
             daemon = ball.start()
             said = "camera ball: the camera sends gendc payload, single images are wanted"
             events = collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and said in b[0].detail)
@@ -303,7 +303,7 @@ class TestGenicam:
         assert shown.returncode == 69 and "feature ExposureTime: the camera has no such feature" in shown.stderr
 
     def test_a_killed_camera_process_comes_back_and_says_that_counting_restarted(self, ball: Line) -> None:
-        with Subscriber(ball.endpoint) as subscriber:
+        with Results(ball.endpoint) as subscriber:
             daemon = ball.start()
             before = results_of(collect(subscriber, lambda e: len(results_of(e)) >= 10))
             pid = camera_process_of(daemon)

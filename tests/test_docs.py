@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.subscribe import Subscriber
+from inspectd.subscribe import Results
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, collect, results_of, state_is, stop
 from tools.pycuda_wheel import wheel_name
@@ -133,7 +133,7 @@ def test_playing_the_machine_around_the_camera(clone: Path) -> None:
     daemon = subprocess.Popen(
         shlex.split("inspectd run -c config.toml"), cwd=clone, env=activated(), stderr=subprocess.DEVNULL
     )
-    with Subscriber(f"ipc://{clone}/results") as subscriber:
+    with Results(f"ipc://{clone}/results") as subscriber:
         collect(subscriber, state_is("ContinuousExecution"))
         assert "20 pulses" in run_as_shown(TRIGGER, clone).stdout
         collect(subscriber, lambda e: bool(r := results_of(e[-1:])) and r[0].result.part_id == 20)
@@ -211,7 +211,7 @@ def test_the_readme_program_prints_results(line: Line, tmp_path: Path) -> None:
     (program,) = blocks("python")
     (tmp_path / "own.py").write_text(program.replace(DEFAULT, line.endpoint))
     daemon = line.start()
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         collect(subscriber, lambda e: len(results_of(e)) >= 1)
     own = line.spawn([sys.executable, "-u", tmp_path / "own.py"], stdout=subprocess.PIPE, cwd=ROOT)
     assert own.stdout is not None

@@ -17,7 +17,7 @@ import pytest
 from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Flag, VerdictCode, decode_result
 from inspectd.results import Reason, Verdict
-from inspectd.subscribe import Gap, Subscriber
+from inspectd.subscribe import Missed, Results
 from tests.lines import (
     SPOT,
     Line,
@@ -64,12 +64,12 @@ def test_run_in_one_shell_watch_in_another(line: Line) -> None:
 
 
 def test_count_stops_by_itself_and_the_journal_holds_every_result(line: Line) -> None:
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start("--count", "150")
         events = to_the_end(subscriber)
         assert daemon.wait(20) == 0
     received = results_of(events)
-    assert len(received) >= 20 and not [e for e in events if isinstance(e, Gap)]
+    assert len(received) >= 20 and not [e for e in events if isinstance(e, Missed)]
     entries = list(read_entries(line.state_dir / "journal"))
     assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
     kept = {e.seq: decode_result(e.body) for e in entries}
@@ -82,7 +82,7 @@ def test_count_stops_by_itself_and_the_journal_holds_every_result(line: Line) ->
 def test_a_clean_stop_gives_the_last_frame_its_result(line: Line, number: int) -> None:
     line.write('trigger_counter = "triggers"')
     triggers = Triggers(line.folder / "triggers")
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         for _ in range(3):
@@ -101,7 +101,7 @@ def check_killed_camera(line: Line, kills: int) -> Counter[Reason]:
         while not enough.wait(rng.uniform(0.001, 0.006)):
             triggers.fire()
 
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         events = collect(subscriber, state_is("ContinuousExecution"))
         firing = threading.Thread(target=fire)
@@ -147,7 +147,7 @@ def test_a_killed_daemon_goes_on_where_it_was(line: Line) -> None:
     parts: list[int] = []
     epochs, last_seq = set(), 0
     for _ in range(3):
-        with Subscriber(line.endpoint) as subscriber:
+        with Results(line.endpoint) as subscriber:
             daemon = line.start()
             received = results_of(collect(subscriber, lambda e: len(results_of(e)) >= 10))
         stop(daemon, signal.SIGKILL)
@@ -161,7 +161,7 @@ def test_a_killed_daemon_goes_on_where_it_was(line: Line) -> None:
 
 
 def test_camera_processes_die_with_the_daemon(line: Line) -> None:
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
     pid = camera_process_of(daemon)
@@ -188,7 +188,7 @@ def test_unfit_images_are_unknown_results_and_the_line_goes_on(line: Line) -> No
 
 def test_a_camera_that_is_not_there_yet_is_a_state(line: Line) -> None:
     away = line.images.rename(line.folder / "away")
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         events = collect(subscriber, state_is("Preoperational"))
         collect(subscriber, lambda e: bool(b := beats_of(e)) and "can't be read" in b[-1].detail)
@@ -204,7 +204,7 @@ def test_a_camera_that_is_not_there_yet_is_a_state(line: Line) -> None:
 def test_a_slow_engine_answers_unknown_at_the_deadline(line: Line) -> None:
     recipe = line.folder / "dark/recipe.toml"
     recipe.write_text(recipe.read_text().replace("deadline_ms = 2000", "deadline_ms = 0.05"))
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         events = collect(subscriber, lambda e: len(results_of(e)) >= 30)
         assert stop(daemon) == 0
@@ -220,7 +220,7 @@ def test_overload_loses_nothing(line: Line) -> None:
     """Far more triggers than the line can take: overrun, lost or judged, each trigger exactly once."""
     line.write('trigger_counter = "triggers"\nspare_slots = 1')
     triggers = Triggers(line.folder / "triggers")
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         for _ in range(3000):
@@ -237,7 +237,7 @@ def test_overload_loses_nothing(line: Line) -> None:
 
 
 def test_one_daemon_per_line(line: Line) -> None:
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         second = inspectd("run", "-c", line.config)
@@ -258,7 +258,7 @@ def test_a_port_in_use_is_one_sentence(line: Line) -> None:
 
 def test_an_ipc_path_in_use_is_one_sentence(line: Line) -> None:
     """libzmq alone would take it away from the daemon that has it."""
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         other = line.folder / "other.toml"

@@ -16,7 +16,7 @@ from inspectd.acquire.simcam.world import Rig
 from inspectd.publish.records import read_entries
 from inspectd.publish.wire import CameraView, Result, decode_result
 from inspectd.results import Reason, Verdict
-from inspectd.subscribe import Event, Subscriber
+from inspectd.subscribe import Event, Results
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, state_is, stop
 
@@ -56,7 +56,7 @@ def shows_its_own(result: Result) -> bool:
 
 def test_each_pulse_on_the_line_is_one_result_of_its_own_picture(line: Line) -> None:
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -98,7 +98,7 @@ def test_ten_thousand_software_triggers(line: Line) -> None:
 
 def test_unplugged_and_back(line: Line) -> None:
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -123,7 +123,7 @@ def test_unplugged_and_back(line: Line) -> None:
 
 def test_an_exchanged_camera_is_refused_until_the_first_one_is_back(line: Line) -> None:
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -140,7 +140,7 @@ def test_an_exchanged_camera_is_refused_until_the_first_one_is_back(line: Line) 
 def check_reconnects(line: Line, count: int) -> tuple[float, float, int]:
     """Growth in MiB of the daemon and of its camera process, and how many camera processes there were."""
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         sizes: list[float] = []
@@ -185,7 +185,7 @@ def test_a_thousand_reconnects(line: Line) -> None:
 
 def test_four_cameras_each_with_its_own_process_and_account(line: Line) -> None:
     line.write_sim(COUNTED, COUNTED, COUNTED + "\ncore = 0", COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         pids = [int(p) for p in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()]
@@ -209,7 +209,7 @@ def test_four_cameras_each_with_its_own_process_and_account(line: Line) -> None:
 
 def test_a_register_that_blocks_for_six_seconds_delays_no_other_cameras_verdict(line: Line) -> None:
     line.write_sim(COUNTED + "\nstall_s = 10.0", COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig(0) as stuck, line.rig(1) as other:
@@ -228,7 +228,7 @@ def test_a_register_that_blocks_for_six_seconds_delays_no_other_cameras_verdict(
     assert during < 2 * before + 2.0, (before, during)
 
 
-def latencies(subscriber: Subscriber, rig: Rig, count: int) -> list[float]:
+def latencies(subscriber: Results, rig: Rig, count: int) -> list[float]:
     """Trigger to publication of so many parts, one after the other, in ms."""
     took = []
     for _ in range(count):
@@ -241,7 +241,7 @@ def latencies(subscriber: Subscriber, rig: Rig, count: int) -> list[float]:
 
 def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
     line.write_sim(COUNTED + "\nstall_s = 1.0")
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -259,7 +259,7 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
 
 def test_what_was_triggered_before_the_stop_has_its_result(line: Line) -> None:
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -271,7 +271,7 @@ def test_what_was_triggered_before_the_stop_has_its_result(line: Line) -> None:
 
 def test_a_killed_camera_process_leaves_no_trigger_without_a_result(line: Line) -> None:
     line.write_sim(COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         with line.rig() as rig:
@@ -290,7 +290,7 @@ def test_simcam_from_a_shell(line: Line) -> None:
     line.write_sim(COUNTED)
     early = inspectd("simcam", "trigger", "-c", line.config)
     assert early.returncode == 1 and "the daemon makes the camera when it first runs" in early.stderr
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         assert inspectd("simcam", "fault", "drop", "1", "-c", line.config).returncode == 0
@@ -323,7 +323,7 @@ def test_cameras_features_and_snapshot(line: Line) -> None:
     unknown = inspectd("cameras", "features", "side", "-c", line.config)
     assert unknown.returncode == 1 and "has no camera 'side'; it has cam0" in unknown.stderr
     daemon = line.start()
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         collect(subscriber, state_is("ContinuousExecution"))
         busy = inspectd("cameras", "snapshot", "cam0", "-c", line.config)
     assert busy.returncode == 69 and "the camera SIM-cam0 can't be opened (in use)" in busy.stderr
@@ -343,7 +343,7 @@ def test_a_producer_that_crashes_takes_only_its_own_process(line: Line, tmp_path
     line.config.write_text(text[: text.index("[[camera]]")] + camera)
     checked = inspectd("check", "-c", line.config)
     assert checked.returncode == 69 and "the GenTL producer crashed (SIGSEGV)" in checked.stderr
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and "killed by SIGSEGV" in b[0].detail)
         assert daemon.poll() is None
@@ -353,7 +353,7 @@ def test_a_producer_that_crashes_takes_only_its_own_process(line: Line, tmp_path
 def test_a_line_whose_silence_nothing_would_tell_is_said_so_at_the_start(line: Line) -> None:
     unseen = 'trigger = "line"\npart_id = "frame_id"'
     line.write_sim(unseen, unseen + "\nexpected_interval_s = 9.0", COUNTED)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         assert stop(daemon) == 0

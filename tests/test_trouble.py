@@ -13,7 +13,7 @@ import pytest
 from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Result, decode_result
 from inspectd.results import Reason, Verdict
-from inspectd.subscribe import Event, Subscriber
+from inspectd.subscribe import Event, Results
 from tests.lines import (
     Line,
     Triggers,
@@ -55,7 +55,7 @@ def signal_camera(daemon: subprocess.Popen[str], number: int) -> int:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_triggers_while_the_camera_is_down_are_told_at_the_stop_too(line: Line, number: int) -> None:
     triggers = counted_line(line)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         fire(triggers, 20)
@@ -69,7 +69,7 @@ def test_triggers_while_the_camera_is_down_are_told_at_the_stop_too(line: Line, 
 
 def test_a_camera_process_that_hangs_is_killed_and_nothing_is_lost(line: Line) -> None:
     triggers = counted_line(line)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         signal_camera(daemon, signal.SIGSTOP)
@@ -87,7 +87,7 @@ def test_no_pass_for_a_part_that_waited_beyond_its_deadline(line: Line) -> None:
     recipe = line.folder / "dark/recipe.toml"
     recipe.write_text(recipe.read_text().replace("deadline_ms = 2000", "deadline_ms = 300"))
     triggers = counted_line(line)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         pid = signal_camera(daemon, signal.SIGSTOP)
@@ -110,7 +110,7 @@ def test_the_first_result_after_the_daemon_was_down_says_that_triggers_may_be_un
 
 def test_each_image_once_though_the_camera_process_is_killed(line: Line) -> None:
     line.write("acquisition_frame_rate_hz = 4.0\nloop = false")
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         signal_camera(daemon, signal.SIGKILL)
@@ -120,7 +120,7 @@ def test_each_image_once_though_the_camera_process_is_killed(line: Line) -> None
 
 def test_a_log_that_nobody_reads_does_not_stop_the_line(line: Line) -> None:
     command = [sys.executable, "-m", "inspectd", "run", "-c", str(line.config)]
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert daemon.stderr is not None
         daemon.stderr.close()
@@ -183,7 +183,7 @@ def alive(pid: str) -> bool:
 
 def test_a_gap_of_more_than_ten_thousand_is_told_one_by_one(line: Line) -> None:
     triggers = counted_line(line)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
         for _ in range(12_000):

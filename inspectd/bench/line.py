@@ -16,7 +16,7 @@ from inspectd.acquire.simcam.world import Rig, camera_path
 from inspectd.config import FolderCamera, Settings, SimCamera
 from inspectd.errors import ConfigError, UserError
 from inspectd.publish.wire import CameraView
-from inspectd.subscribe import Beat, Received, Subscriber
+from inspectd.subscribe import Beat, Received, Results
 
 CAMERA = "sim"
 START_S = 60.0
@@ -70,7 +70,7 @@ class BenchLine:
         self._log = (self.folder / "log").open("w")
         command = [sys.executable, "-P", "-m", "inspectd", "run", "-c", str(self._config)]
         self.daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self._subscriber = Subscriber(self.endpoint, high_water_mark=1_000_000)
+        self._subscriber = Results(self.endpoint, high_water_mark=1_000_000)
         self.until(lambda: self.state == "ContinuousExecution", START_S, "the camera does not stream")
         self.rig = Rig(camera_path(sim.sim_folder(self.state_dir), CAMERA))
         return self

@@ -37,14 +37,14 @@ DEADLINE_MS = 60_000.0
 COUNTER = """
 import ctypes, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
-from inspectd.subscribe import Beat, Gap, Received, Subscriber
+from inspectd.subscribe import Beat, Missed, Received, Results
 
 received = missing = beats = 0
-with Subscriber(sys.argv[1]) as subscriber:
+with Results(sys.argv[1]) as subscriber:
     for event in subscriber:
         if isinstance(event, Received):
             received += 1
-        elif isinstance(event, Gap):
+        elif isinstance(event, Missed):
             missing += event.last - event.first + 1
         elif isinstance(event, Beat):
             if not beats:

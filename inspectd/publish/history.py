@@ -60,7 +60,9 @@ class History:
         after = segments[place + 1]
         if after.position.epoch == epoch:
             upto = after.position.seq
-            return Chunk([entry for entry in entries if entry.seq <= upto], upto)  # what follows is corrected there
+            return Chunk(
+                [entry for entry in entries if entry.seq <= upto], upto
+            )  # what follows is corrected there
         last = entries[-1].seq if entries else max(start - 1, 0)
         return Chunk(entries, last, _first_of(after))
 

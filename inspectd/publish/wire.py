@@ -10,7 +10,7 @@ can check gap, age, part and verdict without decoding JSON:
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -173,6 +173,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     cameras: dict[str, CameraView]
     journal: str
     """`ok`, or why results are not being kept."""
+    counts: dict[str, int] = {}
+    """What clients asked at the other sockets since the start, by what became of it."""
     version: str
 
 
@@ -245,18 +247,6 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
         return _decode_heartbeat(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a heartbeat: {error}") from None
-
-
-def beside(results: str, name: Literal["query", "control"]) -> str:
-    """The endpoint that a line has beside `results` unless its config says otherwise.
-
-    Of tcp the next port (`query`) or the one after it (`control`), of ipc a file of that name in the same folder.
-    """
-    if results.startswith("ipc://"):
-        folder, slash, _ = results.rpartition("/")
-        return f"{folder}{slash}{name}"
-    host, _, port = results.rpartition(":")
-    return f"{host}:{int(port) + (1 if name == 'query' else 2)}"
 
 
 def result_topic(line: str, camera: str) -> bytes:

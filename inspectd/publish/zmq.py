@@ -1,70 +1,73 @@
-"""The publish thread: journal, then results stream; between results the heartbeat."""
+"""The publish thread: a result into the journal, then onto the wire; between results all that others ask for.
 
-import fcntl
-import os
-import time
+One loop drives every public socket, for a ZeroMQ socket takes in a new peer only inside calls on it.
+"""
+
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from contextlib import ExitStack
+from typing import Protocol
 
-import structlog
 import zmq
 
-from inspectd import __version__
 from inspectd.clock import now_ns
 from inspectd.config import Publish
-from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
+from inspectd.publish.history import History
 from inspectd.publish.journal import Journal
-from inspectd.publish.records import Entry
-from inspectd.publish.wire import (
-    CameraView,
-    Flag,
-    Header,
-    Heartbeat,
-    ImageRef,
-    ModelRef,
-    RecipeRef,
-    Result,
-    Times,
-    VerdictCode,
-    encode,
-    heartbeat_topic,
-    result_topic,
-)
-from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, unknown
+from inspectd.publish.messages import CameraStatus, Identity, Messages
+from inspectd.publish.query import Query
+from inspectd.publish.sockets import bind, opened, own_paths
+from inspectd.publish.wire import Heartbeat, encode, heartbeat_topic
+from inspectd.results import Ended, Frame, Judgement, Reason, unknown
 
-log = structlog.get_logger()
-LINGER_MS = 1000
 MAX_OTHERS = 64
-"""Messages other than results handled per turn of the loop."""
-MAX_INCOMING = 4096
-"""Bytes of a subscription: nothing larger is expected from a subscriber."""
+"""Steps of services in a turn of the loop, if no result comes in between."""
+QUERY_HWM = 64
+"""Answers kept for a client that does not read them; it asks again for what is dropped."""
+BUSY_MS = 1
 
 
-class CameraStatus(Protocol):
-    """What the heartbeat tells of a camera."""
+class Service(Protocol):
+    """Who is served between two results."""
 
-    name: str
-    state: str
-    detail: str
-    newest_ns: int
-    losses: Losses
-    clock: ClockView
-    process_starts: int
+    counts: dict[str, int]
+    """For the heartbeat."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work left that no message will wake the loop for."""
+
+    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+        """What wakes the loop; always the same."""
+
+    def serve(self) -> bool:
+        """At most one message, or one step of about a millisecond; never blocks. False: there was nothing."""
+
+    def close(self) -> None:
+        """The sockets are closed by their opener."""
 
 
-class Identity(NamedTuple):
-    """What is the same in every message of this run."""
+class Subscriptions:
+    """XPUB takes in a new subscriber only when it is read."""
 
-    line: str
-    recipe: RecipeRef
-    model: ModelRef
-    engine: str
-    simulated: tuple[bool, ...]
-    """By camera."""
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._socket, self.counts, self.busy = socket, dict[str, int](), False
+
+    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+        """The results socket."""
+        return [self._socket]
+
+    def serve(self) -> bool:
+        """Take one."""
+        try:
+            self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class Publisher:
@@ -80,64 +83,72 @@ class Publisher:
         state: Callable[[], tuple[str, str]],
     ) -> None:
         self.published = 0
-        self._config, self._identity = config, identity
-        self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
-        self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
-        self._lock = _own_ipc_path(config.results)
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.SNDHWM, config.high_water_mark)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_INCOMING)
-        self._socket.setsockopt(zmq.IPV6, "[" in config.results)
-        try:
-            self._socket.bind(config.results)
-        except zmq.ZMQError as error:
-            self.close()
-            raise UnavailableError(
-                f"publish.results: {config.results} can't be bound: {zmq.strerror(error.errno or 0)}; "
-                "is another program using it, or another daemon?"
-            ) from None
+        self._journal, self._ledger, self._state = journal, ledger, state
+        self._messages = Messages(identity, journal, ledger, cameras, state)
+        self._beat_topic = heartbeat_topic(identity.line)
+        self._period_ns = config.heartbeat_ms * 1_000_000
+        self._told, self._next_beat_ns = state(), 0
+        with ExitStack() as undo:
+            own_paths({"results": config.results, "query": config.query}, undo)
+            context = zmq.Context()
+            undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
+            self._results = opened(context, zmq.XPUB, config.results, undo)
+            self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
+            query = opened(context, zmq.ROUTER, config.query, undo)
+            query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+            bind(self._results, "results", config.results)
+            bind(query, "query", config.query)
+            self._services: list[Service] = [
+                Subscriptions(self._results),
+                Query(query, History(journal), self._snapshot),
+            ]
+            for service in self._services:
+                undo.callback(service.close)
+            self.close = undo.pop_all().close
 
     def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
         poller.register(results.fileno(), zmq.POLLIN)
-        period_ns, next_beat_ns = self._config.heartbeat_ms * 1_000_000, now_ns()
+        for service in self._services:
+            for polled in service.polled():
+                poller.register(polled, zmq.POLLIN)
         while not (upstream() and not len(results)):
             progress.stamp("publish")
-            poller.poll(max(0, (next_beat_ns - now_ns()) // 1_000_000))
+            poller.poll(self._wait_ms())
             for ended in results.drain():
                 self._publish(*ended)
-            self._take_subscriptions()
-            if now_ns() >= next_beat_ns:
+            self._serve_others(results)
+            if now_ns() >= self._next_beat_ns or self._state() != self._told:
                 self._beat()
-                next_beat_ns = now_ns() + period_ns
         self._beat()
 
-    def close(self) -> None:
-        """Let the last messages out, at most LINGER_MS long."""
-        self._socket.close()
-        self._context.term()
-        if self._lock >= 0:
-            os.close(self._lock)
+    def _wait_ms(self) -> int:
+        left_ms = max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
+        return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
-    def _take_subscriptions(self) -> None:
-        """XPUB accepts a new subscriber only inside calls on its socket; results come first."""
-        with suppress(zmq.Again):
-            for _ in range(MAX_OTHERS):
-                self._socket.recv(zmq.DONTWAIT)
+    def _serve_others(self, results: Handoff[Ended]) -> None:
+        """In turn, so that a flood at one socket does not silence another; results come first."""
+        steps = 0
+        while steps < MAX_OTHERS:
+            served = 0
+            for service in self._services:
+                if len(results):
+                    return
+                served += service.serve()
+            if not served:
+                return
+            steps += served
 
     def _publish(self, frame: Frame, judgement: Judgement) -> None:
         judgement = self._in_time(frame, judgement)
-        entry = self._entry(frame, judgement)
+        entry = self._messages.entry(frame, judgement, self._journal.seq + 1)
         self._journal.append(entry)
         if self._in_time(frame, judgement) is not judgement:  # the disk stalled: the journal is corrected first
             judgement = self._in_time(frame, judgement)
-            entry = self._entry(frame, judgement, entry.seq)
+            entry = self._messages.entry(frame, judgement, entry.seq)
             self._journal.append(entry)
-        self._socket.send_multipart((entry.topic, entry.header, entry.body))
+        self._results.send_multipart((entry.topic, entry.header, entry.body))
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
 
@@ -148,97 +159,13 @@ class Publisher:
             return unknown(Reason.DEADLINE, "answered too late")
         return judgement
 
-    def _entry(self, frame: Frame, judgement: Judgement, seq: int = 0) -> Entry:
-        seq = seq or self._journal.seq + 1
-        flags = Flag.SIMULATED if self._identity.simulated[frame.camera] else Flag(0)
-        if frame.counting_restarted:
-            flags |= Flag.COUNTING_RESTARTED
-        code = VerdictCode[judgement.verdict.name]
-        header = Header(flags, code, self._journal.epoch, seq, frame.part_id, frame.trigger_utc_ns, time.time_ns())
-        body = encode(self._result(frame, judgement, now_ns()))
-        name, topic = self._cameras[frame.camera].name, self._topics[frame.camera]
-        return Entry(seq, name, frame.part_id, topic, header.pack(), body)
+    def _snapshot(self) -> tuple[int, int, Heartbeat]:
+        return self._journal.epoch, self._journal.seq, self._messages.heartbeat(self._counts())[1]
 
-    def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
-        identity = self._identity
-        return Result(
-            line=identity.line,
-            camera=self._cameras[frame.camera].name,
-            part_id=frame.part_id,
-            frame_id=frame.frame_id,
-            verdict=judgement.verdict,
-            reason=judgement.reason,
-            detail=judgement.detail,
-            simulated=identity.simulated[frame.camera],
-            counting_restarted=frame.counting_restarted,
-            regions=judgement.regions,
-            truncated=judgement.truncated,
-            recipe=identity.recipe,
-            model=identity.model,
-            image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
-            times=_times(frame, publish_ns),
-        )
+    def _counts(self) -> dict[str, int]:
+        return {name: count for service in self._services for name, count in service.counts.items()}
 
     def _beat(self) -> None:
-        state, detail = self._state()
-        identity, journal = self._identity, self._journal
-        beat = Heartbeat(
-            line=identity.line,
-            state=state,
-            detail=detail,
-            last_seq=journal.seq,
-            recipe=identity.recipe,
-            model=identity.model,
-            engine=identity.engine,
-            cameras={camera.name: self._view(index, camera) for index, camera in enumerate(self._cameras)},
-            journal=journal.failure or "ok",
-            version=__version__,
-        )
-        header = Header(Flag(0), VerdictCode.NONE, journal.epoch, journal.seq, 0, 0, time.time_ns())
-        self._socket.send_multipart((heartbeat_topic(identity.line), header.pack(), encode(beat)))
-
-    def _view(self, index: int, camera: CameraStatus) -> CameraView:
-        books = self._ledger.read(index)
-        age_s = (now_ns() - camera.newest_ns) / 1e9 if camera.newest_ns else None
-        return CameraView(
-            camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
-            camera.losses, camera.clock, camera.process_starts,
-        )  # fmt: skip
-
-
-def _own_ipc_path(endpoint: str) -> int:
-    """The descriptor that holds an ipc path for us alone, -1 for other endpoints; raises UnavailableError.
-
-    libzmq would take the path away from whoever uses it, without an error on either side.
-    """
-    if not endpoint.startswith("ipc://"):
-        return -1
-    path = Path(endpoint.removeprefix("ipc://"))
-    try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"publish.results: {endpoint} can't be bound: {reason}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UnavailableError(
-            f"publish.results: {endpoint} is in use by another daemon; give each line its own"
-        ) from None
-    return fd
-
-
-def _times(frame: Frame, publish_ns: int) -> Times:
-    def since_trigger(moment_ns: int) -> float | None:
-        return (moment_ns - frame.trigger_ns) / 1e3 if moment_ns else None
-
-    return Times(
-        trigger_utc_ns=frame.trigger_utc_ns,
-        ring_us=since_trigger(frame.ring_ns),
-        engine_us=since_trigger(frame.engine_ns),
-        judge_us=since_trigger(frame.judge_ns),
-        publish_us=(publish_ns - frame.trigger_ns) / 1e3,
-        deadline_us=(frame.deadline_ns - frame.trigger_ns) / 1e3,
-        device_ns=frame.device_ns or None,
-    )
+        self._told, self._next_beat_ns = self._state(), now_ns() + self._period_ns
+        header, heartbeat = self._messages.heartbeat(self._counts())
+        self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))

@@ -1,5 +1,5 @@
 """The other end: whoever wants results. Needs pyzmq and msgspec alone."""
 
-from inspectd.subscribe.client import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
+from inspectd.subscribe.client import Beat, Cursor, Event, Missed, NewEpoch, Received, Results, Silence
 
-__all__ = ["Beat", "Event", "Gap", "NewEpoch", "Received", "Silence", "Subscriber"]
+__all__ = ["Beat", "Cursor", "Event", "Missed", "NewEpoch", "Received", "Results", "Silence"]

@@ -1,34 +1,52 @@
-"""The subscriber kit: results in order, and the truth about what is missing.
+"""The subscriber kit: every result once, in order, and the truth about what is missing.
 
-from inspectd.subscribe import Received, Subscriber
+from inspectd.subscribe import Received, Results
 
-for event in Subscriber("tcp://127.0.0.1:5556"):
+for event in Results("tcp://127.0.0.1:5556"):
     if isinstance(event, Received):
         print(event.seq, event.result.verdict, event.result.reason)
 """
 
+import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Iterator
+from typing import Literal, NamedTuple
 
+import msgspec
 import zmq
 
+from inspectd.endpoints import beside
 from inspectd.errors import UserError
 from inspectd.publish.wire import (
     Header,
     Heartbeat,
+    Replay,
+    ReplayReply,
     Result,
+    Snapshot,
+    SnapshotReply,
     WireError,
     decode_heartbeat,
     decode_result,
+    encode,
     unpack_header,
 )
 
 SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
 RECONNECT_MS = 100
-"""Always so often: what a daemon sends before it is connected is missed."""
+"""Always so often: what a daemon sends before it is connected has to be asked for."""
+ANSWER_S = 1.0
+"""So long an answer is waited for, then the question is asked again."""
+CONNECTION_S = 0.1
+"""The same, where there is no connection to ask by."""
+UNREACHABLE_S = 10.0
+"""A living daemon that was asked in vain for so long: its query socket is out of reach."""
+
+Cursor = tuple[int, int]
+"""Epoch and number of a result: where to go on after it."""
 
 
 class Received(NamedTuple):
@@ -42,16 +60,21 @@ class Received(NamedTuple):
         """Its number in the line's one sequence."""
         return self.header.seq
 
+    @property
+    def cursor(self) -> Cursor:
+        """Kept by who must not lose one over its own crash: `Results(start=cursor)` goes on behind it."""
+        return self.header.epoch, self.header.seq
 
-class Gap(NamedTuple):
-    """Results `first` to `last` were sent and did not arrive here."""
+
+class Missed(NamedTuple):
+    """Results `first` to `last` were sent and can't be had: the daemon does not keep them any more."""
 
     first: int
     last: int
 
 
 class NewEpoch(NamedTuple):
-    """The daemon began a new journal: sequence numbers before and after are not comparable."""
+    """The daemon began a new journal: numbers before and after are not comparable, and some may be missing."""
 
     epoch: int
 
@@ -69,36 +92,71 @@ class Silence(NamedTuple):
     seconds: float
 
 
-Event = Received | Gap | NewEpoch | Beat | Silence
+Event = Received | Missed | NewEpoch | Beat | Silence
 
 
-class Subscriber:
-    """Iterate over it, or call `receive`. One thread; raises wire.WireError on a foreign message.
+class Results:
+    """The results of a line, and what is to be known about them: `for event in results`, `async for`, `receive`.
 
-    An endpoint that can't be one raises errors.UserError.
+    start: `now`, that is from the first word heard of the daemon on; `oldest`, all that its journal keeps; or
+    behind the result of a cursor. live_only: nothing is fetched from the journal, what was not heard is Missed.
+    query: the endpoint of the daemon's query socket, if it is not beside the one of its results.
+
+    Used by one thread. Raises wire.WireError on a foreign message (go on, or not), errors.UserError if an
+    endpoint can't be one.
     """
 
-    def __init__(self, endpoint: str, high_water_mark: int = 10_000) -> None:
+    def __init__(
+        self,
+        connect: str,
+        *,
+        start: Literal["now", "oldest"] | Cursor = "now",
+        live_only: bool = False,
+        query: str = "",
+        high_water_mark: int = 10_000,
+    ) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._live = self._socket(zmq.SUB, connect)
+        self._live.setsockopt(zmq.RCVHWM, high_water_mark)
         for topic in (b"res/", b"hb/"):  # the whole stream: whoever filters finer can't tell loss from filter
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-        self._socket.setsockopt(zmq.IPV6, "[" in endpoint)
+            self._live.setsockopt(zmq.SUBSCRIBE, topic)
+        self._query = self._socket(zmq.DEALER, query or self._beside(connect))
+        self._live_only, self._oldest = live_only, start == "oldest" and not live_only
+        self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
+        self._newest: Cursor = (0, 0)  # of the daemon's results, as far as heard
+        self._asked: Replay | Snapshot | None = None
+        self._answer_until_s = 0.0
+        self._asked_since_s: float | None = None  # in vain so far
+        self._id = 0
+        self._heard_s = self._told_s = time.monotonic()
+        self._events: deque[Event] = deque()
+        self._lock = threading.Lock()
+
+    def _beside(self, endpoint: str) -> str:
         try:
-            self._socket.connect(endpoint)
+            return beside(endpoint, "query")
+        except ValueError as error:
+            self.close()
+            raise UserError(f"can't connect to {endpoint!r}: {error}") from None
+
+    def _socket(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        if kind == zmq.DEALER:  # no questions pile up for a daemon that is not there
+            socket.setsockopt(zmq.IMMEDIATE, 1)  # not for SUB: what it has not read yet would go with a connection
+        socket.setsockopt(zmq.IPV6, "[" in endpoint)
+        try:
+            socket.connect(endpoint)
         except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
+            socket.close()
             self.close()
             reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
             hint = "an endpoint looks like tcp://127.0.0.1:5556 or ipc://path"
             raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None
-        self._last: tuple[int, int] | None = None  # epoch, seq of the newest known result
-        self._heard_s = self._told_s = time.monotonic()
-        self._events: deque[Event] = deque()
+        return socket
 
-    def __enter__(self) -> "Subscriber":
+    def __enter__(self) -> "Results":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,28 +164,50 @@ class Subscriber:
 
     def close(self) -> None:
         """Disconnect."""
-        self._socket.close()
-        self._context.term()
+        self._context.destroy(linger=0)
 
     def __iter__(self) -> Iterator[Event]:
         while True:
             if event := self.receive(SILENCE_S):
                 yield event
 
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """In a thread of its own while it waits; a cancelled wait loses nothing."""
+        while True:
+            await asyncio.to_thread(self._wait, SILENCE_S)
+            while self._events:
+                yield self._events.popleft()
+
     def receive(self, timeout_s: float) -> Event | None:
         """The next event; None if there was none within `timeout_s`."""
+        self._wait(timeout_s)
+        return self._events.popleft() if self._events else None
+
+    def _wait(self, timeout_s: float) -> None:
+        """Until there is an event, or the time is up."""
         until_s = time.monotonic() + timeout_s
-        while not self._events:
-            now_s = time.monotonic()
-            if now_s - max(self._heard_s, self._told_s) >= SILENCE_S:
-                self._told_s = now_s
-                return Silence(now_s - self._heard_s)
-            if now_s >= until_s:
-                return None
-            next_s = min(until_s, max(self._heard_s, self._told_s) + SILENCE_S)
-            if self._socket.poll(max(0, int((next_s - now_s) * 1e3) + 1)):
-                self._take(self._socket.recv_multipart())
-        return self._events.popleft()
+        with self._lock:
+            while not self._events:
+                now_s = time.monotonic()
+                if now_s - max(self._heard_s, self._told_s) >= SILENCE_S and not self._live.poll(0):
+                    self._told_s, self._asked_since_s = now_s, None
+                    self._events.append(Silence(now_s - self._heard_s))
+                elif now_s >= until_s:
+                    return
+                else:
+                    self._turn(min(until_s, max(self._heard_s, self._told_s) + SILENCE_S) - now_s)
+
+    def _turn(self, wait_s: float) -> None:
+        """Hear one message. While a question is open, live results wait in their socket, so that order holds."""
+        if self._asked is None:
+            if self._live.poll(int(wait_s * 1e3) + 1):
+                self._take(self._live.recv_multipart())
+            return
+        left_s = min(wait_s, self._answer_until_s - time.monotonic())
+        if left_s > 0 and self._query.poll(int(left_s * 1e3) + 1):
+            self._answered(self._query.recv_multipart())
+        elif time.monotonic() >= self._answer_until_s:
+            self._asked = None  # what is heard next tells whether the daemon lives; then it is asked again
 
     def _take(self, frames: list[bytes]) -> None:
         self._heard_s = time.monotonic()
@@ -135,17 +215,84 @@ class Subscriber:
             raise WireError(f"a message has 3 frames, this one {len(frames)}")
         topic, packed, body = frames
         header = unpack_header(packed)
-        if topic.startswith(b"res/"):
-            self._follow(header.epoch, header.seq, header.seq - 1)
-            self._events.append(Received(header, decode_result(body)))
-        else:
-            self._follow(header.epoch, header.seq, header.seq)
-            self._events.append(Beat(header, decode_heartbeat(body)))
+        is_result = topic.startswith(b"res/")
+        event = Received(header, decode_result(body)) if is_result else Beat(header, decode_heartbeat(body))
+        first = header.seq if is_result else header.seq + 1
+        self._newest = header.epoch, header.seq
+        if self._next is None and not self._oldest:
+            self._next = header.epoch, first
+        if self._live_only or self._is_unreachable():
+            self._pass_over(header.epoch, first)
+        if self._next is None or header.epoch != self._next[0] or first > self._next[1]:
+            self._ask()
+        if isinstance(event, Beat):
+            self._events.append(event)
+        elif self._next == (header.epoch, header.seq):
+            self._hand_over(event)
 
-    def _follow(self, epoch: int, seq: int, expected: int) -> None:
-        """The newest result is now `seq`; `expected` should have been known before this message."""
-        if self._last is not None and self._last[0] != epoch:
+    def _is_unreachable(self) -> bool:
+        return self._asked_since_s is not None and time.monotonic() - self._asked_since_s > UNREACHABLE_S
+
+    def _hand_over(self, event: Received) -> None:
+        self._events.append(event)
+        self._next = event.header.epoch, event.seq + 1
+
+    def _pass_over(self, epoch: int, first: int) -> None:
+        """What was to come before result `first` is not waited for any more."""
+        self._asked_since_s = None
+        if self._next is None or self._next[0] != epoch:
             self._events.append(NewEpoch(epoch))
-        elif self._last is not None and expected > self._last[1]:
-            self._events.append(Gap(self._last[1] + 1, expected))
-        self._last = epoch, seq
+            self._next = epoch, first
+        elif first > self._next[1]:
+            self._events.append(Missed(self._next[1], first - 1))
+            self._next = epoch, first
+
+    def _ask(self) -> None:
+        """For what is missing before what was just heard."""
+        self._id += 1
+        now_s = time.monotonic()
+        self._asked = Snapshot(self._id) if self._next is None else Replay(self._id, *self._next)
+        if self._asked_since_s is None:
+            self._asked_since_s = now_s
+        try:
+            self._query.send(encode(self._asked), zmq.DONTWAIT)
+            self._answer_until_s = now_s + ANSWER_S
+        except zmq.Again:
+            self._answer_until_s = now_s + CONNECTION_S
+
+    def _answered(self, frames: list[bytes]) -> None:
+        self._heard_s = time.monotonic()
+        try:
+            if msgspec.json.decode(frames[0], type=_Id).id != self._id:
+                return  # to a question that was given up
+            asked, self._asked, self._asked_since_s = self._asked, None, None
+            if isinstance(asked, Snapshot):
+                oldest = msgspec.json.decode(frames[0], type=SnapshotReply).oldest
+                self._next = oldest.epoch, oldest.first
+            else:
+                self._replayed(msgspec.json.decode(frames[0], type=ReplayReply), frames[1:])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise WireError(f"not an answer: {error}: {frames[0][:200]!r}") from None
+        if self._next is not None and (self._next[0] != self._newest[0] or self._next[1] <= self._newest[1]):
+            self._ask()
+
+    def _replayed(self, reply: ReplayReply, frames: list[bytes]) -> None:
+        for packed, body in zip(frames[1::3], frames[2::3], strict=True):
+            event = Received(unpack_header(packed), decode_result(body))
+            self._missing_before(event.seq)
+            if self._next == event.cursor:
+                self._hand_over(event)
+        self._missing_before(reply.upto + 1)
+        if reply.next is not None:
+            self._pass_over(reply.next.epoch, reply.next.first)
+
+    def _missing_before(self, seq: int) -> None:
+        assert self._next is not None
+        if seq > self._next[1]:
+            self._pass_over(self._next[0], seq)
+
+
+class _Id(msgspec.Struct, frozen=True):
+    """Of any answer, the question's."""
+
+    id: int = 0

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from inspectd.publish.wire import Heartbeat, WireError
 from inspectd.results import Verdict
-from inspectd.subscribe.client import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
+from inspectd.subscribe.client import Beat, Event, Missed, NewEpoch, Received, Results, Silence
 
 ROWS = 15
 WELL = "ContinuousExecution"
@@ -37,7 +37,7 @@ def as_json(received: Received) -> str:
 def trouble(event: Event | Foreign) -> str:
     """What an event says of loss or silence; empty if nothing."""
     match event:
-        case Gap(first, last):
+        case Missed(first, last):
             return f"gap: {last - first + 1} results missing, {first} to {last}"
         case NewEpoch():
             return "new epoch: the daemon began a new journal"
@@ -51,26 +51,26 @@ def trouble(event: Event | Foreign) -> str:
 def watch(endpoint: str, count: int | None, json: bool) -> None:
     """Show results until `count` of them were shown or Ctrl-C; loss and silence are always told."""
     show = _print_json if json else _live if sys.stdout.isatty() else _print_plain
-    with suppress(KeyboardInterrupt), Subscriber(endpoint) as subscriber:
+    with suppress(KeyboardInterrupt), Results(endpoint) as subscriber:
         show(subscriber, count)
 
 
-def _receive(subscriber: Subscriber, timeout_s: float) -> Event | Foreign | None:
+def _receive(subscriber: Results, timeout_s: float) -> Event | Foreign | None:
     try:
         return subscriber.receive(timeout_s)
     except WireError as error:
         return Foreign(str(error))
 
 
-def _print_json(subscriber: Subscriber, count: int | None) -> None:
+def _print_json(subscriber: Results, count: int | None) -> None:
     _print(subscriber, count, as_json)
 
 
-def _print_plain(subscriber: Subscriber, count: int | None) -> None:
+def _print_plain(subscriber: Results, count: int | None) -> None:
     _print(subscriber, count, lambda received: "  ".join(str(cell) for cell in _row(received)))
 
 
-def _print(subscriber: Subscriber, count: int | None, text: Callable[[Received], str]) -> None:
+def _print(subscriber: Results, count: int | None, text: Callable[[Received], str]) -> None:
     shown, told_state = 0, WELL
     while count is None or shown < count:
         event = _receive(subscriber, 1.0)
@@ -104,7 +104,7 @@ class _Screen:
             case Received(_, result):
                 self.rows.append(event)
                 self.verdicts[result.verdict] += 1
-            case Gap(first, last):
+            case Missed(first, last):
                 self.missing += last - first + 1
             case Beat(_, heartbeat):
                 self.beat = heartbeat
@@ -148,7 +148,7 @@ class _Screen:
         return [(f"{counts}{gaps}   {self.beat.state}, {self.beat.detail}", style), (runs, ""), *foreign]
 
 
-def _live(subscriber: Subscriber, count: int | None) -> None:
+def _live(subscriber: Results, count: int | None) -> None:
     screen, shown = _Screen(), 0
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
         while count is None or shown < count:

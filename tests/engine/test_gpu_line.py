@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from inspectd.results import Reason, Verdict
-from inspectd.subscribe import Event, Silence, Subscriber
+from inspectd.subscribe import Event, Results, Silence
 from tests.engine import standin
 from tests.lines import Line, beats_of, collect, results_of, state_is, stop, to_the_end
 
@@ -48,7 +48,7 @@ def start(line: Line, *arguments: str, **environment: str) -> subprocess.Popen[s
         return line.spawn(command, stdout=log, stderr=log, env=standin.environment(**environment))
 
 
-def to_the_failure(subscriber: Subscriber) -> list[Event]:
+def to_the_failure(subscriber: Results) -> list[Event]:
     """All that a daemon says whose GPU is lost: the last state is Error, not Halted."""
     silent = lambda events: bool(beats_of(events)) and isinstance(events[-1], Silence)  # noqa: E731
     return collect(subscriber, silent, 40)
@@ -56,7 +56,7 @@ def to_the_failure(subscriber: Subscriber) -> list[Event]:
 
 def test_every_part_gets_its_verdict(line: Line, plans: Path) -> None:
     on_the_gpu(line, plans)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = start(line)
         events = collect(subscriber, lambda events: len(results_of(events)) >= 40)
         assert stop(daemon) == 0, line.log
@@ -75,7 +75,7 @@ def test_a_lost_gpu_ends_every_frame_as_unknown_and_the_daemon_with_its_exit_cod
     line: Line, plans: Path, fault: str
 ) -> None:
     on_the_gpu(line, plans, 200.0)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         daemon = start(line, STANDIN_FAIL=fault)
         events = to_the_failure(subscriber)
         assert daemon.wait(20) == 70, line.log
@@ -126,7 +126,7 @@ def test_without_a_driver_the_cpu_engine_is_named(line: Line, plans: Path) -> No
 def test_state_is_operational_again_after_a_restart(line: Line, plans: Path) -> None:
     """What systemd does: the numbers go on, nothing is lost in between."""
     on_the_gpu(line, plans, 200.0)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         first = start(line, STANDIN_FAIL="cuGraphLaunch 60 719")
         events = to_the_failure(subscriber)
         assert first.wait(20) == 70

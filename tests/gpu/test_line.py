@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inspectd.results import Reason, Verdict
-from inspectd.subscribe import Gap, Received, Subscriber
+from inspectd.subscribe import Missed, Received, Results
 from tests.gpu import REHEARSED
 from tests.lines import Line, collect, results_of, stop, to_the_end
 
@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
 def run(line: Line, count: int) -> list[Received]:
     """So many results or more, all of the daemon's, without a gap and in order."""
-    with Subscriber(line.endpoint, high_water_mark=100_000) as subscriber:
+    with Results(line.endpoint, high_water_mark=100_000) as subscriber:
         daemon = line.start()
         enough = lambda events: len(events) >= count and len(results_of(events)) >= count  # noqa: E731
         events = collect(subscriber, lambda events: enough(events) or daemon.poll() is not None, 880)
         assert stop(daemon) == 0, line.log
         events += to_the_end(subscriber)
-    assert not [event for event in events if isinstance(event, Gap)]
+    assert not [event for event in events if isinstance(event, Missed)]
     results = results_of(events)
     assert [r.result.part_id for r in results] == list(range(1, len(results) + 1))
     return results

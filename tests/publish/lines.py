@@ -4,15 +4,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import zmq
+
 from inspectd.config import Journal as JournalConfig
 from inspectd.config import Publish
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.journal import Journal
-from inspectd.publish.wire import ModelRef, RecipeRef
+from inspectd.publish.wire import ModelRef, RecipeRef, VerdictCode, unpack_header
 from inspectd.publish.zmq import Identity, Publisher
 from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, Verdict
-from inspectd.subscribe.client import Beat, Event, Received, Subscriber
+from inspectd.subscribe.client import Beat, Event, Received, Results
 
 PASS = Judgement(Verdict.PASS, Reason.NONE)
 FAIL = Judgement(Verdict.FAIL, Reason.DEFECT)
@@ -30,12 +32,26 @@ class Camera:
         self.losses, self.clock, self.process_starts = Losses(), ClockView(), 1
 
 
+class LossyWire:
+    """A double of the results socket that loses what it is told to, as ZeroMQ does of a slow subscriber's."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket, self.dropped = socket, set[int]()
+
+    def send_multipart(self, frames: tuple[bytes, bytes, bytes]) -> None:
+        header = unpack_header(frames[1])
+        if header.verdict is VerdictCode.NONE or header.seq not in self.dropped:
+            self._socket.send_multipart(frames)
+
+
 class Line:
     """Publishes in a thread; put results by `put`."""
 
-    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "") -> None:
+    def __init__(
+        self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "", boot: str = "boot"
+    ) -> None:
         self.folder = folder / "journal"
-        self.journal = journal(self.folder, SMALL, "boot")
+        self.journal = journal(self.folder, SMALL, boot)
         self.endpoint = endpoint or f"ipc://{folder}/z"
         self.ledger = Ledger(2)
         self.cameras = [Camera("top"), Camera("side")]
@@ -43,6 +59,8 @@ class Line:
         self.state = ("ContinuousExecution", "inspecting")
         config = Publish(results=self.endpoint, heartbeat_ms=100)
         self.publisher = Publisher(config, IDENTITY, self.journal, self.ledger, self.cameras, lambda: self.state)
+        self._wire = LossyWire(self.publisher._results)
+        self.publisher._results = self._wire  # type: ignore[assignment]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -59,8 +77,12 @@ class Line:
         return one
 
     def lose(self, count: int) -> None:
-        """Results that go past every subscriber."""
+        """Results that go past every subscriber, and that nobody keeps."""
         self.journal.seq += count
+
+    def drop(self, *numbers: int) -> None:
+        """These results get lost on the wire; they are in the journal."""
+        self._wire.dropped.update(numbers)
 
     def stop(self) -> None:
         self._end.set()
@@ -70,7 +92,7 @@ class Line:
             self.journal._fd = -1
 
 
-def heard(subscriber: Subscriber, wanted: Callable[[Event], object], seconds: float = 5) -> list[Event]:
+def heard(subscriber: Results, wanted: Callable[[Event], object], seconds: float = 5) -> list[Event]:
     """Events up to the first wanted one."""
     events: list[Event] = []
     while not events or not wanted(events[-1]):
@@ -81,14 +103,14 @@ def heard(subscriber: Subscriber, wanted: Callable[[Event], object], seconds: fl
     return events
 
 
-def connected(subscriber: Subscriber) -> Beat:
+def connected(subscriber: Results) -> Beat:
     """Wait until the daemon is heard."""
     beat = heard(subscriber, lambda event: isinstance(event, Beat))[-1]
     assert isinstance(beat, Beat)
     return beat
 
 
-def results(subscriber: Subscriber, count: int) -> list[Received]:
+def results(subscriber: Results, count: int) -> list[Received]:
     """The next results, in order, past heartbeats."""
     found: list[Received] = []
     while len(found) < count:

@@ -18,7 +18,7 @@ from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.wire import Flag, ImageRef, VerdictCode, decode_result, unpack_header
 from inspectd.publish.zmq import Publisher
 from inspectd.results import Judgement, Reason, Verdict, unknown
-from inspectd.subscribe.client import Beat, Subscriber
+from inspectd.subscribe.client import Beat, Results
 from tests.makers import frame, region
 from tests.publish.lines import FAIL, IDENTITY, PASS, SMALL, Line, connected, results
 
@@ -31,13 +31,13 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.fixture
-def subscriber(line: Line) -> Iterator[Subscriber]:
-    with Subscriber(line.endpoint) as made:
+def subscriber(line: Line) -> Iterator[Results]:
+    with Results(line.endpoint) as made:
         connected(made)
         yield made
 
 
-def test_results_arrive_in_one_sequence(line: Line, subscriber: Subscriber) -> None:
+def test_results_arrive_in_one_sequence(line: Line, subscriber: Results) -> None:
     for n in range(1, 101):
         line.put(frame(n, n % 2, slot=0), PASS if n % 3 else FAIL)
     found = results(subscriber, 100)
@@ -49,7 +49,7 @@ def test_results_arrive_in_one_sequence(line: Line, subscriber: Subscriber) -> N
     assert line.publisher.published == 100
 
 
-def test_each_result_is_in_the_journal_before_it_arrives(line: Line, subscriber: Subscriber) -> None:
+def test_each_result_is_in_the_journal_before_it_arrives(line: Line, subscriber: Results) -> None:
     for n in range(1, 21):
         line.put(frame(n, slot=0))
         (one,) = results(subscriber, 1)
@@ -59,7 +59,7 @@ def test_each_result_is_in_the_journal_before_it_arrives(line: Line, subscriber:
         assert decode_result(kept.body) == one.result
 
 
-def test_what_a_result_says(line: Line, subscriber: Subscriber) -> None:
+def test_what_a_result_says(line: Line, subscriber: Results) -> None:
     sent = frame(7, camera=1, deadline_s=2, slot=3)
     sent.frame_id, sent.generation, sent.counting_restarted = 5, 8, True
     sent.ring_ns, sent.engine_ns = sent.trigger_ns + 1_500_000, sent.trigger_ns + 2_500_000
@@ -82,7 +82,7 @@ def test_what_a_result_says(line: Line, subscriber: Subscriber) -> None:
     assert 0 < result.times.publish_us < 2e6
 
 
-def test_a_result_without_a_picture_has_no_image(line: Line, subscriber: Subscriber) -> None:
+def test_a_result_without_a_picture_has_no_image(line: Line, subscriber: Results) -> None:
     line.put(frame(1, deadline_s=0), unknown(Reason.LOST))
     (found,) = results(subscriber, 1)
     assert found.result.image is None
@@ -91,7 +91,7 @@ def test_a_result_without_a_picture_has_no_image(line: Line, subscriber: Subscri
 
 
 @pytest.mark.parametrize("judgement", [PASS, FAIL, unknown(Reason.UNDECIDED)])
-def test_an_answer_after_the_deadline_is_unknown(line: Line, subscriber: Subscriber, judgement: Judgement) -> None:
+def test_an_answer_after_the_deadline_is_unknown(line: Line, subscriber: Results, judgement: Judgement) -> None:
     line.put(frame(1, deadline_s=0, slot=0), judgement)
     (found,) = results(subscriber, 1)
     assert found.header.verdict is VerdictCode.UNKNOWN
@@ -114,7 +114,7 @@ def test_a_pass_that_the_journal_held_up_is_no_pass(tmp_path: Path) -> None:
 
     line = Line(tmp_path, SlowDisk)
     try:
-        with Subscriber(line.endpoint) as subscriber:
+        with Results(line.endpoint) as subscriber:
             connected(subscriber)
             sent = line.put(frame(1, deadline_s=0.1, slot=0))
             (found,) = results(subscriber, 1)
@@ -124,7 +124,7 @@ def test_a_pass_that_the_journal_held_up_is_no_pass(tmp_path: Path) -> None:
     assert found.header.verdict is not VerdictCode.PASS or Flag.LATE in found.header.flags
 
 
-def test_the_heartbeat(line: Line, subscriber: Subscriber) -> None:
+def test_the_heartbeat(line: Line, subscriber: Results) -> None:
     line.cameras[0].newest_ns, line.cameras[0].state = now_ns() - 2_000_000_000, "streaming"
     line.put(frame(1, slot=0))
     line.put(frame(2), unknown(Reason.LOST))
@@ -147,7 +147,7 @@ def test_the_heartbeat(line: Line, subscriber: Subscriber) -> None:
     assert side.balanced
 
 
-def test_the_heart_beats_as_configured_and_once_more_at_the_end(line: Line, subscriber: Subscriber) -> None:
+def test_the_heart_beats_as_configured_and_once_more_at_the_end(line: Line, subscriber: Results) -> None:
     began = time.monotonic()
     for _ in range(5):
         connected(subscriber)
@@ -161,15 +161,15 @@ def test_the_heart_beats_as_configured_and_once_more_at_the_end(line: Line, subs
     assert beats[-1].heartbeat.state == "Halted"
 
 
-def test_a_journal_that_fails_is_told_and_results_go_on(line: Line, subscriber: Subscriber) -> None:
+def test_a_journal_that_fails_is_told_and_results_go_on(line: Line, subscriber: Results) -> None:
     line.journal.failure = "results are not kept: No space left on device"
     line.put(frame(1, slot=0))
     assert results(subscriber, 1)[0].seq == 1
     assert connected(subscriber).heartbeat.journal == line.journal.failure
 
 
-def test_every_subscriber_gets_everything_and_a_slow_one_slows_nobody(line: Line, subscriber: Subscriber) -> None:
-    with Subscriber(line.endpoint, high_water_mark=1) as slow, Subscriber(line.endpoint) as other:
+def test_every_subscriber_gets_everything_and_a_slow_one_slows_nobody(line: Line, subscriber: Results) -> None:
+    with Results(line.endpoint, high_water_mark=1) as slow, Results(line.endpoint) as other:
         connected(slow)
         connected(other)
         for n in range(1, 301):
@@ -178,7 +178,7 @@ def test_every_subscriber_gets_everything_and_a_slow_one_slows_nobody(line: Line
         assert [one.seq for one in results(other, 300)] == list(range(1, 301))
 
 
-def test_what_is_put_before_the_end_is_published(line: Line, subscriber: Subscriber) -> None:
+def test_what_is_put_before_the_end_is_published(line: Line, subscriber: Results) -> None:
     for n in range(1, 51):
         line.put(frame(n, slot=0))
     line.stop()
@@ -186,7 +186,7 @@ def test_what_is_put_before_the_end_is_published(line: Line, subscriber: Subscri
     assert [one.seq for one in read_entries(line.folder)] == list(range(1, 51))
 
 
-def test_garbage_from_a_subscriber_stops_nothing(line: Line, subscriber: Subscriber) -> None:
+def test_garbage_from_a_subscriber_stops_nothing(line: Line, subscriber: Results) -> None:
     context = zmq.Context()
     hostile = context.socket(zmq.XSUB)
     hostile.setsockopt(zmq.LINGER, 0)
@@ -244,7 +244,7 @@ def test_over_tcp_as_well(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     line = Line(tmp_path, endpoint=f"tcp://127.0.0.1:{port}")
     try:
-        with Subscriber(line.endpoint) as subscriber:
+        with Results(line.endpoint) as subscriber:
             connected(subscriber)
             line.put(frame(1, slot=0))
             assert results(subscriber, 1)[0].seq == 1

@@ -1,7 +1,9 @@
 """The subscriber kit against a real publisher: results in order, and the truth about what is missing."""
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspectd.publish.wire import Flag, Header, VerdictCode, WireError
-from inspectd.subscribe import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
+from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence, client
 from tests.makers import examples, frame
 from tests.publish.lines import Line, connected, heard, results
 
@@ -23,8 +25,8 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.fixture
-def subscriber(line: Line) -> Iterator[Subscriber]:
-    with Subscriber(line.endpoint) as made:
+def subscriber(line: Line) -> Iterator[Results]:
+    with Results(line.endpoint) as made:
         connected(made)
         yield made
 
@@ -33,7 +35,7 @@ def not_beat(event: Event) -> bool:
     return not isinstance(event, Beat)
 
 
-def test_nothing_is_missed_after_the_first_beat(line: Line, subscriber: Subscriber) -> None:
+def test_nothing_is_missed_after_the_first_beat(line: Line, subscriber: Results) -> None:
     for n in range(1, 6):
         line.put(frame(n, slot=0))
     assert [one.seq for one in results(subscriber, 5)] == [1, 2, 3, 4, 5]
@@ -41,37 +43,111 @@ def test_nothing_is_missed_after_the_first_beat(line: Line, subscriber: Subscrib
 
 def test_who_comes_later_sees_no_gap(line: Line) -> None:
     line.put(frame(1, slot=0))
-    with Subscriber(line.endpoint) as late:
+    with Results(line.endpoint) as late:
         connected(late)
         line.put(frame(2, slot=0))
         assert results(late, 1)[0].seq == 2
 
 
-def test_a_gap_is_told_before_the_result_behind_it(line: Line, subscriber: Subscriber) -> None:
+def numbers(line: Line, subscriber: Results, count: int) -> list[int]:
+    return [one.seq for one in results(subscriber, count)]
+
+
+def test_what_the_wire_lost_is_fetched_and_comes_in_order(line: Line, subscriber: Results) -> None:
+    line.drop(2, 3, 5)
+    for n in range(1, 7):
+        line.put(frame(n, slot=0))
+    found = results(subscriber, 6)
+    assert [one.seq for one in found] == [1, 2, 3, 4, 5, 6]
+    assert [one.result.part_id for one in found] == [1, 2, 3, 4, 5, 6]
+    assert Flag.REPLAYED in found[1].header.flags and Flag.REPLAYED not in found[0].header.flags
+    assert found[1].cursor == (line.journal.epoch, 2)
+
+
+def test_a_lost_tail_is_told_by_the_heartbeat_and_fetched(line: Line, subscriber: Results) -> None:
+    line.drop(2, 3)
+    for n in range(1, 4):
+        line.put(frame(n, slot=0))
+    assert numbers(line, subscriber, 3) == [1, 2, 3]
+    line.put(frame(4, slot=0))
+    assert numbers(line, subscriber, 1) == [4]  # and none comes twice
+
+
+def test_what_is_not_kept_is_missed_before_the_result_behind_it(line: Line, subscriber: Results) -> None:
     line.put(frame(1, slot=0))
     results(subscriber, 1)
     line.lose(3)
     line.put(frame(5, slot=0))
     events = [event for event in heard(subscriber, lambda e: isinstance(e, Received)) if not_beat(event)]
-    assert events[0] == Gap(2, 4)
+    assert events[0] == Missed(2, 4)
     assert isinstance(events[1], Received)
     assert events[1].seq == 5
     assert len(events) == 2
 
 
-def test_a_gap_at_the_tail_is_told_by_the_heartbeat(line: Line, subscriber: Subscriber) -> None:
+def test_a_missed_tail_is_told_once(line: Line, subscriber: Results) -> None:
     line.put(frame(1, slot=0))
     results(subscriber, 1)
     line.lose(2)
-    assert heard(subscriber, not_beat)[-1] == Gap(2, 3)
+    assert heard(subscriber, not_beat)[-1] == Missed(2, 3)
     assert connected(subscriber).header.seq == 3
     line.put(frame(4, slot=0))
-    assert results(subscriber, 1)[0].seq == 4  # and the gap is not told twice
+    assert results(subscriber, 1)[0].seq == 4
 
 
-def test_silence_is_told_again_and_again_and_then_the_gap(
-    line: Line, subscriber: Subscriber, tmp_path: Path
-) -> None:
+def test_who_is_live_only_fetches_nothing(line: Line) -> None:
+    with Results(line.endpoint, live_only=True) as subscriber:
+        connected(subscriber)
+        line.drop(2, 3)
+        for n in range(1, 5):
+            line.put(frame(n, slot=0))
+        events = heard(subscriber, lambda e: isinstance(e, Received) and e.seq == 4)
+    events = [event for event in events if not_beat(event)]
+    assert events[1] == Missed(2, 3)
+    assert [event.seq for event in events if isinstance(event, Received)] == [1, 4]
+
+
+def test_the_oldest_first_and_then_what_comes(line: Line) -> None:
+    for n in range(1, 601):
+        line.put(frame(n, slot=0))
+    with Results(line.endpoint, start="oldest") as subscriber:
+        assert numbers(line, subscriber, 600) == list(range(1, 601))
+        line.put(frame(601, slot=0))
+        assert numbers(line, subscriber, 1) == [601]
+
+
+def test_the_oldest_of_an_empty_journal(line: Line) -> None:
+    with Results(line.endpoint, start="oldest") as subscriber:
+        connected(subscriber)
+        line.put(frame(1, slot=0))
+        assert numbers(line, subscriber, 1) == [1]
+
+
+def test_a_cursor_goes_on_behind_its_result(line: Line) -> None:
+    for n in range(1, 6):
+        line.put(frame(n, slot=0))
+    with Results(line.endpoint, start="oldest") as first:
+        cursor = results(first, 3)[-1].cursor
+    with Results(line.endpoint, start=cursor) as second:
+        assert numbers(line, second, 2) == [4, 5]
+
+
+def test_beyond_retention_one_missed_then_what_is_kept(line: Line) -> None:
+    for n in range(1, 6001):  # the journal of this line keeps some 4,000
+        line.put(frame(n, slot=0))
+    with Results(line.endpoint, start=(line.journal.epoch, 5)) as subscriber:
+        first = heard(subscriber, not_beat, 20)[-1]
+        assert isinstance(first, Missed) and first.first == 6 and first.last > 500
+        found = numbers(line, subscriber, 6000 - first.last)
+        assert found == list(range(first.last + 1, 6001))
+
+
+def restarted(line: Line, tmp_path: Path, boot: str = "boot") -> Line:
+    line.stop()
+    return Line(tmp_path, boot=boot)
+
+
+def test_over_a_restart_nothing_is_missed(line: Line, subscriber: Results, tmp_path: Path) -> None:
     line.put(frame(1, slot=0))
     results(subscriber, 1)
     line.stop()
@@ -84,15 +160,86 @@ def test_silence_is_told_again_and_again_and_then_the_gap(
     again = Line(tmp_path)
     try:
         again.put(frame(2, slot=0))  # before the subscriber has found its way back
-        told = heard(subscriber, lambda event: isinstance(event, Gap))
-        assert told[-1] == Gap(2, 2)
-        assert not any(isinstance(event, NewEpoch) for event in told)  # it was a clean end
+        told = heard(subscriber, lambda event: isinstance(event, Received))
+        assert isinstance(told[-1], Received) and told[-1].seq == 2
+        assert not any(isinstance(event, NewEpoch | Missed) for event in told)  # it was a clean end
     finally:
         again.stop()
 
 
+def test_another_epoch_is_told_after_the_last_of_the_old_one(
+    line: Line, subscriber: Results, tmp_path: Path
+) -> None:
+    line.drop(2, 3)
+    for n in range(1, 4):
+        line.put(frame(n, slot=0))
+    results(subscriber, 1)
+    while line.publisher.published < 3:
+        time.sleep(0.01)
+    old, line.journal.failure = line.journal.epoch, "not closed"  # as a power cut leaves it
+    again = restarted(line, tmp_path, "another boot")
+    try:
+        again.put(frame(4, slot=0))
+        told = [e for e in heard(subscriber, lambda e: isinstance(e, Received) and e.seq == 4) if not_beat(e)]
+        told = [event for event in told if not isinstance(event, Silence)]
+        assert [e.cursor for e in told if isinstance(e, Received)] == [
+            (old, 2),
+            (old, 3),
+            (again.journal.epoch, 4),
+        ]
+        assert told[2] == NewEpoch(again.journal.epoch)
+    finally:
+        again.stop()
+
+
+def test_a_cursor_of_an_epoch_that_nobody_knows(line: Line) -> None:
+    line.put(frame(1, slot=0))
+    with Results(line.endpoint, start=(42, 17)) as subscriber:
+        assert heard(subscriber, not_beat)[-1] == NewEpoch(line.journal.epoch)
+        assert numbers(line, subscriber, 1) == [1]
+
+
+def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "UNREACHABLE_S", 1.0)
+    with Results(line.endpoint, query=f"ipc://{tmp_path}/nobody") as subscriber:
+        connected(subscriber)
+        line.drop(1)
+        line.put(frame(1, slot=0))
+        line.put(frame(2, slot=0))
+        assert heard(subscriber, not_beat)[-1] in (Missed(1, 1), Missed(1, 2))
+        line.put(frame(3, slot=0))
+        assert results(subscriber, 1)[0].seq in (2, 3)
+
+
+async def first_results(subscriber: Results, count: int) -> list[int]:
+    found: list[int] = []
+    async for event in subscriber:
+        if isinstance(event, Received):
+            found.append(event.seq)
+        if len(found) == count:
+            break
+    return found
+
+
+def test_async_for_and_a_cancelled_wait_loses_nothing(line: Line, subscriber: Results) -> None:
+    async def scenario() -> list[int]:
+        line.put(frame(1, slot=0))
+        found = await first_results(subscriber, 1)
+        for _ in range(5):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(first_results(subscriber, 100), 0.05)
+        return found
+
+    found = asyncio.run(scenario())
+    assert found == [1]
+    line.put(frame(2, slot=0))
+    assert numbers(line, subscriber, 1) == [2]
+
+
 def test_a_daemon_that_never_speaks_is_silent(tmp_path: Path) -> None:
-    with Subscriber(f"ipc://{tmp_path}/nobody") as subscriber:
+    with Results(f"ipc://{tmp_path}/nobody") as subscriber:
         began = time.monotonic()
         assert subscriber.receive(0.2) is None
         assert isinstance(subscriber.receive(5), Silence)
@@ -100,7 +247,7 @@ def test_a_daemon_that_never_speaks_is_silent(tmp_path: Path) -> None:
         assert subscriber.receive(0.2) is None
 
 
-def test_iteration_yields_the_events(line: Line, subscriber: Subscriber) -> None:
+def test_iteration_yields_the_events(line: Line, subscriber: Results) -> None:
     line.put(frame(1, slot=0))
     assert next(event.seq for event in subscriber if isinstance(event, Received)) == 1
 
@@ -115,7 +262,7 @@ class Foreign:
         self.endpoint = f"ipc://{folder}/z"
         self._socket.bind(self.endpoint)
 
-    def hear(self, subscriber: Subscriber, *frames: bytes) -> Event:
+    def hear(self, subscriber: Results, *frames: bytes) -> Event:
         """Say it until it is heard."""
         for _ in range(200):
             self._socket.send_multipart(frames)
@@ -149,7 +296,7 @@ HEADER = Header(Flag(0), VerdictCode.PASS, 1, 1, 1, 1, 1).pack()
     ],
 )
 def test_a_foreign_message_is_a_wire_error(foreign: Foreign, frames: tuple[bytes, ...]) -> None:
-    with Subscriber(foreign.endpoint) as subscriber, pytest.raises(WireError):
+    with Results(foreign.endpoint) as subscriber, pytest.raises(WireError):
         foreign.hear(subscriber, *frames)
 
 
@@ -157,54 +304,34 @@ def test_a_foreign_message_is_a_wire_error(foreign: Foreign, frames: tuple[bytes
 def test_a_message_of_another_number_of_frames_is_a_wire_error(
     foreign: Foreign, frames: tuple[bytes, ...]
 ) -> None:
-    with Subscriber(foreign.endpoint) as subscriber, pytest.raises(WireError):
+    with Results(foreign.endpoint) as subscriber, pytest.raises(WireError):
         foreign.hear(subscriber, *frames)
 
 
-@pytest.fixture(scope="module")
-def deaf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Subscriber]]:
-    made: list[Subscriber] = []
-
-    def make() -> Subscriber:
-        if not made:
-            made.append(Subscriber(f"ipc://{tmp_path_factory.mktemp('deaf')}/z"))
-        made[0]._last = None
-        made[0]._events.clear()
-        return made[0]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-@examples(150)
-@given(
-    st.lists(st.tuples(st.booleans(), st.sampled_from(["heard", "missed"])), max_size=30), st.integers(0, 2**40)
-)
-def test_heard_and_missing_together_are_the_whole_sequence(
-    deaf: Callable[[], Subscriber], steps: list[tuple[bool, str]], first: int
+@examples(15)
+@given(st.lists(st.sampled_from(["heard", "lost", "restart"]), min_size=1, max_size=40), st.booleans())
+def test_whatever_is_lost_each_result_comes_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, fates: list[str], from_oldest: bool
 ) -> None:
-    """Whatever is missed: after the next message that is heard, every number was told once."""
-    subscriber = deaf()
-    subscriber._follow(7, first, first)
-    seq, numbers = first, []
-    for is_beat, fate in steps:
-        seq += not is_beat
-        if fate == "missed":
-            continue
-        subscriber._follow(7, seq, seq if is_beat else seq - 1)
-        while subscriber._events:
-            gap = subscriber._events.popleft()
-            assert isinstance(gap, Gap)
-            numbers += range(gap.first, gap.last + 1)
-        if not is_beat:
-            numbers.append(seq)
-        assert numbers == list(range(first + 1, seq + 1))
-
-
-def test_a_new_epoch_is_told_and_is_no_gap(deaf: Callable[[], Subscriber]) -> None:
-    subscriber = deaf()
-    subscriber._follow(7, 10, 10)
-    subscriber._follow(8, 3, 3)
-    subscriber._follow(8, 4, 3)
-    assert list(subscriber._events) == [NewEpoch(8)]
+    folder = tmp_path_factory.mktemp("line")
+    line = Line(folder)
+    with Results(line.endpoint, start="oldest" if from_oldest else "now") as subscriber:
+        connected(subscriber)
+        seq = 0
+        for fate in fates:
+            if fate == "restart":
+                line.stop()
+                line = Line(folder)
+                continue
+            seq += 1
+            if fate == "lost":
+                line.drop(seq)
+            line.put(frame(seq, slot=0))
+        found: list[int] = []
+        while len(found) < seq:
+            event = subscriber.receive(5)
+            assert event is not None and not isinstance(event, Missed | NewEpoch)
+            found += [event.seq] if isinstance(event, Received) else []
+        line.stop()
+        assert found == list(range(1, seq + 1))
+        assert subscriber.receive(0.1) is None or not isinstance(subscriber.receive(0.1), Received)

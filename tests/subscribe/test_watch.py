@@ -16,7 +16,7 @@ from rich.console import Console
 from inspectd.errors import UserError
 from inspectd.publish.wire import Flag, Header, Heartbeat, VerdictCode, WireError
 from inspectd.results import Judgement, Reason, Verdict
-from inspectd.subscribe import Beat, Event, Gap, NewEpoch, Received, Silence, Subscriber
+from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
 from tests.makers import frame, region
 from tests.publish.lines import FAIL, PASS, Line, connected, results
@@ -79,7 +79,7 @@ def test_a_gap_is_told_on_stderr(line: Line, capsys: pytest.CaptureFixture[str])
     thread = keep_sending(line, stop)
     watcher = threading.Thread(target=watch, args=(line.endpoint, 40, True))
     watcher.start()
-    with Subscriber(line.endpoint) as beside:
+    with Results(line.endpoint) as beside:
         connected(beside)
         results(beside, 15)  # by now the watcher hears as well
     line.lose(3)
@@ -123,7 +123,7 @@ def test_the_json_of_a_result() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (Gap(3, 7), "gap: 5 results missing, 3 to 7"),
+        (Missed(3, 7), "gap: 5 results missing, 3 to 7"),
         (NewEpoch(9), "new epoch: the daemon began a new journal"),
         (Silence(1.25), "silence: nothing heard of the daemon for 1.2 s"),
         (Received(HEADER, RESULT), ""),
@@ -143,7 +143,7 @@ def rendered(screen: _Screen, width: int = 160) -> str:
 def test_the_screen(line: Line) -> None:
     screen = _Screen()
     assert "waiting for the daemon" in rendered(screen)
-    with Subscriber(line.endpoint) as subscriber:
+    with Results(line.endpoint) as subscriber:
         connected(subscriber)
         why = Judgement(Verdict.UNKNOWN, Reason.UNDECIDED, (region(0.5),) * 3, detail="in doubt: spot")
         for n, judgement in enumerate([PASS] * 20 + [FAIL, why], 1):
@@ -156,7 +156,7 @@ def test_the_screen(line: Line) -> None:
     assert "line a: toy on the engine" in shown
     assert "in doubt: spot; spot 0.50 at 8,8 16x16, spot 0.50 at 8,8 16x16 +1" in shown
     assert len(shown.splitlines()) == 1 + 15 + 2
-    screen.take(Gap(23, 25))
+    screen.take(Missed(23, 25))
     screen.take(Silence(3.0))
     assert "SILENT: nothing heard of the daemon for 3 s" in rendered(screen)
     screen.take(Received(HEADER, RESULT))
@@ -190,7 +190,7 @@ def test_a_narrow_terminal_crops_the_text_alone(camera: str) -> None:
 
 
 def test_a_foreign_message_is_told_and_watching_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    class Odd(Subscriber):
+    class Odd(Results):
         def __init__(self) -> None:
             self.events = iter([WireError("odd"), Received(HEADER, RESULT)])
 

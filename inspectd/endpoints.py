@@ -1,0 +1,40 @@
+"""Where the public sockets are."""
+
+import ipaddress
+
+
+def check_endpoint(key: str, endpoint: str) -> None:
+    """Raises ValueError unless it is one that ZeroMQ can bind, and a loopback one."""
+    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+        return
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not endpoint.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{key} must look like tcp://127.0.0.1:5556 or ipc://path, got {endpoint}")
+    if not is_loopback(host):
+        raise ValueError(f"{key} may only be bound to a loopback address as yet, got {host}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name, can only be reached from this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def beside(results: str, name: str) -> str:
+    """The endpoint `query` or `control` that a line has beside `results`, unless its config says otherwise.
+
+    Of tcp the next port (`query`) or the one after it (`control`), of ipc a file of that name in the same
+    folder. Raises ValueError for what is no endpoint, or if there is no such port.
+    """
+    if results.startswith("ipc://"):
+        folder, slash, _ = results.rpartition("/")
+        return f"{folder}{slash}{name}"
+    host, _, port = results.rpartition(":")
+    if not port.isdecimal():
+        raise ValueError(f"{results} is no endpoint like tcp://127.0.0.1:5556 or ipc://path")
+    beside = int(port) + (1 if name == "query" else 2)
+    if beside > 65535:
+        raise ValueError(f"there is no port for {name} beside {results}; name one")
+    return f"{host}:{beside}"

@@ -1,0 +1,141 @@
+"""What goes out, made of what the stages hand over: results as journal entries, heartbeats."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from inspectd import __version__
+from inspectd.clock import now_ns
+from inspectd.health import Ledger
+from inspectd.publish.journal import Journal
+from inspectd.publish.records import Entry
+from inspectd.publish.wire import (
+    CameraView,
+    Flag,
+    Header,
+    Heartbeat,
+    ImageRef,
+    ModelRef,
+    RecipeRef,
+    Result,
+    Times,
+    VerdictCode,
+    encode,
+    result_topic,
+)
+from inspectd.results import ClockView, Frame, Judgement, Losses
+
+
+class CameraStatus(Protocol):
+    """What the heartbeat tells of a camera."""
+
+    name: str
+    state: str
+    detail: str
+    newest_ns: int
+    losses: Losses
+    clock: ClockView
+    process_starts: int
+
+
+class Identity(NamedTuple):
+    """What is the same in every message of this run."""
+
+    line: str
+    recipe: RecipeRef
+    model: ModelRef
+    engine: str
+    simulated: tuple[bool, ...]
+    """By camera."""
+
+
+class Messages:
+    """Of one line; used by the publish thread alone."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        ledger: Ledger,
+        cameras: Sequence[CameraStatus],
+        state: Callable[[], tuple[str, str]],
+    ) -> None:
+        self._identity, self._journal, self._ledger = identity, journal, ledger
+        self._cameras, self._state = cameras, state
+        self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
+
+    def entry(self, frame: Frame, judgement: Judgement, seq: int) -> Entry:
+        """A result under its number; under 0 an answer that came after the deadline."""
+        flags = Flag.SIMULATED if self._identity.simulated[frame.camera] else Flag(0)
+        if frame.counting_restarted:
+            flags |= Flag.COUNTING_RESTARTED
+        if not seq:
+            flags |= Flag.LATE
+        code = VerdictCode[judgement.verdict.name]
+        header = Header(flags, code, self._journal.epoch, seq, frame.part_id, frame.trigger_utc_ns, time.time_ns())
+        body = encode(self._result(frame, judgement, now_ns()))
+        name, topic = self._cameras[frame.camera].name, self._topics[frame.camera]
+        return Entry(seq, name, frame.part_id, topic, header.pack(), body)
+
+    def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
+        identity = self._identity
+        return Result(
+            line=identity.line,
+            camera=self._cameras[frame.camera].name,
+            part_id=frame.part_id,
+            frame_id=frame.frame_id,
+            verdict=judgement.verdict,
+            reason=judgement.reason,
+            detail=judgement.detail,
+            simulated=identity.simulated[frame.camera],
+            counting_restarted=frame.counting_restarted,
+            regions=judgement.regions,
+            truncated=judgement.truncated,
+            recipe=identity.recipe,
+            model=identity.model,
+            image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
+            times=_times(frame, publish_ns),
+        )
+
+    def heartbeat(self, counts: dict[str, int]) -> tuple[Header, Heartbeat]:
+        """How the line is now; `counts`: what came in at the publisher's sockets."""
+        state, detail = self._state()
+        identity, journal = self._identity, self._journal
+        beat = Heartbeat(
+            line=identity.line,
+            state=state,
+            detail=detail,
+            last_seq=journal.seq,
+            recipe=identity.recipe,
+            model=identity.model,
+            engine=identity.engine,
+            cameras={camera.name: self._view(index, camera) for index, camera in enumerate(self._cameras)},
+            journal=journal.failure or "ok",
+            counts=counts,
+            version=__version__,
+        )
+        header = Header(Flag(0), VerdictCode.NONE, journal.epoch, journal.seq, 0, 0, time.time_ns())
+        return header, beat
+
+    def _view(self, index: int, camera: CameraStatus) -> CameraView:
+        books = self._ledger.read(index)
+        age_s = (now_ns() - camera.newest_ns) / 1e9 if camera.newest_ns else None
+        return CameraView(
+            camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
+            camera.losses, camera.clock, camera.process_starts,
+        )  # fmt: skip
+
+
+def _times(frame: Frame, publish_ns: int) -> Times:
+    def since_trigger(moment_ns: int) -> float | None:
+        return (moment_ns - frame.trigger_ns) / 1e3 if moment_ns else None
+
+    return Times(
+        trigger_utc_ns=frame.trigger_utc_ns,
+        ring_us=since_trigger(frame.ring_ns),
+        engine_us=since_trigger(frame.engine_ns),
+        judge_us=since_trigger(frame.judge_ns),
+        publish_us=(publish_ns - frame.trigger_ns) / 1e3,
+        deadline_us=(frame.deadline_ns - frame.trigger_ns) / 1e3,
+        device_ns=frame.device_ns or None,
+    )

@@ -1,0 +1,109 @@
+"""The query socket: where the line stands, and results once more out of the journal."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from inspectd.publish.history import History
+from inspectd.publish.wire import (
+    Heartbeat,
+    QueryError,
+    Replay,
+    ReplayReply,
+    Snapshot,
+    SnapshotReply,
+    encode,
+    replayed,
+)
+
+MAX_WAITING = 256
+"""Replays that wait for their turn, one of each client; beyond that the oldest is dropped, to be asked again."""
+
+Envelope = list[bytes]
+
+
+class Query:
+    """A service of the publish loop."""
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        history: History,
+        snapshot: Callable[[], tuple[int, int, Heartbeat]],
+    ) -> None:
+        """`snapshot`: epoch, last number and heartbeat as of now."""
+        self._socket, self._history, self._snapshot = socket, history, snapshot
+        self._waiting: OrderedDict[bytes, tuple[Envelope, Replay]] = OrderedDict()
+        self._decode = msgspec.json.Decoder(Snapshot | Replay).decode
+        self.counts = {"query_answered": 0, "query_refused": 0, "query_dropped": 0}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a replay waits."""
+        return bool(self._waiting)
+
+    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+        """What wakes the loop."""
+        return [self._socket]
+
+    def serve(self) -> bool:
+        """Take one question and do one step of a replay; False if there was neither."""
+        took = self._take()
+        return self._step() or took
+
+    def close(self) -> None:
+        """Let go of the journal's files."""
+        self._history.close()
+
+    def _take(self) -> bool:
+        try:
+            envelope, body = _split(self._socket.recv_multipart(zmq.DONTWAIT))
+        except zmq.Again:
+            return False
+        try:
+            question = self._decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.counts["query_refused"] += 1
+            self._answer(envelope, [encode(QueryError(f"not a query: {error}"))])
+            return True
+        if isinstance(question, Replay):
+            self._waiting.pop(envelope[0], None)
+            self._waiting[envelope[0]] = envelope, question
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popitem(last=False)
+                self.counts["query_dropped"] += 1
+        else:
+            epoch, last, heartbeat = self._snapshot()
+            reply = SnapshotReply(question.id, epoch, last, self._history.oldest(), heartbeat)
+            self._answer(envelope, [encode(reply)])
+        return True
+
+    def _step(self) -> bool:
+        if not self._waiting:
+            return False
+        client, (envelope, question) = self._waiting.popitem(last=False)
+        chunk = self._history.read(question.epoch, question.start)
+        if chunk is None:
+            self._waiting[client] = envelope, question  # the others first
+            return True
+        frames = [encode(ReplayReply(question.id, question.epoch, chunk.upto, len(chunk.entries), chunk.next))]
+        for entry in chunk.entries:
+            frames += entry.topic, replayed(entry.header), entry.body
+        self._answer(envelope, frames)
+        return True
+
+    def _answer(self, envelope: Envelope, frames: list[bytes]) -> None:
+        try:
+            self._socket.send_multipart([*envelope, *frames], zmq.DONTWAIT)
+            self.counts["query_answered"] += 1
+        except zmq.ZMQError:  # it is gone (EHOSTUNREACH), or does not read what it asked for (EAGAIN)
+            self.counts["query_dropped"] += 1
+
+
+def _split(frames: list[bytes]) -> tuple[Envelope, bytes]:
+    """The way back, with REQ's empty frame if there is one, and the body; empty if there is not one frame."""
+    envelope = frames[:2] if len(frames) > 1 and not frames[1] else frames[:1]
+    body = frames[len(envelope) :]
+    return envelope, body[0] if len(body) == 1 else b""
