@@ -146,17 +146,43 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
 
+    server_key: str = ""
+    """The daemon's secret key: every tcp endpoint is then encrypted."""
+    client_keys: str = ""
+    """Folder of the public keys of who may connect, in `read` and `control`."""
+    allow_insecure: bool = False
+    """Without a server_key an endpoint may be reached from other machines all the same."""
+
     def __post_init__(self) -> None:
-        if self.results.startswith("ipc://") and len(self.results) > len("ipc://"):
-            return
-        host, _, port = self.results.removeprefix("tcp://").rpartition(":")
-        if not self.results.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"results must look like tcp://127.0.0.1:5556 or ipc://path, got {self.results}")
-        if not _is_loopback(host):
-            raise ValueError(f"results may only be bound to a loopback address as yet, got {host}")
+        check_endpoint("results", self.results, self)
+        if bool(self.server_key) != bool(self.client_keys):
+            given, missing = ("server_key", "client_keys") if self.server_key else ("client_keys", "server_key")
+            raise ValueError(f"{given} needs {missing} beside it")
+        if self.server_key and self.allow_insecure:
+            raise ValueError("server_key and allow_insecure exclude each other: leave one out")
 
 
-def _is_loopback(host: str) -> bool:
+def check_endpoint(key: str, endpoint: str, publish: Publish) -> None:
+    """Raises ValueError for one that can't be bound, or that others could use without a key."""
+    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+        return
+    host, port = host_of(endpoint), endpoint.rpartition(":")[2]
+    if not endpoint.startswith("tcp://") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{key} must look like tcp://127.0.0.1:5556 or ipc://path, got {endpoint}")
+    if not (is_loopback(host) or publish.server_key or publish.allow_insecure):
+        raise ValueError(
+            f"{key}: other machines can reach {endpoint}: set server_key and client_keys (`inspectd keygen`), "
+            "or allow_insecure = true, or bind to 127.0.0.1"
+        )
+
+
+def host_of(endpoint: str) -> str:
+    """What stands between tcp:// and the port."""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -304,11 +330,17 @@ def load(path: Path) -> Settings:
             raise ConfigError(
                 f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
             )
-    config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    keys = {name: _beside(path, getattr(config.publish, name)) for name in ("server_key", "client_keys")}
+    config = structs.replace(config, publish=structs.replace(config.publish, results=results, **keys))
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
     return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+
+
+def _beside(file: Path, path: str) -> str:
+    """Relative to the folder of this file; empty stays empty."""
+    return str(file.parent / path) if path else ""
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.

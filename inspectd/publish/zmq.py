@@ -1,6 +1,5 @@
 """The publish thread: journal, then results stream; between results the heartbeat."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,9 @@ from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
+from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.journal import Entry, Journal
+from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.wire import (
     CameraView,
     Flag,
@@ -82,15 +83,21 @@ class Publisher:
         self._config, self._identity = config, identity
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
-        self._lock = _own_ipc_path(config.results)
+        keyring = read_keyring(config)
+        path = config.results.removeprefix("ipc://") if config.results.startswith("ipc://") else ""
+        self._lock = own_path(Path(path), "publish.results") if path else -1
         self._context = zmq.Context()
+        self.security = Security(self._context, config, keyring)
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, config.high_water_mark)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_INCOMING)
         self._socket.setsockopt(zmq.IPV6, "[" in config.results)
+        self.security.protect(self._socket, config.results, "read")
         try:
             self._socket.bind(config.results)
+            if path:
+                open_to_group(Path(path))
         except zmq.ZMQError as error:
             self.close()
             raise UnavailableError(
@@ -103,6 +110,8 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(results.fileno(), zmq.POLLIN)
+        for waited in self.security.sockets():
+            poller.register(waited, zmq.POLLIN)
         period_ns, next_beat_ns = self._config.heartbeat_ms * 1_000_000, now_ns()
         while not (upstream() and not len(results)):
             progress.stamp("publish")
@@ -110,6 +119,7 @@ class Publisher:
             for ended in results.drain():
                 self._publish(*ended)
             self._take_subscriptions()
+            self.security.serve()
             if now_ns() >= next_beat_ns:
                 self._beat()
                 next_beat_ns = now_ns() + period_ns
@@ -117,6 +127,7 @@ class Publisher:
 
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
+        self.security.close()
         self._socket.close()
         self._context.term()
         if self._lock >= 0:
@@ -203,29 +214,6 @@ class Publisher:
             camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
             camera.losses, camera.clock, camera.process_starts,
         )  # fmt: skip
-
-
-def _own_ipc_path(endpoint: str) -> int:
-    """The descriptor that holds an ipc path for us alone, -1 for other endpoints; raises UnavailableError.
-
-    libzmq would take the path away from whoever uses it, without an error on either side.
-    """
-    if not endpoint.startswith("ipc://"):
-        return -1
-    path = Path(endpoint.removeprefix("ipc://"))
-    try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"publish.results: {endpoint} can't be bound: {reason}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UnavailableError(
-            f"publish.results: {endpoint} is in use by another daemon; give each line its own"
-        ) from None
-    return fd
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:
