@@ -16,6 +16,7 @@ import typer
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
 from inspectd.cli_doctor import doctor
+from inspectd.cli_keys import keygen
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
+app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"

@@ -116,14 +116,14 @@ def write_pair(folder: Path, name: str) -> tuple[Path, Path]:
     if not NAME.fullmatch(name):
         raise UserError(f"{name!r} can't be the name of a key: {NAME_IN_WORDS}")
     public, secret = zmq.curve_keypair()
-    text = f'# The {{}} CURVE key "{name}" of inspectd.{{}}\n\ncurve\n    public-key = "{public.decode()}"\n'
-    also = f'    secret-key = "{secret.decode()}"\n'
+    public_text = f'\ncurve\n    public-key = "{public.decode()}"\n'
+    secret_text = f'{public_text}    secret-key = "{secret.decode()}"\n'
     public_path, secret_path = folder / f"{name}{PUBLIC}", folder / f"{name}{SECRET}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_new(secret_path, text.format("secret", " Give it to nobody.") + also, 0o600)
+        _write_new(secret_path, f"# Secret CURVE key {name} of inspectd: give it to nobody.\n{secret_text}", 0o600)
         try:
-            _write_new(public_path, text.format("public", ""), 0o644)
+            _write_new(public_path, f"# Public CURVE key {name} of inspectd.\n{public_text}", 0o644)
         except OSError:
             secret_path.unlink()  # half a pair would only be in the way
             raise

@@ -33,7 +33,7 @@ class Camera:
 class Line:
     """Publishes in a thread; put results by `put`."""
 
-    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "") -> None:
+    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "", **publish: str) -> None:
         self.folder = folder / "journal"
         self.journal = journal(self.folder, SMALL, "boot")
         self.endpoint = endpoint or f"ipc://{folder}/z"
@@ -41,7 +41,7 @@ class Line:
         self.cameras = [Camera("top"), Camera("side")]
         self.results: Handoff[Ended] = Handoff()
         self.state = ("ContinuousExecution", "inspecting")
-        config = Publish(results=self.endpoint, heartbeat_ms=100)
+        config = Publish(results=self.endpoint, heartbeat_ms=100, **publish)
         self.publisher = Publisher(config, IDENTITY, self.journal, self.ledger, self.cameras, lambda: self.state)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
