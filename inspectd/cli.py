@@ -100,6 +100,7 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
     from inspectd.pipeline import make_jobs, make_plans
+    from inspectd.publish.security import read_keyring
     from inspectd.ring import Shape, check_memory
 
     settings = config.load(path)
@@ -110,6 +111,9 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     engine = outlook(settings.config.engine, bundle, shapes)
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
     print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
+    if keyring := read_keyring(settings.config.publish):
+        names = {domain: ", ".join(sorted(keys.values())) for domain, keys in keyring.clients.items()}
+        print(f"keys: may read: {names['read'] or 'nobody'}; may control: {names['control'] or 'nobody'}")
     missing = []
     for job, shape in zip(jobs, shapes, strict=True):
         try:

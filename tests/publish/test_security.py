@@ -19,7 +19,7 @@ from inspectd.errors import ConfigError, UnavailableError
 from inspectd.publish import handshakes
 from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.keys import Keys, write_pair
-from inspectd.publish.security import Security, read_keyring
+from inspectd.publish.security import Security, client_of, read_keyring
 from tests.makers import frame
 from tests.publish.lines import Line
 
@@ -90,7 +90,7 @@ class Gate:
                 pass
             if self.control in ready:
                 envelope, body = self.control.recv_multipart(copy=False)
-                self.heard.append((body.bytes, str(body.get("User-Id"))))
+                self.heard.append((body.bytes, client_of(body)))
                 self.control.send_multipart([envelope.bytes, b"done"])
             if self.results in ready:
                 self.results.recv()
@@ -435,6 +435,36 @@ class TestWithoutKeys:
             (place.clients / name).unlink()
         read_keyring(Publish(**place.settings))
         assert logs[0]["event"] == "no client key is listed, so nobody can connect"
+
+
+class TestPeers:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_whom_a_connection_belongs_to(self, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listening = socket.create_server((host, 0), family=family)
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        port = listening.getsockname()[1]
+        with listening, socket.create_connection((host, port)), listening.accept()[0] as accepted:
+            fd = accepted.fileno()
+            assert handshakes.peer_of(fd, f"tcp://{host}:{port}".encode()) == host
+            assert handshakes.peer_of(fd, f"tcp://{host}:{port + 1}".encode()) == ""
+        assert handshakes.peer_of(fd, f"tcp://{host}:{port}".encode()) == ""
+
+    def test_what_is_no_connection_belongs_to_nobody(self) -> None:
+        left, right = socket.socketpair()
+        with left, right, Path("/dev/null").open() as file:
+            for fd in (left.fileno(), file.fileno(), -1):
+                assert handshakes.peer_of(fd, b"tcp://127.0.0.1:5556") == ""
+
+    def test_on_a_unix_socket_nobody_has_a_name_and_the_file_decides(self, place: Place, gate: Gate) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as bound, context.socket(zmq.DEALER) as asking:
+            bound.bind(f"ipc://{place.folder}/control")
+            asking.connect(f"ipc://{place.folder}/control")
+            asking.send(b"do it")
+            name = client_of(bound.recv_multipart(copy=False)[-1])
+        assert name == "" and gate.security.allows(name, "control")
 
 
 class TestUnixSockets:
