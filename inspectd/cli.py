@@ -16,6 +16,7 @@ import typer
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
 from inspectd.cli_doctor import doctor
+from inspectd.cli_keys import keygen
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
+app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -98,6 +100,7 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
     from inspectd.pipeline import make_jobs, make_plans
+    from inspectd.publish.security import read_keyring
     from inspectd.ring import Shape, check_memory
 
     settings = config.load(path)
@@ -108,6 +111,9 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     engine = outlook(settings.config.engine, bundle, shapes)
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
     print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
+    if keyring := read_keyring(settings.config.publish):
+        names = {domain: ", ".join(sorted(keys.values())) for domain, keys in keyring.clients.items()}
+        print(f"keys: may read: {names['read'] or 'nobody'}; may control: {names['control'] or 'nobody'}")
     missing = []
     for job, shape in zip(jobs, shapes, strict=True):
         try:

@@ -148,14 +148,27 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
 
+    server_key: str = ""
+    """The daemon's secret key: every tcp endpoint is then encrypted."""
+    client_keys: str = ""
+    """Folder of the public keys of who may connect, in `read` and `control`."""
+    allow_insecure: bool = False
+    """Without a server_key an endpoint may be reached from other machines all the same."""
+
     def __post_init__(self) -> None:
-        check_endpoint("results", self.results)
+        guarded = bool(self.server_key) or self.allow_insecure
+        check_endpoint("results", self.results, guarded)
         for key in ENDPOINTS[1:]:
             if not getattr(self, key):
                 structs.force_setattr(self, key, beside(self.results, key))
-            check_endpoint(key, getattr(self, key))
+            check_endpoint(key, getattr(self, key), guarded)
         if len({getattr(self, key) for key in ENDPOINTS}) < len(ENDPOINTS):
             raise ValueError(f"{', '.join(ENDPOINTS)}: each must be an endpoint of its own")
+        if bool(self.server_key) != bool(self.client_keys):
+            given, missing = ("server_key", "client_keys") if self.server_key else ("client_keys", "server_key")
+            raise ValueError(f"{given} needs {missing} beside it")
+        if self.server_key and self.allow_insecure:
+            raise ValueError("server_key and allow_insecure exclude each other: leave one out")
 
 
 ENDPOINTS = ("results", "query")
@@ -304,7 +317,7 @@ def load(path: Path) -> Settings:
 
 
 def _resolved(path: Path, publish: Publish) -> Publish:
-    """The ipc paths beside the config; raises ConfigError."""
+    """The paths beside the config; raises ConfigError."""
     found = {key: getattr(publish, key) for key in ENDPOINTS}
     for key, endpoint in found.items():
         if endpoint.startswith("ipc://"):
@@ -313,6 +326,8 @@ def _resolved(path: Path, publish: Publish) -> Publish:
                 raise ConfigError(
                     f"{path}: publish.{key}: {found[key]}: the path is longer than {IPC_PATH_BYTES} bytes"
                 )
+    keys = {name: getattr(publish, name) for name in ("server_key", "client_keys")}
+    found |= {name: str(path.parent / key) for name, key in keys.items() if key}
     return structs.replace(publish, **found)
 
 

@@ -3,19 +3,27 @@
 import ipaddress
 
 
-def check_endpoint(key: str, endpoint: str) -> None:
-    """Raises ValueError unless it is one that ZeroMQ can bind, and a loopback one."""
+def check_endpoint(key: str, endpoint: str, guarded: bool) -> None:
+    """Raises ValueError for one that can't be bound, or that other machines can reach and that is not guarded."""
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         return
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not endpoint.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, port = host_of(endpoint), endpoint.rpartition(":")[2]
+    if not endpoint.startswith("tcp://") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{key} must look like tcp://127.0.0.1:5556 or ipc://path, got {endpoint}")
-    if not is_loopback(host):
-        raise ValueError(f"{key} may only be bound to a loopback address as yet, got {host}")
+    if not is_loopback(host) and not guarded:
+        raise ValueError(
+            f"{key}: other machines can reach {endpoint}: set server_key and client_keys (`inspectd keygen`), "
+            "or allow_insecure = true, or bind to 127.0.0.1"
+        )
+
+
+def host_of(endpoint: str) -> str:
+    """What stands between tcp:// and the port."""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or a name, can only be reached from this machine."""
+    """Whether only this machine can reach it."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -44,7 +44,7 @@ class Query:
         """Whether a replay waits."""
         return bool(self._waiting)
 
-    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+    def sockets(self) -> list["zmq.Socket[bytes] | int"]:
         """What wakes the loop."""
         return [self._socket]
 

@@ -1,20 +1,20 @@
 """The sockets that the publisher binds."""
 
-import fcntl
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
 import zmq
 
 from inspectd.errors import UnavailableError
+from inspectd.publish.ipc import open_to_group
 
 LINGER_MS = 1000
 MAX_INCOMING = 64 * 1024
 """Bytes of one frame from a client: more ends its connection."""
 SILENT_PEER_MS = 1500
 """A tcp peer whose machine is gone is let go of after so long."""
-HANDSHAKE_MS = 3000
+HANDSHAKE_MS = 5000
+"""A connection that has not proved itself by then is closed."""
 
 
 def opened(
@@ -47,30 +47,10 @@ def bind(socket: "zmq.Socket[bytes]", key: str, endpoint: str) -> None:
             f"publish.{key}: {endpoint} can't be bound: {zmq.strerror(error.errno or 0)}; "
             "is another program using it, or another daemon?"
         ) from None
+    if path := ipc_path(endpoint):
+        open_to_group(path)
 
 
-def own_paths(endpoints: dict[str, str], undo: ExitStack) -> None:
-    """Hold the ipc paths among them (by their config's key) for us alone; raises UnavailableError.
-
-    libzmq would take a path away from whoever uses it, without an error on either side. To be let go of after
-    the context has ended: only then is the file gone.
-    """
-    for key, endpoint in endpoints.items():
-        if endpoint.startswith("ipc://"):
-            undo.callback(os.close, _own_path(key, endpoint, Path(endpoint.removeprefix("ipc://"))))
-
-
-def _own_path(key: str, endpoint: str, path: Path) -> int:
-    try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"publish.{key}: {endpoint} can't be bound: {reason}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UnavailableError(
-            f"publish.{key}: {endpoint} is in use by another daemon; give each line its own"
-        ) from None
-    return fd
+def ipc_path(endpoint: str) -> Path | None:
+    """The file of an ipc endpoint."""
+    return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None

@@ -3,6 +3,7 @@
 One loop drives every public socket, for a ZeroMQ socket takes in a new peer only inside calls on it.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
@@ -14,10 +15,12 @@ from inspectd.config import Publish
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.history import History
+from inspectd.publish.ipc import own_path
 from inspectd.publish.journal import Journal
 from inspectd.publish.messages import CameraStatus, Identity, Messages
 from inspectd.publish.query import Query
-from inspectd.publish.sockets import bind, opened, own_paths
+from inspectd.publish.security import Security, read_keyring
+from inspectd.publish.sockets import bind, ipc_path, opened
 from inspectd.publish.wire import Heartbeat, encode, heartbeat_topic
 from inspectd.results import Ended, Frame, Judgement, Reason, unknown
 
@@ -31,14 +34,15 @@ BUSY_MS = 1
 class Service(Protocol):
     """Who is served between two results."""
 
-    counts: dict[str, int]
-    """For the heartbeat."""
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the heartbeat."""
 
     @property
     def busy(self) -> bool:
         """Whether there is work left that no message will wake the loop for."""
 
-    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
         """What wakes the loop; always the same."""
 
     def serve(self) -> bool:
@@ -54,7 +58,7 @@ class Subscriptions:
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         self._socket, self.counts, self.busy = socket, dict[str, int](), False
 
-    def polled(self) -> list["zmq.Socket[bytes] | int"]:
+    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
         """The results socket."""
         return [self._socket]
 
@@ -89,16 +93,23 @@ class Publisher:
         self._period_ns = config.heartbeat_ms * 1_000_000
         self._told, self._next_beat_ns = state(), 0
         with ExitStack() as undo:
-            own_paths({"results": config.results, "query": config.query}, undo)
+            keyring = read_keyring(config)
+            for key in ("results", "query"):  # held until the context has ended: only then are the files gone
+                if path := ipc_path(getattr(config, key)):
+                    undo.callback(os.close, own_path(path, f"publish.{key}"))
             context = zmq.Context()
             undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
             self._results = opened(context, zmq.XPUB, config.results, undo)
             self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
             query = opened(context, zmq.ROUTER, config.query, undo)
             query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+            self.security = Security(context, config, keyring)  # before any bind
+            self.security.protect(self._results, config.results, "read")
+            self.security.protect(query, config.query, "read")
             bind(self._results, "results", config.results)
             bind(query, "query", config.query)
             self._services: list[Service] = [
+                self.security,
                 Subscriptions(self._results),
                 Query(query, History(journal), self._snapshot),
             ]
@@ -111,7 +122,7 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(results.fileno(), zmq.POLLIN)
         for service in self._services:
-            for polled in service.polled():
+            for polled in service.sockets():
                 poller.register(polled, zmq.POLLIN)
         while not (upstream() and not len(results)):
             progress.stamp("publish")

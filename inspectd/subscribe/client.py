@@ -19,6 +19,7 @@ import zmq
 
 from inspectd.endpoints import beside
 from inspectd.errors import UserError
+from inspectd.publish.keys import Keys
 from inspectd.publish.wire import (
     Header,
     Heartbeat,
@@ -100,7 +101,8 @@ class Results:
 
     start: `now`, that is from the first word heard of the daemon on; `oldest`, all that its journal keeps; or
     behind the result of a cursor. live_only: nothing is fetched from the journal, what was not heard is Missed.
-    query: the endpoint of the daemon's query socket, if it is not beside the one of its results.
+    query: the endpoint of the daemon's query socket, if it is not beside the one of its results. keys: for a
+    daemon that has a server_key.
 
     Used by one thread. Raises wire.WireError on a foreign message (go on, or not), errors.UserError if an
     endpoint can't be one.
@@ -113,9 +115,11 @@ class Results:
         start: Literal["now", "oldest"] | Cursor = "now",
         live_only: bool = False,
         query: str = "",
+        keys: Keys | None = None,
         high_water_mark: int = 10_000,
     ) -> None:
         self._context = zmq.Context()
+        self._keys = keys
         self._live = self._socket(zmq.SUB, connect)
         self._live.setsockopt(zmq.RCVHWM, high_water_mark)
         for topic in (b"res/", b"hb/"):  # the whole stream: whoever filters finer can't tell loss from filter
@@ -147,9 +151,13 @@ class Results:
             socket.setsockopt(zmq.IMMEDIATE, 1)  # not for SUB: what it has not read yet would go with a connection
         socket.setsockopt(zmq.IPV6, "[" in endpoint)
         try:
+            if self._keys is not None:
+                self._keys.use(socket)
             socket.connect(endpoint)
+        except UserError:  # a key file
+            self.close()
+            raise
         except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
-            socket.close()
             self.close()
             reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
             hint = "an endpoint looks like tcp://127.0.0.1:5556 or ipc://path"

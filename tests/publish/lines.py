@@ -48,7 +48,12 @@ class Line:
     """Publishes in a thread; put results by `put`."""
 
     def __init__(
-        self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "", boot: str = "boot"
+        self,
+        folder: Path,
+        journal: type[Journal] = Journal,
+        endpoint: str = "",
+        boot: str = "boot",
+        **publish: str,
     ) -> None:
         self.folder = folder / "journal"
         self.journal = journal(self.folder, SMALL, boot)
@@ -57,7 +62,7 @@ class Line:
         self.cameras = [Camera("top"), Camera("side")]
         self.results: Handoff[Ended] = Handoff()
         self.state = ("ContinuousExecution", "inspecting")
-        config = Publish(results=self.endpoint, heartbeat_ms=100)
+        config = Publish(results=self.endpoint, heartbeat_ms=100, **publish)
         self.publisher = Publisher(config, IDENTITY, self.journal, self.ledger, self.cameras, lambda: self.state)
         self._wire = LossyWire(self.publisher._results)
         self.publisher._results = self._wire  # type: ignore[assignment]
