@@ -145,6 +145,8 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
+    images: str = ""
+    """Path of the image socket; empty = `images` beside an ipc `results`, else in `state_dir`/`line`."""
 
     def __post_init__(self) -> None:
         if self.results.startswith("ipc://") and len(self.results) > len("ipc://"):
@@ -304,11 +306,24 @@ def load(path: Path) -> Settings:
             raise ConfigError(
                 f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
             )
-    config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    state_dir = path.parent / config.state_dir / config.line
+    images = _images_path(path, config.publish, results, state_dir)
+    config = structs.replace(config, publish=structs.replace(config.publish, results=results, images=images))
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+    return Settings(config, loaded[0], state_dir, path.parent)
+
+
+def _images_path(path: Path, publish: Publish, results: str, state_dir: Path) -> str:
+    """Where the image socket is, by the config file at `path`; raises ConfigError if it can't be there."""
+    beside = Path(results.removeprefix("ipc://")).parent if results.startswith("ipc://") else state_dir
+    images = str(path.parent / publish.images if publish.images else beside / "images")
+    if len(images.encode()) > IPC_PATH_BYTES:
+        raise ConfigError(f"{path}: publish.images: {images}: the path is longer than {IPC_PATH_BYTES} bytes")
+    if results == f"ipc://{images}":
+        raise ConfigError(f"{path}: publish.images: {images} is the path of publish.results, give it another")
+    return images
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.

@@ -10,6 +10,7 @@ and nothing is left, so the last frame still gets its result.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from inspectd.acquire.camera import Job
@@ -24,6 +25,7 @@ from inspectd.extract.plan import Plan, make_plan
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.judge.loop import Judge
+from inspectd.publish.images import ImageServer
 from inspectd.publish.journal import Journal
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.publish.zmq import CameraStatus, Identity, Publisher
@@ -141,7 +143,10 @@ def build(
     identity = _identity(settings, bundle, backend.description)
     with ExitStack() as undo:
         undo.callback(backend.close)  # where the endpoint can't be had, a GPU is let go of
-        publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+        named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
+        images = ImageServer(Path(config.publish.images), config.line, named)
+        undo.callback(images.close)
+        publisher = Publisher(config.publish, identity, journal, ledger, sources, state, [images])
         undo.pop_all()
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended] = Handoff()

@@ -214,7 +214,7 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
         endpoint = f"ipc://{folder}/results"
-        publish = msgspec.structs.replace(settings.config.publish, results=endpoint)
+        publish = msgspec.structs.replace(settings.config.publish, results=endpoint, images=f"{folder}/images")
         camera = msgspec.structs.replace(
             settings.config.camera[0], width=ring.shape.width, height=ring.shape.height
         )

@@ -1,6 +1,5 @@
 """The publish thread: journal, then results stream; between results the heartbeat."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.journal import Entry, Journal
+from inspectd.publish.own import own_path
 from inspectd.publish.wire import (
     CameraView,
     Flag,
@@ -55,6 +55,22 @@ class CameraStatus(Protocol):
     process_starts: int
 
 
+class Service(Protocol):
+    """What the publish thread does beside results, in steps that never block."""
+
+    busy: bool
+    """Has work left without a new message: the loop must not sleep."""
+
+    def sockets(self) -> Sequence[zmq.Socket[bytes] | int]:
+        """What to poll for input, fixed after construction."""
+
+    def serve(self) -> bool:
+        """Handle at most one message or one bounded step; False: nothing to do."""
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+
+
 class Identity(NamedTuple):
     """What is the same in every message of this run."""
 
@@ -77,8 +93,10 @@ class Publisher:
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
+        services: Sequence[Service] = (),
     ) -> None:
         self.published = 0
+        self._services: Sequence[Service] = ()
         self._config, self._identity = config, identity
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
@@ -97,12 +115,16 @@ class Publisher:
                 f"publish.results: {config.results} can't be bound: {zmq.strerror(error.errno or 0)}; "
                 "is another program using it, or another daemon?"
             ) from None
+        self._services = services  # from here on they are closed with us
 
     def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(results.fileno(), zmq.POLLIN)
+        for service in self._services:
+            for sock in service.sockets():
+                poller.register(sock, zmq.POLLIN)
         period_ns, next_beat_ns = self._config.heartbeat_ms * 1_000_000, now_ns()
         while not (upstream() and not len(results)):
             progress.stamp("publish")
@@ -110,6 +132,8 @@ class Publisher:
             for ended in results.drain():
                 self._publish(*ended)
             self._take_subscriptions()
+            for service in self._services:
+                service.serve()
             if now_ns() >= next_beat_ns:
                 self._beat()
                 next_beat_ns = now_ns() + period_ns
@@ -119,6 +143,8 @@ class Publisher:
         """Let the last messages out, at most LINGER_MS long."""
         self._socket.close()
         self._context.term()
+        for service in self._services:
+            service.close()
         if self._lock >= 0:
             os.close(self._lock)
 
@@ -212,20 +238,7 @@ def _own_ipc_path(endpoint: str) -> int:
     """
     if not endpoint.startswith("ipc://"):
         return -1
-    path = Path(endpoint.removeprefix("ipc://"))
-    try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"publish.results: {endpoint} can't be bound: {reason}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UnavailableError(
-            f"publish.results: {endpoint} is in use by another daemon; give each line its own"
-        ) from None
-    return fd
+    return own_path(Path(endpoint.removeprefix("ipc://")), f"publish.results: {endpoint}")
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:
