@@ -5,7 +5,9 @@ import ctypes
 import json
 import mmap
 import os
+import re
 import select
+import shutil
 import socket
 import stat
 import struct
@@ -24,6 +26,7 @@ from inspectd.publish import wire_images
 from inspectd.publish.images import MAX_READERS, MAX_UNREAD, ImageServer
 from inspectd.ring import PAGE, Ring, Shape, create
 
+ROOT = Path(__file__).parents[2]
 TOP, SIDE = Shape(70, 90, 3), Shape(64, 64, 1)
 
 
@@ -124,6 +127,41 @@ def test_a_reader_finds_every_picture_by_what_the_protocol_says(
             memory.close()
         for fd in fds:
             os.close(fd)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_c_function_of_the_protocol_document(
+    served: Served, path: Path, rings: dict[str, Ring], tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/protocol.md").read_text(), re.DOTALL)
+    (tmp_path / "reader.c").write_text(code)
+    command = ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", "reader.so"]
+    subprocess.run([*command, "reader.c"], cwd=tmp_path, check=True)
+    copy_picture = ctypes.CDLL(str(tmp_path / "reader.so")).copy_picture
+    copy_picture.restype = ctypes.c_size_t
+    ring, shape = rings["top"], (ctypes.c_uint32 * 3)()
+    with connect(path) as sock:
+        said, fds = greeting(sock)
+    view = said["cameras"]["top"]
+    memory = mmap.mmap(fds[view["descriptor"]], 0, prot=mmap.PROT_READ)
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+    to = np.zeros(view["slot_bytes"], np.uint8)
+
+    def copy(slot: int, generation: int) -> int:
+        sizes = (ctypes.c_size_t(view[key]) for key in ("slot_bytes", "picture_offset"))
+        of = ctypes.c_size_t(slot), ctypes.c_uint64(generation)
+        return int(copy_picture(ctypes.c_void_p(address), *sizes, *of, ctypes.c_void_p(to.ctypes.data), shape))
+
+    generation = fill(ring, 1, 0)
+    ring.images[1][...] = np.arange(TOP.nbytes).reshape(TOP) % 251
+    assert copy(1, generation) == TOP.nbytes and tuple(shape) == TOP
+    assert np.array_equal(to[: TOP.nbytes].reshape(TOP), ring.images[1])
+    assert copy(1, generation - 2) == 0
+    ring.begin_write(1, 2, 2)
+    assert copy(1, generation) == 0
+    memory.close()
+    for fd in fds:
+        os.close(fd)
 
 
 def test_the_contract_is_the_rings_own_layout() -> None:

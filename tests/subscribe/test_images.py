@@ -272,7 +272,10 @@ while True:
 
 
 def check_torn(tmp_path: Path, seconds: float, shape: Shape) -> tuple[int, int, int]:
-    """Pictures that were had, that were gone, and that were torn when nobody looked at the generation."""
+    """Pictures that were had, that were gone, and that were torn when nobody looked at the generation.
+
+    For so long, and longer where a busy machine has shown too few of each.
+    """
     ring = create(2, shape, "top")
     served = Served(tmp_path / "images", {"top": ring})
     arguments = [str(n) for n in (ring.fd, *shape)]
@@ -284,7 +287,7 @@ def check_torn(tmp_path: Path, seconds: float, shape: Shape) -> tuple[int, int, 
             time.sleep(0.01)
         with Images(str(tmp_path / "images")) as images:
             end_s = time.monotonic() + seconds
-            while time.monotonic() < end_s:
+            while (left_s := end_s - time.monotonic()) > 0 or (min(had, images.missed, torn) < 5 and left_s > -60):
                 for slot in range(2):
                     torn += len(np.unique(ring.images[slot].copy())) > 1
                     generation = ring.header(slot).generation
@@ -305,8 +308,8 @@ def check_torn(tmp_path: Path, seconds: float, shape: Shape) -> tuple[int, int, 
 
 
 def test_no_picture_is_torn(tmp_path: Path) -> None:
-    had, missed, torn = check_torn(tmp_path, 2.0, Shape(200, 300, 3))
-    assert had > 20 and missed > 20 and torn > 0, (had, missed, torn)
+    had, missed, torn = check_torn(tmp_path, 1.0, Shape(200, 300, 3))
+    assert min(had, missed, torn) >= 5, (had, missed, torn)
 
 
 @pytest.mark.proof
@@ -315,7 +318,7 @@ def test_no_picture_is_torn(tmp_path: Path) -> None:
 def test_no_picture_is_torn_for_long(tmp_path: Path, shape: Shape) -> None:
     had, missed, torn = check_torn(tmp_path, 60.0, shape)
     print(f"{shape}: {had} whole, {missed} gone; without generations {torn} torn", file=sys.stderr)
-    assert had and missed and torn
+    assert min(had, missed, torn) >= 5
 
 
 # With the daemon.
@@ -409,6 +412,8 @@ def test_a_picture_of_a_killed_daemon_is_never_taken_from_the_next_ones_ring(lin
                 result = next_result(subscriber).result
                 assert np.array_equal(images.image_of(result), picture_of(line, n))  # type: ignore[arg-type]
                 told[-1].append(result)
+                if len(told) == 2:  # the new one lies in the old one's place
+                    assert images.image_of(told[0][n - 1]) is None
             stop(daemon, signal.SIGKILL)
             shutil.rmtree(line.state_dir)
             if len(told) == 2:
@@ -419,24 +424,6 @@ def test_a_picture_of_a_killed_daemon_is_never_taken_from_the_next_ones_ring(lin
         assert before == after and len(before) == 3
         generations = [{r.image.generation for r in one if r.image} for one in told]
         assert not generations[0] & generations[1]
-
-
-def test_old_results_find_nothing_in_the_ring_of_the_next_daemon(line: Line) -> None:
-    line.write(TRIGGERED)
-    with Subscriber(line.endpoint) as subscriber, Images(line.endpoint) as images:
-        old: Result | None = None
-        for _ in range(2):
-            triggers = Triggers(line.folder / "triggers")
-            daemon = line.start()
-            collect(subscriber, state_is("ContinuousExecution"))
-            triggers.fire()
-            new = next_result(subscriber).result
-            assert images.image_of(new) is not None
-            assert old is None or images.image_of(old) is None  # the new one lies in its place
-            old = new
-            stop(daemon, signal.SIGKILL)
-            shutil.rmtree(line.state_dir)
-        assert images.missed == 1
 
 
 def test_a_second_line_needs_an_image_socket_of_its_own(line: Line) -> None:
