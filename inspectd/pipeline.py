@@ -144,9 +144,9 @@ def build(
     with ExitStack() as undo:
         undo.callback(backend.close)  # where the endpoint can't be had, a GPU is let go of
         named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
-        images = ImageServer(Path(config.publish.images), config.line, named)
-        undo.callback(images.close)
-        publisher = Publisher(config.publish, identity, journal, ledger, sources, state, [images])
+        publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+        undo.callback(publisher.close)
+        publisher.services.append(ImageServer(Path(config.publish.images), config.line, named))
         undo.pop_all()
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended] = Handoff()

@@ -93,10 +93,10 @@ class Publisher:
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
-        services: Sequence[Service] = (),
     ) -> None:
         self.published = 0
-        self._services: Sequence[Service] = ()
+        self.services: list[Service] = []
+        """Served beside results, and closed with us; filled by the maker before `run`."""
         self._config, self._identity = config, identity
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
@@ -115,14 +115,13 @@ class Publisher:
                 f"publish.results: {config.results} can't be bound: {zmq.strerror(error.errno or 0)}; "
                 "is another program using it, or another daemon?"
             ) from None
-        self._services = services  # from here on they are closed with us
 
     def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(results.fileno(), zmq.POLLIN)
-        for service in self._services:
+        for service in self.services:
             for sock in service.sockets():
                 poller.register(sock, zmq.POLLIN)
         period_ns, next_beat_ns = self._config.heartbeat_ms * 1_000_000, now_ns()
@@ -132,7 +131,7 @@ class Publisher:
             for ended in results.drain():
                 self._publish(*ended)
             self._take_subscriptions()
-            for service in self._services:
+            for service in self.services:
                 service.serve()
             if now_ns() >= next_beat_ns:
                 self._beat()
@@ -143,7 +142,7 @@ class Publisher:
         """Let the last messages out, at most LINGER_MS long."""
         self._socket.close()
         self._context.term()
-        for service in self._services:
+        for service in self.services:
             service.close()
         if self._lock >= 0:
             os.close(self._lock)
