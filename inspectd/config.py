@@ -147,6 +147,8 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
+    images: str = ""
+    """Path of the image socket; empty = `images` beside an ipc `results`, else in `state_dir`/`line`."""
 
     server_key: str = ""
     """The daemon's secret key: every tcp endpoint is then encrypted."""
@@ -162,8 +164,6 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
             if not getattr(self, key):
                 structs.force_setattr(self, key, beside(self.results, key))
             check_endpoint(key, getattr(self, key), guarded)
-        if len({getattr(self, key) for key in ENDPOINTS}) < len(ENDPOINTS):
-            raise ValueError(f"{', '.join(ENDPOINTS)}: each must be an endpoint of its own")
         if bool(self.server_key) != bool(self.client_keys):
             given, missing = ("server_key", "client_keys") if self.server_key else ("client_keys", "server_key")
             raise ValueError(f"{given} needs {missing} beside it")
@@ -309,23 +309,31 @@ def load(path: Path) -> Settings:
     config = document.value
     if problems or config is None:
         raise ConfigError(problems)
-    config = structs.replace(config, publish=_resolved(path, config.publish))
+    state_dir = path.parent / config.state_dir / config.line
+    config = structs.replace(config, publish=_resolved(path, config.publish, state_dir))
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+    return Settings(config, loaded[0], state_dir, path.parent)
 
 
-def _resolved(path: Path, publish: Publish) -> Publish:
+def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
     """The paths beside the config; raises ConfigError."""
     found = {key: getattr(publish, key) for key in ENDPOINTS}
     for key, endpoint in found.items():
         if endpoint.startswith("ipc://"):
             found[key] = f"ipc://{path.parent / endpoint.removeprefix('ipc://')}"
-            if len(found[key].encode()) - len("ipc://") > IPC_PATH_BYTES:
-                raise ConfigError(
-                    f"{path}: publish.{key}: {found[key]}: the path is longer than {IPC_PATH_BYTES} bytes"
-                )
+    results = found["results"]
+    beside = Path(results.removeprefix("ipc://")).parent if results.startswith("ipc://") else state_dir
+    found["images"] = str(path.parent / publish.images if publish.images else beside / "images")
+    taken: dict[str, str] = {}
+    for key, endpoint in found.items():
+        file = endpoint.removeprefix("ipc://")
+        if not endpoint.startswith("tcp://") and len(file.encode()) > IPC_PATH_BYTES:
+            raise ConfigError(f"{path}: publish.{key}: {endpoint}: the path is longer than {IPC_PATH_BYTES} bytes")
+        if file in taken:
+            raise ConfigError(f"{path}: publish.{key}: {file} is the path of publish.{taken[file]}, give it another")
+        taken[file] = key
     keys = {name: getattr(publish, name) for name in ("server_key", "client_keys")}
     found |= {name: str(path.parent / key) for name, key in keys.items() if key}
     return structs.replace(publish, **found)

@@ -10,6 +10,7 @@ and nothing is left, so the last frame still gets its result.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from inspectd.acquire.camera import Job
@@ -24,6 +25,7 @@ from inspectd.extract.plan import Plan, make_plan
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.judge.loop import Judge
+from inspectd.publish.images import ImageServer
 from inspectd.publish.journal import Journal
 from inspectd.publish.messages import CameraStatus, Identity
 from inspectd.publish.wire import ModelRef, RecipeRef
@@ -142,7 +144,10 @@ def build(
     identity = _identity(settings, bundle, backend.description)
     with ExitStack() as undo:
         undo.callback(backend.close)  # where the endpoint can't be had, a GPU is let go of
+        named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
         publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+        undo.callback(publisher.close)
+        publisher.serve(ImageServer(Path(config.publish.images), config.line, named))
         undo.pop_all()
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended] = Handoff()

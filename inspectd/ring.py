@@ -6,12 +6,13 @@ A slot has one owner at a time: `free` (the daemon keeps it), `camera` (handed o
 `daemon` (holds a frame that is being judged). Free slots go out oldest first, so a picture stays readable
 as long as possible after its verdict. The header's generation is odd while the slot is being written, and
 2 more after each filling: a reader who finds the same even generation before and after copying has a whole
-picture.
+picture. It begins at random, so that no result of an earlier daemon names a picture of this one by accident.
 """
 
 import fcntl
 import mmap
 import os
+import secrets
 import struct
 from collections import deque
 from enum import Enum
@@ -104,7 +105,18 @@ def create(count: int, shape: Shape, name: str) -> Ring:
     fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.posix_fallocate(fd, 0, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return Ring(fd, count, shape)
+    ring = Ring(fd, count, shape)
+    first = _first_generation()
+    for slot in range(count):
+        ring._write(slot, SlotHeader(first, 0, 0, 0, shape))
+    return ring
+
+
+def _first_generation() -> int:
+    """Even, at random between 2^51 and 2^52: every JSON reader holds it exactly, and one that is half written
+    (`pack_into` clears the header, then writes the lowest byte first) is smaller than all of them.
+    """
+    return (1 << 51) + 2 * secrets.randbits(50)
 
 
 def check_memory(count: int, shape: Shape, name: str) -> int:

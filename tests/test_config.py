@@ -64,6 +64,32 @@ def test_good_files(folder: Path) -> None:
     assert loaded.recipe.limits["spot"].max_count == 0
 
 
+@pytest.mark.parametrize(
+    ("publish", "images"),
+    [
+        ("", "state/line1/images"),
+        ("results = 'ipc://run/results'\n", "run/images"),
+        ("images = 'pictures'\n", "pictures"),
+        ("results = 'ipc://run/results'\nimages = '/run/pictures'\n", "/run/pictures"),
+    ],
+)
+def test_where_the_image_socket_is(folder: Path, publish: str, images: str) -> None:
+    (folder / "config.toml").write_text(CONFIG + "[publish]\n" + publish)
+    assert load(folder / "config.toml").config.publish.images == str(folder / images)
+
+
+@pytest.mark.parametrize(
+    ("publish", "said"),
+    [
+        (f"images = '{'x' * 108}'\n", "the path is longer than 107 bytes"),
+        ("results = 'ipc://run/images'\n", "run/images is the path of publish.results, give it another"),
+    ],
+)
+def test_an_image_socket_that_cannot_be(folder: Path, publish: str, said: str) -> None:
+    (told,) = problems(folder, CONFIG + "[publish]\n" + publish)
+    assert told.startswith("config.toml: publish.images: ") and told.endswith(said)
+
+
 def test_the_folder_of_plans_is_relative_to_the_config(folder: Path) -> None:
     (folder / "config.toml").write_text(CONFIG + "[engine]\nkind = 'tensorrt'\nplans = 'p'\n")
     engine = load(folder / "config.toml").config.engine

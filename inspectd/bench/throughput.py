@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from inspectd.clock import now_ns, utc_of
-from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Settings, SimCamera, TensorRtEngine
+from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Publish, Settings, SimCamera, TensorRtEngine
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
 from inspectd.errors import ConfigError
@@ -214,7 +214,7 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
         endpoint = f"ipc://{folder}/results"
-        publish = msgspec.structs.replace(settings.config.publish, results=endpoint)
+        publish = Publish(results=endpoint, images=f"{folder}/images")
         camera = msgspec.structs.replace(
             settings.config.camera[0], width=ring.shape.width, height=ring.shape.height
         )

@@ -15,8 +15,8 @@ SOCKET_MODE = 0o660
 FOLDER_MODE = 0o750
 
 
-def own_path(path: Path, key: str) -> int:
-    """The descriptor that holds this path for us alone; `key` names it in errors. Raises UnavailableError.
+def own_path(path: Path, named: str) -> int:
+    """The descriptor that holds this path for us alone; `named` is the key of the config and its value, for errors. Raises UnavailableError.
 
     libzmq would take the path away from whoever uses it, without an error on either side.
     """
@@ -25,14 +25,12 @@ def own_path(path: Path, key: str) -> int:
         fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"{key}: ipc://{path} can't be bound: {reason}") from None
+        raise UnavailableError(f"{named} can't be bound: {reason}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise UnavailableError(
-            f"{key}: ipc://{path} is in use by another daemon; give each line its own"
-        ) from None
+        raise UnavailableError(f"{named} is in use by another daemon; give each line its own") from None
     return fd
 
 

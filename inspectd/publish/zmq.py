@@ -96,7 +96,7 @@ class Publisher:
             keyring = read_keyring(config)
             for key in ("results", "query"):  # held until the context has ended: only then are the files gone
                 if path := ipc_path(getattr(config, key)):
-                    undo.callback(os.close, own_path(path, f"publish.{key}"))
+                    undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
             context = zmq.Context()
             undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
             self._results = opened(context, zmq.XPUB, config.results, undo)
@@ -115,21 +115,30 @@ class Publisher:
             ]
             for service in self._services:
                 undo.callback(service.close)
-            self.close = undo.pop_all().close
+            self._undo = undo.pop_all()
+
+    def serve(self, service: Service) -> None:
+        """One more, before `run`; it is closed with the rest."""
+        self._services.append(service)
+        self._undo.callback(service.close)
+
+    def close(self) -> None:
+        """Let the last messages out, at most LINGER_MS long."""
+        self._undo.close()
 
     def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(results.fileno(), zmq.POLLIN)
-        for service in self._services:
-            for polled in service.sockets():
-                poller.register(polled, zmq.POLLIN)
+        of_socket = {socket: service for service in self._services for socket in service.sockets()}
+        for socket in of_socket:
+            poller.register(socket, zmq.POLLIN)
         while not (upstream() and not len(results)):
             progress.stamp("publish")
-            poller.poll(self._wait_ms())
+            called = {of_socket[socket] for socket, _ in poller.poll(self._wait_ms()) if socket in of_socket}
             for ended in results.drain():
                 self._publish(*ended)
-            self._serve_others(results)
+            self._serve([s for s in self._services if s in called or s.busy], results)
             if now_ns() >= self._next_beat_ns or self._state() != self._told:
                 self._beat()
         self._beat()
@@ -138,18 +147,17 @@ class Publisher:
         left_ms = max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
         return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
-    def _serve_others(self, results: Handoff[Ended]) -> None:
+    def _serve(self, services: list[Service], results: Handoff[Ended]) -> None:
         """In turn, so that a flood at one socket does not silence another; results come first."""
         steps = 0
-        while steps < MAX_OTHERS:
-            served = 0
-            for service in self._services:
+        while services and steps < MAX_OTHERS:
+            for service in tuple(services):
                 if len(results):
                     return
-                served += service.serve()
-            if not served:
-                return
-            steps += served
+                if service.serve():
+                    steps += 1
+                else:
+                    services.remove(service)
 
     def _publish(self, frame: Frame, judgement: Judgement) -> None:
         judgement = self._in_time(frame, judgement)

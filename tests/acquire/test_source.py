@@ -145,7 +145,8 @@ def test_a_filled_slot_becomes_a_frame(line: Line) -> None:
     assert isinstance(frame, Frame)
     assert frame.open
     assert (frame.camera, frame.part_id, frame.frame_id) == (0, 1, 1)
-    assert (frame.slot, frame.generation, frame.ring_ns) == (message.slot, 2, message.ring_ns)
+    assert (frame.slot, frame.generation, frame.ring_ns) == (message.slot, message.generation, message.ring_ns)
+    assert frame.generation == line.ring.header(frame.slot).generation
     assert (frame.trigger_ns, frame.deadline_ns) == (message.trigger_ns, message.trigger_ns + 1_000_000_000)
     assert not frame.counting_restarted
     assert line.ring.header(frame.slot).part_id == 1
