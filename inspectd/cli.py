@@ -97,8 +97,8 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.acquire.survey import Opening, ask
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
-    from inspectd.pipeline import make_jobs, make_plans
     from inspectd.ring import Shape, check_memory
+    from inspectd.setups import make_jobs, make_plans
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
