@@ -259,9 +259,12 @@ class Settings(NamedTuple):
 
     config: Config
     recipe: LoadedRecipe
+    """The first of them: the one in use at the start."""
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
+    recipes: tuple[LoadedRecipe, ...]
+    """All that the line may change to."""
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -308,7 +311,7 @@ def load(path: Path) -> Settings:
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent, tuple(loaded))
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.
