@@ -271,9 +271,12 @@ class Settings(NamedTuple):
 
     config: Config
     recipe: LoadedRecipe
+    """The first of them: the one in use at the start."""
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
+    recipes: tuple[LoadedRecipe, ...]
+    """All that the line may change to."""
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -314,7 +317,7 @@ def load(path: Path) -> Settings:
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], state_dir, path.parent)
+    return Settings(config, loaded[0], state_dir, path.parent, tuple(loaded))
 
 
 def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
@@ -332,7 +335,9 @@ def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
         if not endpoint.startswith("tcp://") and len(file.encode()) > IPC_PATH_BYTES:
             raise ConfigError(f"{path}: publish.{key}: {endpoint}: the path is longer than {IPC_PATH_BYTES} bytes")
         if file in taken:
-            raise ConfigError(f"{path}: publish.{key}: {file} is the path of publish.{taken[file]}, give it another")
+            raise ConfigError(
+                f"{path}: publish.{key}: {file} is the path of publish.{taken[file]}, give it another"
+            )
         taken[file] = key
     keys = {name: getattr(publish, name) for name in ("server_key", "client_keys")}
     found |= {name: str(path.parent / key) for name, key in keys.items() if key}

@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -41,17 +42,30 @@ OPENING_S = 30.0
 """Opening a camera may take so long: some are searched for, and wait for their last host to be forgotten."""
 
 
+class _From(NamedTuple):
+    """From a part on, what its frames belong to."""
+
+    part_id: int
+    number: int
+    """Of the setup."""
+    deadline_ns: int
+
+
 class Source:
     """Read by the engine thread; slots come back from any thread; the process belongs to the main thread."""
 
-    def __init__(self, index: int, job: Job, ring: Ring, ledger: Ledger, deadline_ns: int, part_id: int) -> None:
+    def __init__(
+        self, index: int, job: Job, ring: Ring, ledger: Ledger, deadline_ns: int, part_id: int, setup: int = 1
+    ) -> None:
         self.index, self.job, self.ring = index, job, ring
         self.name = job.config.name
         self.state = "dead"  # streaming | idle | dead
         self.detail = "starting"
         self.newest_ns = 0  # when the newest frame was in the ring
         self.finished = False
-        self._ledger, self._deadline_ns = ledger, deadline_ns
+        self._ledger = ledger
+        self._setup = _From(0, setup, deadline_ns)
+        self._next_setup: _From | None = None  # from a part on that is still to come
         self._pool, self._lock = SlotPool(ring.count), threading.Lock()
         self._sock: socket.socket | None = None
         self._counted: int | None = None  # the trigger accounted for last, by the camera's count
@@ -62,9 +76,50 @@ class Source:
         self.process_starts = 0
         self._restarted = part_id > 0  # triggers before the next frame may be uncounted: the daemon was down
         self._stop_asked = self._streaming = self._counts_on = False
+        self._away, self._is_back = "", True  # why the camera is stopped for a while; whether it may come back
         self._alarm = False  # the count jumped; the next frame says so
         self._heard_ns = 0
         self._decoder = msgspec.msgpack.Decoder(FromCamera)
+
+    @property
+    def setups(self) -> Set[int]:
+        """The setup in use, and the one that parts to come wait for."""
+        return {self._setup.number} if self._next_setup is None else {self._setup.number, self._next_setup.number}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        """Parts from this id on, but none that has come, belong to a setup; gives the first id that does.
+
+        A switch that still waited for its part is forgotten. For the engine thread.
+        """
+        switch = _From(max(from_part_id, self._part_id + 1), setup, deadline_ns)
+        if switch.part_id == self._part_id + 1:  # the next part, whenever that comes
+            self._setup, self._next_setup = switch, None
+        else:
+            self._next_setup = switch
+        return switch.part_id
+
+    def pause(self, why: str) -> None:
+        """Stop the camera for a while; frames exposed before still come. For the main thread.
+
+        Its process ends. Triggers from then until it streams again are UNKNOWN/not_ready for this reason, where
+        the camera counts them.
+        """
+        with self._lock:
+            self._away, self._is_back = why, False
+            if self._sock is not None:
+                self._send(Stop())
+
+    @property
+    def is_down(self) -> bool:
+        """Paused: the process has said all there was to say, and no frame needs its slot any more."""
+        with self._lock:
+            return self._sock is None and self._pool.in_use == 0
+
+    def resume(self, job: Job, ring: Ring) -> None:
+        """The next camera process gets this job and ring. Only while it `is_down`; for the main thread."""
+        if not self.is_down:
+            raise ValueError(f"camera {self.name} is not down")
+        self.job, self.ring, self._is_back = job.like(self.job), ring, True
 
     def fileno(self) -> int:
         """The socket to poll; -1 while there is no camera process."""
@@ -165,6 +220,7 @@ class Source:
                 self.job = self.job.after(message.started)
                 self._streaming, self._counts_on = True, message.started.counted is not None
                 yield from self._rebase(message.started.counted)
+                self._away = self._away if not self._is_back else ""
             case Idle():
                 self.state = "idle"
             case Vitals():
@@ -173,6 +229,8 @@ class Source:
                 if self.detail != message.detail:
                     log.warning("camera trouble", camera=self.name, detail=message.detail)
                 self.state, self.detail, self._streaming = "dead", message.detail, False
+            case Finished() if not self._is_back and not self._stop_asked:
+                self._detach(self._away)
             case Finished():
                 if self._counts_on and not self._streaming:
                     log.warning(
@@ -192,7 +250,8 @@ class Source:
         elif self._counted is None:
             self._counted, self._part_id = counted, max(counted, self._part_id)
         else:
-            yield from self._missing_before(counted + 1, Reason.CAMERA)
+            reason = Reason.NOT_READY if self._away else Reason.CAMERA
+            yield from self._missing_before(counted + 1, reason, self._away)
 
     def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
@@ -213,24 +272,27 @@ class Source:
             return True
         return False
 
-    def _missing_before(self, frame_id: int, reason: Reason) -> Iterator[Ended]:
+    def _missing_before(self, frame_id: int, reason: Reason, detail: str = "") -> Iterator[Ended]:
         """A result for every trigger between the last one accounted for and this one."""
         assert self._counted is not None
         for _ in range(frame_id - self._counted - 1):
-            yield self._never(reason, "", now_ns())
+            yield self._never(reason, detail, now_ns())
 
     def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:
         """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""
         assert self._counted is not None
         self._counted += 1
         self._part_id = encoder + self._part_offset if encoder else self._part_id + 1
+        if self._next_setup is not None and self._part_id >= self._next_setup.part_id:
+            self._setup, self._next_setup = self._next_setup, None
         frame = Frame(
             self.index,
             self._part_id,
             self._counted,
             trigger_ns,
             utc_of(trigger_ns),
-            trigger_ns + self._deadline_ns,
+            trigger_ns + self._setup.deadline_ns,
+            self._setup.number,
         )
         frame.counting_restarted, self._restarted = self._restarted, False
         return frame

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import assert_never
 
@@ -104,6 +104,15 @@ class RingSource:
         """The picture stays; the slot is the next frame."""
         self._ready.append(slot)
         os.eventfd_write(self._wake, 1)
+
+    @property
+    def setups(self) -> Set[int]:
+        """There is no other."""
+        return {1}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """No new frames from now on."""
@@ -220,7 +229,8 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         )
         recipe = msgspec.structs.replace(settings.recipe.recipe, camera={})
         config = msgspec.structs.replace(settings.config, publish=publish, camera=[camera])
-        settings = settings._replace(config=config, recipe=settings.recipe._replace(recipe=recipe))
+        loaded = settings.recipe._replace(recipe=recipe)
+        settings = settings._replace(config=config, recipe=loaded, recipes=(loaded,))
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731

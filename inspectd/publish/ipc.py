@@ -16,9 +16,9 @@ FOLDER_MODE = 0o750
 
 
 def own_path(path: Path, named: str) -> int:
-    """The descriptor that holds this path for us alone; `named` is the key of the config and its value, for errors. Raises UnavailableError.
+    """The descriptor that holds this path for us alone; `named`: the config's key and its value, for errors.
 
-    libzmq would take the path away from whoever uses it, without an error on either side.
+    Raises UnavailableError. libzmq would take the path away from whoever uses it, without an error on either side.
     """
     try:
         _make_folder(path.parent)

@@ -42,8 +42,6 @@ class Identity(NamedTuple):
     """What is the same in every message of this run."""
 
     line: str
-    recipe: RecipeRef
-    model: ModelRef
     engine: str
     simulated: tuple[bool, ...]
     """By camera."""
@@ -55,12 +53,14 @@ class Messages:
     def __init__(
         self,
         identity: Identity,
+        setups: dict[int, tuple[RecipeRef, ModelRef]],
         journal: Journal,
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
     ) -> None:
-        self._identity, self._journal, self._ledger = identity, journal, ledger
+        self._identity, self._setups = identity, setups
+        self._journal, self._ledger = journal, ledger
         self._cameras, self._state = cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
 
@@ -79,6 +79,7 @@ class Messages:
 
     def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
         identity = self._identity
+        recipe, model = self._setups[frame.setup]
         return Result(
             line=identity.line,
             camera=self._cameras[frame.camera].name,
@@ -91,23 +92,24 @@ class Messages:
             counting_restarted=frame.counting_restarted,
             regions=judgement.regions,
             truncated=judgement.truncated,
-            recipe=identity.recipe,
-            model=identity.model,
+            recipe=recipe,
+            model=model,
             image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
             times=_times(frame, publish_ns),
         )
 
-    def heartbeat(self, counts: dict[str, int]) -> tuple[Header, Heartbeat]:
-        """How the line is now; `counts`: what came in at the publisher's sockets."""
+    def heartbeat(self, setup: int, counts: dict[str, int]) -> tuple[Header, Heartbeat]:
+        """How the line is now; `setup`: the one in use, `counts`: what came in at the publisher's sockets."""
         state, detail = self._state()
+        recipe, model = self._setups[setup]
         identity, journal = self._identity, self._journal
         beat = Heartbeat(
             line=identity.line,
             state=state,
             detail=detail,
             last_seq=journal.seq,
-            recipe=identity.recipe,
-            model=identity.model,
+            recipe=recipe,
+            model=model,
             engine=identity.engine,
             cameras={camera.name: self._view(index, camera) for index, camera in enumerate(self._cameras)},
             journal=journal.failure or "ok",

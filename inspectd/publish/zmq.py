@@ -21,11 +21,13 @@ from inspectd.publish.messages import CameraStatus, Identity, Messages
 from inspectd.publish.query import Query
 from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.sockets import bind, ipc_path, opened
-from inspectd.publish.wire import Heartbeat, encode, heartbeat_topic
-from inspectd.results import Ended, Frame, Judgement, Reason, unknown
+from inspectd.publish.wire import Heartbeat, ModelRef, RecipeRef, encode, heartbeat_topic
+from inspectd.results import Ended, Frame, Judgement, Late, Reason, unknown
 
 MAX_OTHERS = 64
 """Steps of services in a turn of the loop, if no result comes in between."""
+NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
+"""Why a frame that was received has no answer that could be late."""
 QUERY_HWM = 64
 """Answers kept for a client that does not read them; it asks again for what is dropped."""
 BUSY_MS = 1
@@ -81,6 +83,7 @@ class Publisher:
         self,
         config: Publish,
         identity: Identity,
+        setups: dict[int, tuple[RecipeRef, ModelRef]],
         journal: Journal,
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
@@ -88,7 +91,11 @@ class Publisher:
     ) -> None:
         self.published = 0
         self._journal, self._ledger, self._state = journal, ledger, state
-        self._messages = Messages(identity, journal, ledger, cameras, state)
+        self.setups = setups
+        """Recipe and model by number; added to by the main thread before there is a frame of it."""
+        self.setup = next(iter(setups), 1)
+        """The one in use, for the heartbeat."""
+        self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
         self._told, self._next_beat_ns = state(), 0
@@ -126,7 +133,7 @@ class Publisher:
         """Let the last messages out, at most LINGER_MS long."""
         self._undo.close()
 
-    def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
+    def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(results.fileno(), zmq.POLLIN)
@@ -136,8 +143,11 @@ class Publisher:
         while not (upstream() and not len(results)):
             progress.stamp("publish")
             called = {of_socket[socket] for socket, _ in poller.poll(self._wait_ms()) if socket in of_socket}
-            for ended in results.drain():
-                self._publish(*ended)
+            for item in results.drain():
+                if isinstance(item, Late):
+                    self._late(*item)
+                else:
+                    self._publish(*item)
             self._serve([s for s in self._services if s in called or s.busy], results)
             if now_ns() >= self._next_beat_ns or self._state() != self._told:
                 self._beat()
@@ -147,7 +157,7 @@ class Publisher:
         left_ms = max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
         return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
-    def _serve(self, services: list[Service], results: Handoff[Ended]) -> None:
+    def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
         """In turn, so that a flood at one socket does not silence another; results come first."""
         steps = 0
         while services and steps < MAX_OTHERS:
@@ -159,8 +169,8 @@ class Publisher:
                 else:
                     services.remove(service)
 
-    def _publish(self, frame: Frame, judgement: Judgement) -> None:
-        judgement = self._in_time(frame, judgement)
+    def _publish(self, frame: Frame, found: Judgement) -> None:
+        judgement = self._in_time(frame, found)
         entry = self._messages.entry(frame, judgement, self._journal.seq + 1)
         self._journal.append(entry)
         if self._in_time(frame, judgement) is not judgement:  # the disk stalled: the journal is corrected first
@@ -170,21 +180,29 @@ class Publisher:
         self._results.send_multipart((entry.topic, entry.header, entry.body))
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
+        self.setup = max(self.setup, frame.setup)
+        if judgement is not found:
+            self._late(frame, found)
+
+    def _late(self, frame: Frame, judgement: Judgement) -> None:
+        """The frame has had its result at its deadline: what came after it is only kept."""
+        self._journal.append_late(self._messages.entry(frame, judgement, 0))
+        self._ledger.late(frame.camera)
 
     def _in_time(self, frame: Frame, judgement: Judgement) -> Judgement:
         """What may still be said of the frame now: after its deadline only UNKNOWN."""
-        judged = frame.slot >= 0 and judgement.reason not in (Reason.DEADLINE, Reason.ENGINE)
+        judged = frame.slot >= 0 and judgement.reason not in NOT_JUDGED
         if judged and now_ns() >= frame.deadline_ns:
             return unknown(Reason.DEADLINE, "answered too late")
         return judgement
 
     def _snapshot(self) -> tuple[int, int, Heartbeat]:
-        return self._journal.epoch, self._journal.seq, self._messages.heartbeat(self._counts())[1]
+        return self._journal.epoch, self._journal.seq, self._messages.heartbeat(self.setup, self._counts())[1]
 
     def _counts(self) -> dict[str, int]:
         return {name: count for service in self._services for name, count in service.counts.items()}
 
     def _beat(self) -> None:
         self._told, self._next_beat_ns = self._state(), now_ns() + self._period_ns
-        header, heartbeat = self._messages.heartbeat(self._counts())
+        header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
         self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))

@@ -5,19 +5,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
+from inspectd.clock import now_ns
 from inspectd.config import OpenVinoEngine
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.engine.loop import Engine, FrameSource
+from inspectd.engine.loop import Engine, FrameSource, Switch
 from inspectd.engine.openvino import OpenVinoBackend
 from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
-from inspectd.results import Ended, Frame, Reason, Verdict, unknown
+from inspectd.health import Progress
+from inspectd.results import Ended, Frame, Late, Reason, Verdict, unknown
 from inspectd.ring import Ring, Shape, create
 from tests.bundles import darkness, write_bundle
 from tests.makers import frame
@@ -32,8 +34,11 @@ class TestSource:
     __test__ = False
 
     def __init__(self) -> None:
+        self.name = "played"
         self.finished = False
         self.connected = True
+        self.setup, self.deadline_ns = 1, 0
+        self.pending: int | None = None
         self.returned: list[int] = []
         self._items: deque[Frame | Ended] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -52,6 +57,18 @@ class TestSource:
 
     def give_back(self, slot: int) -> None:
         self.returned.append(slot)
+
+    @property
+    def setups(self) -> set[int]:
+        return {self.setup} if self.pending is None else {self.setup, self.pending}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        if from_part_id:
+            self.pending = setup
+        else:
+            self.setup, self.pending = setup, None
+        self.deadline_ns = deadline_ns
+        return from_part_id or 1
 
     def close(self) -> None:
         os.close(self._wake)
@@ -99,9 +116,9 @@ class Bench:
     def __init__(self, backend: Recording, ring: Ring) -> None:
         self.ring, self.sources = ring, [TestSource(), TestSource()]
         self.scored: Handoff[Frame] = Handoff()
-        self.results: Handoff[Ended] = Handoff()
+        self.results: Handoff[Ended | Late] = Handoff()
+        self.retired: list[tuple[int, Backend]] = []
         self.changed: Handoff[FrameSource] = Handoff()
-        self.ledger = Ledger(2)
         self.use(backend)
 
     def use(self, backend: Recording) -> None:
@@ -114,8 +131,8 @@ class Bench:
 
     def make(self, backend: Backend) -> Engine:
         return Engine(
-            self.sources, backend, self.scored, self.results, self.ledger, self.changed,
-            lambda: self.failures.append(1),
+            self.sources, {1: backend}, self.scored, self.results, self.changed,
+            lambda: self.failures.append(1), lambda setup, old: self.retired.append((setup, old)),
         )  # fmt: skip
 
     def _run(self) -> None:
@@ -123,6 +140,12 @@ class Bench:
             self.loop.run(Progress(["engine"]))
         except Exception as error:
             self.error = error
+
+    def ended(self) -> list[Ended]:
+        """The results so far."""
+        items = list(self.results.drain())
+        assert not any(isinstance(item, Late) for item in items)  # those are the judge's
+        return [item for item in items if isinstance(item, Ended)]
 
     def finish(self) -> None:
         for source in self.sources:
@@ -189,22 +212,22 @@ def test_what_never_came_goes_straight_to_the_results(bench: Bench) -> None:
     bench.sources[1].hand_over(lost, frame(8, 1, slot=0))
     bench.thread.start()
     until(lambda: len(bench.scored) == 1)
-    assert list(bench.results.drain()) == [lost]
+    assert bench.ended() == [lost]
 
 
 def test_expired_frames_end_once_and_their_slots_come_back(bench: Bench) -> None:
     frames = [frame(n, deadline_s=0, slot=n) for n in range(8)]
     bench.sources[0].hand_over(*frames)
     bench.thread.start()
-    until(lambda: len(bench.sources[0].returned) == 8)
+    until(lambda: len(bench.sources[0].returned) + len(bench.scored) == 8)
     bench.finish()
     bench.thread.join(10)
-    ended = list(bench.results.drain())
+    ended = bench.ended()
     assert reasons(ended) == [(n, Reason.DEADLINE) for n in range(8)]
     assert all(one.judgement.verdict is Verdict.UNKNOWN for one in ended)
-    assert sorted(bench.sources[0].returned) == list(range(8))
-    assert len(bench.scored) == 0
-    assert bench.ledger.read(0).late == len(bench.backend.submitted)  # what came out of the engine after all
+    late = [one.slot for one in bench.scored.drain()]  # what came out of the engine after all is still judged
+    assert len(late) == len(bench.backend.submitted)
+    assert sorted(bench.sources[0].returned + late) == list(range(8))
 
 
 def test_a_mixture_of_frames_gets_exactly_one_end_each(bench: Bench) -> None:
@@ -213,10 +236,9 @@ def test_a_mixture_of_frames_gets_exactly_one_end_each(bench: Bench) -> None:
     frames = [frame(n, n % 2, deadline_s=float(s), slot=n % SLOTS) for n, s in enumerate(deadlines)]
     for one in frames:
         bench.sources[one.camera].hand_over(one)
-    until(lambda: len(bench.scored) + len(bench.results) == 60)
-    until(lambda: sum(len(s.returned) for s in bench.sources) == len(bench.results))
-    scored = [one.part_id for one in bench.scored.drain()]
-    ended = [one.frame.part_id for one in bench.results.drain()]
+    until(lambda: sum(len(s.returned) for s in bench.sources) + len(bench.scored) == 60)
+    scored = [one.part_id for one in bench.scored.drain() if one.open]
+    ended = [one.frame.part_id for one in bench.ended()]
     assert sorted(scored + ended) == list(range(60))
     assert all(n in scored for n in range(60) if deadlines[n] == 60)
 
@@ -227,11 +249,10 @@ def test_a_failed_inference_is_unknown_and_the_loop_goes_on(bench: Bench) -> Non
     bench.sources[0].hand_over(frame(0, slot=0), frame(1, slot=1), late, frame(3, slot=3))
     bench.thread.start()
     until(lambda: len(bench.scored) == 2 and len(bench.sources[0].returned) == 2)
-    ended = list(bench.results.drain())
+    ended = bench.ended()
     assert (1, Reason.ENGINE) in reasons(ended)
     assert len(ended) == 2
     assert sorted(bench.sources[0].returned) == [1, 2]
-    assert bench.ledger.read(0).late == 0
     assert next(e for e in ended if e.frame.part_id == 1).judgement.detail == "out of memory"
 
 
@@ -251,7 +272,7 @@ def test_a_broken_engine_ends_every_frame(bench: Bench, bundle: Bundle) -> None:
     bench.sources[0].hand_over(frame(6, slot=6), frame(7, slot=7))
     until(lambda: len(bench.scored) + len(bench.results) == 8)
     scored = [one.part_id for one in bench.scored.drain()]
-    ended = reasons(list(bench.results.drain()))
+    ended = reasons(bench.ended())
     assert sorted(scored + [part for part, _ in ended]) == list(range(8))
     assert {reason for _, reason in ended} == {Reason.ENGINE}
     assert bench.failures == [1]
@@ -279,7 +300,7 @@ def test_a_device_that_breaks_while_idle_ends_the_stage(bench: Bench, bundle: Bu
     until(lambda: bench.failures)
     bench.sources[0].hand_over(frame(1, slot=1))
     until(lambda: len(bench.results) == 1)
-    assert reasons(list(bench.results.drain())) == [(1, Reason.ENGINE)]
+    assert reasons(bench.ended()) == [(1, Reason.ENGINE)]
     bench.finish()
     bench.thread.join(5)
     own.close()
@@ -333,7 +354,7 @@ def test_every_deadline_is_kept_while_the_engine_is_stuck(bench: Bench) -> None:
     thread.start()
     bench.sources[0].hand_over(*(frame(n, deadline_s=s, slot=n) for n, s in enumerate((0.02, 0.04, 0.08))))
     time.sleep(0.18)
-    in_time = reasons(list(bench.results.drain()))
+    in_time = reasons(bench.ended())
     bench.finish()
     until(lambda: backend.let_go() or not thread.is_alive())  # type: ignore[func-returns-value]
     assert in_time == [(n, Reason.DEADLINE) for n in range(3)]
@@ -350,4 +371,224 @@ def test_a_device_that_is_lost_while_it_works_ends_the_stage_without_an_answer(b
     bench.finish()
     bench.thread.join(5)
     assert not bench.thread.is_alive() and bench.error is backend.fault
-    assert reasons(list(bench.results.drain())) == [(n, Reason.ENGINE) for n in range(3)]
+    assert reasons(bench.ended()) == [(n, Reason.ENGINE) for n in range(3)]
+
+
+class Paced:
+    """A device that takes a set time for each frame, one after the other: the real one can't be told how long."""
+
+    description, depth = "paced", 2
+    fault: Exception | None = None
+
+    def __init__(self, took_s: float) -> None:
+        self.took_s = took_s
+        self.completed: Handoff[Frame] = Handoff()
+        self.submitted: list[int] = []
+        self._queue: SimpleQueue[Frame] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, frame: Frame) -> None:
+        self.submitted.append(frame.part_id)
+        self._queue.put(frame)
+
+    def finish(self, frame: Frame) -> None:
+        pass
+
+    def _work(self) -> None:
+        while True:
+            frame = self._queue.get()
+            time.sleep(self.took_s)
+            self.completed.put(frame)
+
+
+def paced(bench: Bench, took_s: float) -> Paced:
+    backend = Paced(took_s)
+    bench.loop = bench.make(backend)  # type: ignore[arg-type]
+    bench.thread.start()
+    return backend
+
+
+def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, str]]]:
+    """Hand frames over at once; part ids that were scored in time, and those given up with what was said."""
+    bench.sources[0].hand_over(*frames)
+    before = len(bench.sources[0].returned)
+    until(lambda: len(bench.scored) + len(bench.sources[0].returned) - before == len(frames))
+    scored = list(bench.scored.drain())
+    for one in scored:
+        one.judge_ns = now_ns()
+    in_time = sorted(one.part_id for one in scored if one.claim())
+    return in_time, [(one.frame.part_id, one.judgement.detail) for one in bench.ended()]
+
+
+def test_a_frame_that_waits_for_the_judge_is_ended_at_its_deadline(bench: Bench) -> None:
+    bench.thread.start()
+    one = frame(1, slot=0, deadline_s=0.2)
+    bench.sources[0].hand_over(one)
+    until(lambda: len(bench.scored) == 1)
+    assert one.open
+    until(lambda: len(bench.results) == 1)
+    assert 0 <= now_ns() - one.deadline_ns < 50e6
+    (ended,) = bench.ended()
+    assert (ended.judgement.reason, ended.judgement.detail) == (Reason.DEADLINE, "it was not judged in time")
+    assert bench.sources[0].returned == []  # the judge still reads it
+
+
+def test_what_the_judge_has_ended_is_not_ended_again(bench: Bench) -> None:
+    bench.thread.start()
+    one = frame(1, slot=0, deadline_s=0.1)
+    bench.sources[0].hand_over(one)
+    until(lambda: len(bench.scored) == 1)
+    one.claim()
+    one.judge_ns = now_ns()
+    time.sleep(0.15)
+    assert len(bench.results) == 0
+
+
+def test_a_deadline_that_cant_be_met_is_given_up_before_the_inference(bench: Bench) -> None:
+    backend = paced(bench, 0.05)
+    assert try_out(bench, frame(1, slot=0)) == ([1], [])
+    in_time, given_up = try_out(
+        bench, frame(2, slot=2, deadline_s=0.03), frame(3, slot=3), frame(4, slot=4, deadline_s=2)
+    )
+    assert in_time == [3, 4] and 2 not in backend.submitted
+    ((part, detail),) = given_up
+    assert part == 2 and detail.startswith("its deadline can't be met: the engine takes at least 5")
+
+
+def test_a_queue_in_front_of_the_engine_does_not_count_as_engine_time(bench: Bench) -> None:
+    """A saturated engine answers each frame after two inferences; one that has it to itself needs only one."""
+    paced(bench, 0.02)
+    try_out(bench, frame(0, slot=0))
+    for start in range(1, 60, 6):
+        assert len(try_out(bench, *(frame(start + n, slot=n) for n in range(6)))[0]) == 6
+    _, given_up = try_out(bench, frame(98, slot=0, deadline_s=0.035), frame(99, slot=1))
+    assert not any("can't be met" in said for _, said in given_up)
+
+
+def test_a_line_recovers_from_an_engine_that_was_slow_for_a_while(bench: Bench) -> None:
+    backend = paced(bench, 0.08)
+    for part in range(3):
+        in_time, given_up = try_out(bench, frame(part, slot=0, deadline_s=0.04))
+        assert not in_time and given_up == [(part, "the engine did not answer in time")]  # but it was tried
+    in_time, given_up = try_out(
+        bench, frame(3, slot=0, deadline_s=0.04), frame(4, slot=1, deadline_s=0.041), frame(5, slot=2)
+    )
+    assert in_time == [5] and len(given_up) == 2 and backend.submitted[-1] == 5
+    backend.took_s = 0.005
+    seen = [
+        try_out(bench, frame(n, slot=0, deadline_s=0.04), frame(n + 1, slot=1, deadline_s=0.04))[0]
+        for n in range(10, 30, 2)
+    ]
+    assert seen[1:] == [[n, n + 1] for n in range(12, 30, 2)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_load_leaves_the_line_without_answers(bench: Bench, seed: int) -> None:
+    """Whatever the pace has been, and however full the line: what is given up makes room for what can be met."""
+    rng = np.random.default_rng(seed)
+    backend = paced(bench, 0.0)
+    part, answers = 0, 0
+    for _ in range(25):
+        backend.took_s = float(rng.choice([0.001, 0.004, 0.03]))
+        frames = [
+            frame(part + n, slot=n, deadline_s=float(rng.choice([0.003, 0.012, 0.06])))
+            for n in range(int(rng.integers(1, 8)))
+        ]
+        in_time, given_up = try_out(bench, *frames)
+        assert sorted([*in_time, *(one for one, _ in given_up)]) == [one.part_id for one in frames]
+        part += len(frames)
+    backend.took_s = 0.002
+    for _ in range(10):
+        pair = frame(part, slot=0, deadline_s=0.05), frame(part, slot=1, deadline_s=0.05)
+        answers += len(try_out(bench, *pair)[0])
+    assert answers >= 16
+
+
+def order(backend: object, from_part_id: int = 0) -> tuple[Switch, list[dict[str, int]]]:
+    told: list[dict[str, int]] = []
+    return Switch(2, backend, 5, from_part_id, told.append), told  # type: ignore[arg-type]
+
+
+def of_setup(setup: int, part_id: int, slot: int) -> Frame:
+    made = frame(part_id, slot=slot)
+    made.setup = setup
+    return made
+
+
+def test_frames_of_two_setups_share_the_engine_and_the_old_one_is_retired_after_its_last(bench: Bench) -> None:
+    old, new = Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    bench.sources[0].hand_over(frame(1, slot=0), frame(2, slot=1))
+    until(lambda: old.held)
+    switch, told = order(new)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    assert told == [{"played": 1}]
+    assert [(source.setup, source.deadline_ns) for source in bench.sources] == [(2, 5), (2, 5)]
+    bench.sources[0].hand_over(of_setup(2, 3, 2))
+    time.sleep(0.05)
+    assert len(old.held) == 1 and not new.held  # of both together only one at once
+    old.let_go()
+    until(lambda: old.held)
+    old.let_go()
+    until(lambda: new.held)
+    assert [one.part_id for one in new.held] == [3]
+    first, second = bench.scored.drain()
+    first.judge_ns = now_ns()
+    time.sleep(0.3)
+    assert bench.retired == []  # the judge still reads the scores of the second
+    second.judge_ns = now_ns()
+    new.let_go()
+    until(lambda: bench.retired)
+    assert bench.retired == [(1, old)]
+    until(lambda: len(bench.scored) == 1)
+
+
+def test_a_setup_for_a_later_part_keeps_the_old_one_until_then(bench: Bench) -> None:
+    old, new, newer = Stuck(), Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    switch, told = order(new, 50)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    assert told == [{"played": 50}]
+    time.sleep(0.3)
+    assert bench.retired == []
+    bench.loop.switch(switch._replace(setup=3, backend=newer, from_part_id=0))  # type: ignore[arg-type]
+    until(lambda: len(bench.retired) == 2)
+    assert sorted(setup for setup, _ in bench.retired) == [1, 2]  # neither has a part to come any more
+    bench.sources[0].hand_over(of_setup(3, 51, 0))
+    until(lambda: newer.held)
+    newer.let_go()
+    until(lambda: len(bench.scored) == 1)
+
+
+def test_a_device_that_breaks_while_two_are_open_ends_the_stage(bench: Bench) -> None:
+    old, new = Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    bench.sources[0].hand_over(frame(1, slot=0))
+    until(lambda: old.held)
+    switch, told = order(new)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    old.fault = DeviceError("it does not answer")
+    until(lambda: bench.failures)
+    bench.finish()
+    bench.thread.join(5)
+    assert not bench.thread.is_alive() and bench.error is old.fault
+
+
+def test_frames_that_come_while_held_are_not_ready_and_their_slots_come_back(bench: Bench) -> None:
+    bench.thread.start()
+    bench.loop.hold("paused by the operator")
+    bench.sources[0].hand_over(frame(1, slot=3), frame(2, slot=4), Ended(frame(3), unknown(Reason.LOST)))
+    until(lambda: len(bench.results) == 3)
+    ended = bench.ended()
+    assert reasons(ended) == [(1, Reason.NOT_READY), (2, Reason.NOT_READY), (3, Reason.LOST)]
+    assert {one.judgement.detail for one in ended[:2]} == {"paused by the operator"}
+    assert bench.sources[0].returned == [3, 4] and bench.backend.submitted == []
+    bench.loop.hold("")
+    bench.sources[0].hand_over(frame(4, slot=3))
+    until(lambda: len(bench.scored) == 1)
