@@ -63,6 +63,25 @@ def test_every_result_exactly_once_in_order_none_invented(line: Line, count: int
     print(f"{len(kept)} results, at {len(kept) / inspecting_s:.0f} a second")
 
 
+def test_watch_shows_each_once_over_restarts_of_the_daemon(line: Line) -> None:
+    line.write("acquisition_frame_rate_hz = 100.0")
+    command = [sys.executable, "-m", "inspectd", "watch", "--json", "--count", "300", "--connect", line.endpoint]
+    watcher = line.spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    daemon = line.start()
+    for kept in (60, 150):
+        until(lambda kept=kept: published(line) >= kept)
+        os.kill(daemon.pid, signal.SIGKILL)
+        daemon.wait(20)
+        daemon = line.start()
+    out, err = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0, err
+    shown = [json.loads(text) for text in out.splitlines()]
+    assert [one["seq"] for one in shown] == list(range(shown[0]["seq"], shown[0]["seq"] + 300))
+    assert len({one["epoch"] for one in shown}) == 1
+    assert "gap" not in err and "epoch" not in err
+    assert stop(daemon) == 0
+
+
 def published(line: Line) -> int:
     """Results so far, by the journal's newest segments."""
     folder = line.state_dir / "journal"
