@@ -417,6 +417,7 @@ def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, st
     for one in scored:
         one.judge_ns = now_ns()
     in_time = sorted(one.part_id for one in scored if one.claim())
+    until(lambda: len(in_time) + len(bench.results) == len(frames))  # the engine claims first, then puts
     return in_time, [(one.frame.part_id, one.judgement.detail) for one in bench.ended()]
 
 
