@@ -410,8 +410,8 @@ def paced(bench: Bench, took_s: float) -> Paced:
 
 def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, str]]]:
     """Hand frames over at once; part ids that were scored in time, and those given up with what was said."""
-    bench.sources[0].hand_over(*frames)
     before = len(bench.sources[0].returned)
+    bench.sources[0].hand_over(*frames)
     until(lambda: len(bench.scored) + len(bench.sources[0].returned) - before == len(frames))
     scored = list(bench.scored.drain())
     for one in scored:
