@@ -66,7 +66,8 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
     trigger_source: str = "Line0"
     """SFNC TriggerSource, for `line`."""
     acquisition_frame_rate_hz: Annotated[float, Meta(ge=0.01, le=10000)] | None = None
-    """Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second."""
+    """Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second, None = only
+    on command (`inspectd ctl trigger`)."""
     part_id: Literal["frame_id", "counter", "encoder"] = "frame_id"
     """What counts the parts: see `acquire/genicam.py`."""
     expected_interval_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
@@ -79,10 +80,6 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trigger == "software" and self.acquisition_frame_rate_hz is None:
-            raise ValueError(
-                'trigger = "software" needs acquisition_frame_rate_hz: so many triggers are sent a second'
-            )
         if self.trigger == "software" and self.part_id != "frame_id":
             raise ValueError('with trigger = "software" the triggers sent are what is counted: leave out part_id')
 
@@ -142,18 +139,28 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """The results stream."""
 
     results: str = "tcp://127.0.0.1:5556"
+    control: str = ""
+    """Where the daemon is steered; "" = beside `results`: the port after the next one, or the file `control`."""
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
 
     def __post_init__(self) -> None:
-        if self.results.startswith("ipc://") and len(self.results) > len("ipc://"):
-            return
-        host, _, port = self.results.removeprefix("tcp://").rpartition(":")
-        if not self.results.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"results must look like tcp://127.0.0.1:5556 or ipc://path, got {self.results}")
-        if not _is_loopback(host):
-            raise ValueError(f"results may only be bound to a loopback address as yet, got {host}")
+        _check_endpoint("results", self.results)
+        if self.control:
+            _check_endpoint("control", self.control)
+        if self.control == self.results:
+            raise ValueError(f"results and control must be two endpoints, both are {self.results}")
+
+
+def _check_endpoint(key: str, endpoint: str) -> None:
+    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+        return
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not endpoint.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{key} must look like tcp://127.0.0.1:5556 or ipc://path, got {endpoint}")
+    if not _is_loopback(host):
+        raise ValueError(f"{key} may only be bound to a loopback address as yet, got {host}")
 
 
 def _is_loopback(host: str) -> bool:
@@ -262,6 +269,8 @@ class Settings(NamedTuple):
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
+    recipes: tuple[LoadedRecipe, ...] = ()
+    """All that may be selected; `recipe` is one of them."""
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -292,23 +301,33 @@ def load(path: Path) -> Settings:
         else:
             of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [_loaded(recipe.path, recipe.value)] if recipe.value else []
+            if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
+                own.append((("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected"))
     own += _absent_cores(cameras)
     problems = document.told(own) + of_recipes
     config = document.value
     if problems or config is None:
         raise ConfigError(problems)
-    results = config.publish.results
-    if results.startswith("ipc://"):
-        results = f"ipc://{path.parent / results.removeprefix('ipc://')}"
-        if len(results.encode()) - len("ipc://") > IPC_PATH_BYTES:
-            raise ConfigError(
-                f"{path}: publish.results: {results}: the path is longer than {IPC_PATH_BYTES} bytes"
-            )
-    config = structs.replace(config, publish=structs.replace(config.publish, results=results))
+    config = structs.replace(config, publish=_placed(config.publish, path))
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent)
+    return Settings(
+        config, loaded[0], path.parent / config.state_dir / config.line, path.parent, tuple(loaded)
+    )
+
+
+def _placed(publish: Publish, path: Path) -> Publish:
+    """Endpoints that are files: relative to the config's folder."""
+    endpoints = {"results": publish.results, "control": publish.control}
+    for key, endpoint in endpoints.items():
+        if endpoint.startswith("ipc://"):
+            endpoints[key] = endpoint = f"ipc://{path.parent / endpoint.removeprefix('ipc://')}"
+            if len(endpoint.encode()) - len("ipc://") > IPC_PATH_BYTES:
+                raise ConfigError(
+                    f"{path}: publish.{key}: {endpoint}: the path is longer than {IPC_PATH_BYTES} bytes"
+                )
+    return structs.replace(publish, **endpoints)
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.

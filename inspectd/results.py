@@ -87,7 +87,7 @@ class Frame:
 
     __slots__ = (
         "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
-        "generation", "judge_ns", "part_id", "ring_ns", "slot", "trigger_ns", "trigger_utc_ns",
+        "generation", "judge_ns", "part_id", "part_ref", "ring_ns", "slot", "trigger_ns", "trigger_utc_ns",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,7 @@ class Frame:
         self.trigger_ns = trigger_ns
         self.trigger_utc_ns = trigger_utc_ns
         self.deadline_ns = deadline_ns
+        self.part_ref = ""  # what the world outside calls the part
         self.slot = -1  # -1: no picture of it is in the ring
         self.generation = 0
         self.device_ns = 0  # the exposure on the device's own clock; 0 = it has none

@@ -10,7 +10,7 @@ can check gap, age, part and verdict without decoding JSON:
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -118,6 +118,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     line: str
     camera: str
     part_id: int
+    part_ref: str = ""
+    """What the world outside calls the part: as it came with the software trigger."""
     frame_id: int
     verdict: Verdict
     reason: Reason
@@ -197,3 +199,14 @@ def result_topic(line: str, camera: str) -> bytes:
 def heartbeat_topic(line: str) -> bytes:
     """Topic of a line's heartbeat."""
     return f"hb/{line}/".encode()
+
+
+def beside(results: str, name: Literal["query", "control"]) -> str:
+    """Where a daemon's other socket is by default; raises ValueError if it can't be there."""
+    if results.startswith("ipc://"):
+        return f"{results.rpartition('/')[0]}/{name}" if "/" in results.removeprefix("ipc://") else f"ipc://{name}"
+    host, _, port = results.rpartition(":")
+    number = int(port) + ("query", "control").index(name) + 1
+    if number > 65535:
+        raise ValueError(f"{name} can't be beside results: there is no port {number}")
+    return f"{host}:{number}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 import zmq
@@ -17,6 +17,7 @@ from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
+from inspectd.publish.control import ControlService, Link, open_router
 from inspectd.publish.journal import Entry, Journal
 from inspectd.publish.wire import (
     CameraView,
@@ -29,6 +30,7 @@ from inspectd.publish.wire import (
     Result,
     Times,
     VerdictCode,
+    beside,
     encode,
     heartbeat_topic,
     result_topic,
@@ -55,6 +57,23 @@ class CameraStatus(Protocol):
     process_starts: int
 
 
+class Service(Protocol):
+    """Whatever the publish thread does beside results."""
+
+    @property
+    def busy(self) -> bool:
+        """It has work left without a new message: the loop must not sleep."""
+
+    def sockets(self) -> Sequence[Any]:
+        """What to poll."""
+
+    def serve(self) -> bool:
+        """Handle at most one message, never block; False: nothing to do."""
+
+    def close(self) -> None:
+        """The last word."""
+
+
 class Identity(NamedTuple):
     """What is the same in every message of this run."""
 
@@ -77,8 +96,11 @@ class Publisher:
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
+        control: Link | None = None,
     ) -> None:
         self.published = 0
+        self._services: list[Service] = []
+        self._control_lock = -1
         self._config, self._identity = config, identity
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
@@ -97,19 +119,41 @@ class Publisher:
                 f"publish.results: {config.results} can't be bound: {zmq.strerror(error.errno or 0)}; "
                 "is another program using it, or another daemon?"
             ) from None
+        if control is not None:
+            self._services.append(self._control(config, control))
+
+    def _control(self, config: Publish, link: Link) -> ControlService:
+        router = open_router(self._context)
+        try:
+            endpoint = config.control or beside(config.results, "control")
+            router.setsockopt(zmq.IPV6, "[" in endpoint)
+            self._control_lock = _own_ipc_path(endpoint)
+            router.bind(endpoint)
+        except (UnavailableError, ValueError, zmq.ZMQError) as error:
+            router.close()
+            self.close()
+            raise UnavailableError(f"publish.control can't be bound: {error}") from None
+        return ControlService(router, link)
 
     def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(results.fileno(), zmq.POLLIN)
+        for socket in (socket for service in self._services for socket in service.sockets()):
+            poller.register(socket, zmq.POLLIN)
         period_ns, next_beat_ns = self._config.heartbeat_ms * 1_000_000, now_ns()
         while not (upstream() and not len(results)):
             progress.stamp("publish")
-            poller.poll(max(0, (next_beat_ns - now_ns()) // 1_000_000))
+            busy = any(service.busy for service in self._services)
+            poller.poll(0 if busy else max(0, (next_beat_ns - now_ns()) // 1_000_000))
             for ended in results.drain():
                 self._publish(*ended)
             self._take_subscriptions()
+            for service in self._services:
+                for _ in range(MAX_OTHERS):
+                    if len(results) or not service.serve():
+                        break
             if now_ns() >= next_beat_ns:
                 self._beat()
                 next_beat_ns = now_ns() + period_ns
@@ -117,10 +161,13 @@ class Publisher:
 
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
+        for service in self._services:
+            service.close()
         self._socket.close()
         self._context.term()
-        if self._lock >= 0:
-            os.close(self._lock)
+        for lock in (self._lock, self._control_lock):
+            if lock >= 0:
+                os.close(lock)
 
     def _take_subscriptions(self) -> None:
         """XPUB accepts a new subscriber only inside calls on its socket; results come first."""
@@ -164,6 +211,7 @@ class Publisher:
             line=identity.line,
             camera=self._cameras[frame.camera].name,
             part_id=frame.part_id,
+            part_ref=frame.part_ref,
             frame_id=frame.frame_id,
             verdict=judgement.verdict,
             reason=judgement.reason,
