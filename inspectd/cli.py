@@ -15,6 +15,7 @@ import typer
 
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
+from inspectd.cli_ctl import ctl
 from inspectd.cli_doctor import doctor
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
+app.add_typer(ctl, name="ctl")
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -97,8 +99,8 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.acquire.survey import Opening, ask
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
-    from inspectd.pipeline import make_jobs, make_plans
     from inspectd.ring import Shape, check_memory
+    from inspectd.setups import make_jobs, make_plans
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)

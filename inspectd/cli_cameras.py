@@ -82,7 +82,7 @@ def snapshot(
 
 def _job(name: str, path: Path) -> Any:
     from inspectd.engine.bundle import load_bundle
-    from inspectd.pipeline import make_jobs
+    from inspectd.setups import make_jobs
 
     settings = config.load(path)
     jobs = {job.config.name: job for job in make_jobs(settings, load_bundle(settings.recipe.model_dir))}

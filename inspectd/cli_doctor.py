@@ -35,8 +35,8 @@ def doctor_gpu(
     import msgspec
 
     from inspectd.engine.bundle import load_bundle
-    from inspectd.pipeline import make_jobs
     from inspectd.ring import Shape
+    from inspectd.setups import make_jobs
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)

@@ -302,7 +302,9 @@ def load(path: Path) -> Settings:
             of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [_loaded(recipe.path, recipe.value)] if recipe.value else []
             if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
-                own.append((("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected"))
+                own.append(
+                    (("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected")
+                )
     own += _absent_cores(cameras)
     problems = document.told(own) + of_recipes
     config = document.value
@@ -312,9 +314,7 @@ def load(path: Path) -> Settings:
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(
-        config, loaded[0], path.parent / config.state_dir / config.line, path.parent, tuple(loaded)
-    )
+    return Settings(config, loaded[0], path.parent / config.state_dir / config.line, path.parent, tuple(loaded))
 
 
 def _placed(publish: Publish, path: Path) -> Publish:

@@ -3,17 +3,18 @@
 A change is written down (`audit.jsonl`), then kept for the next start (`selection.json`), then takes effect.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
+from inspectd.acquire.source import Source
 from inspectd.config import GentlCamera, LoadedRecipe, Settings
 from inspectd.errors import UserError
+from inspectd.gently import start_gently
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger
 from inspectd.publish.control import Answered, Asked, Counts, Link
@@ -28,55 +29,13 @@ from inspectd.publish.requests import (
     SwapModel,
     Trigger,
 )
+from inspectd.running_line import ENDS, Ready, RunningLine
 from inspectd.selection import Audit, Change, Selection, keep_selection, with_model
 
 log = structlog.get_logger()
-NICENESS = 10
-"""Of the thread that prepares a recipe or model: inspection comes first."""
 PER_TURN = 16
 """Requests executed in one turn of the main thread's loop, which has cameras and a watchdog to tend."""
-ENDS = "the daemon ends"
 Result = dict[str, Any]
-
-
-class Source(Protocol):
-    """A camera, as it is steered and told of."""
-
-    index: int
-    name: str
-    state: str
-    detail: str
-
-    def order(self, part_ref: str, done: Callable[[int, str], None]) -> None:
-        """Have one software trigger sent."""
-
-
-class Prepared(Protocol):
-    """A recipe with its model, ready to be switched to."""
-
-    with_cameras_stopped: bool
-
-
-class Line(Protocol):
-    """What is steered."""
-
-    def state(self) -> tuple[str, str]:
-        """OPC 40100-1, and a sentence."""
-
-    def journal(self) -> str:
-        """`ok`, or why results are not being kept."""
-
-    def in_use(self) -> tuple[LoadedRecipe, Any]:
-        """Recipe and model that the next part is inspected with."""
-
-    def hold(self, why: str) -> None:
-        """No part is judged from now on; "" ends that."""
-
-    def prepare(self, recipe: LoadedRecipe) -> Prepared:
-        """Load, warm, test: slow, in any thread. Raises UserError."""
-
-    def switch(self, prepared: Prepared, from_part_id: int | None, done: Callable[[dict[str, int]], None]) -> None:
-        """To be called by the main thread; `done`, by any thread, is told each camera's first part."""
 
 
 class _Slow(NamedTuple):
@@ -94,7 +53,12 @@ class Steering:
     """Used by the main thread alone, but for `link` and the state of the hold, which others read."""
 
     def __init__(
-        self, settings: Settings, selection: Selection, line: Line, sources: Sequence[Source], ledger: Ledger
+        self,
+        settings: Settings,
+        selection: Selection,
+        line: RunningLine,
+        sources: Sequence[Source],
+        ledger: Ledger,
     ) -> None:
         self.link = Link(Handoff(), Handoff(), Counts())
         self.selection = self._kept = selection  # the one in force, the one on the disk
@@ -126,6 +90,12 @@ class Steering:
     def end(self) -> None:
         """From now on every request is refused; what is being prepared is given up."""
         self._ending = True
+        self._line.give_up()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for what is being prepared to end."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def state(self) -> tuple[str, str] | None:
         """OPC 40100-1 state while no part is judged, and why; None while they are. For any thread."""
@@ -278,13 +248,14 @@ class Steering:
         """In a thread of its own, and then on in this one."""
 
         def work() -> None:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             try:
                 prepared = self._line.prepare(slow.recipe)
             except UserError as error:
                 sentence = str(error)
                 self._later.put(lambda: self._not_prepared(slow, sentence))
-            except BaseException as error:  # a fault of ours or of a library is a failed preparation, and is logged
+            except (
+                BaseException
+            ) as error:  # a fault of ours or of a library is a failed preparation, and is logged
                 log.error("preparing failed", exc_info=error)
                 sentence = f"{type(error).__name__}: {error}"
                 self._later.put(lambda: self._not_prepared(slow, sentence))
@@ -293,8 +264,7 @@ class Steering:
 
         log.info("preparing", what=slow.what, by=_who(slow.asked))
         self._slow = slow
-        self._thread = threading.Thread(target=work, name="prepare", daemon=True)
-        self._thread.start()
+        self._thread = start_gently(work)
 
     def _not_prepared(self, slow: _Slow, sentence: str) -> None:
         self._slow = None
@@ -309,7 +279,7 @@ class Steering:
         self._refuse(slow.asked, f"the model was not swapped: {sentence}")
 
     def _failed(self, asked: Asked, sentence: str) -> None:
-        """Another product was wanted and can't be had: from now on no part is judged, least of all as the old one."""
+        """Another product was wanted and can't be had: no part is judged any more, least of all as the old one."""
         request = asked.request
         assert isinstance(request, SelectRecipe)
         failed = f"recipe {request.recipe} was not selected: {sentence}"
@@ -323,7 +293,7 @@ class Steering:
             log.error(str(error))
         self._refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
 
-    def _prepared(self, slow: _Slow, prepared: Prepared) -> None:
+    def _prepared(self, slow: _Slow, prepared: Ready) -> None:
         held = self.selection  # as it is by now; what failed before ends with the switch
         try:
             if self._ending:
@@ -331,6 +301,7 @@ class Steering:
             self._audit.write(_change(slow.asked, self._used(), slow.what, "done"))
             self._keep(replace(slow.selection, paused=held.paused, failed=held.failed))
         except UserError as error:
+            self._line.discard(prepared)
             self._not_prepared(slow, str(error))
             return
         how = "with cameras stopped" if prepared.with_cameras_stopped else "between two parts"
@@ -371,4 +342,6 @@ def _who(asked: Asked) -> str:
 
 def _change(asked: Asked, old: object, new: object, outcome: str) -> Change:
     key, client = asked.client
-    return Change(key or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome)
+    return Change(
+        key or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome
+    )

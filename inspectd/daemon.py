@@ -16,12 +16,13 @@ from inspectd.acquire.camera import EXIT_ANEW
 from inspectd.acquire.source import ENDED, Source, spawn
 from inspectd.clock import now_ns
 from inspectd.config import GentlCamera, Settings
-from inspectd.engine.bundle import load_bundle
+from inspectd.control import Steering
 from inspectd.errors import UnavailableError, UserError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.publish.journal import Journal, boot_id
+from inspectd.running_line import RunningLine, begin_with
 
 log = structlog.get_logger()
 TURN_S = 0.25
@@ -110,15 +111,20 @@ class Daemon:
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
-        bundle = load_bundle(settings.recipe.model_dir)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
+        settings, selection, bundle = begin_with(settings, self._journal.part_ids)
+        self._settings = settings
         self._ledger = Ledger(len(settings.config.camera))
         self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
+        line = RunningLine(settings, self._journal, self._state)
+        self._steering = Steering(settings, selection, line, self._sources, self._ledger)
         self._pipeline: Pipeline = build(
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail, wake,
+            self._state, self._fail, wake, self._steering.link,
         )  # fmt: skip
+        line.pipeline = self._pipeline
+        line.hold(selection.hold)
         self._processes = [Process(source) for source in self._sources]
 
     def run(self, count: int | None) -> int:
@@ -151,7 +157,7 @@ class Daemon:
             for process in self._processes:
                 if not process.source.finished:
                     process.tend(self._pipeline.changed.put)
-            self._wait(turn_s)
+            self._wait(0.0 if self._steering.turn() else turn_s)
             if reasons := list(self._wake.drain()):
                 return reasons[0]
             if count is not None and self._pipeline.publisher.published >= count:
@@ -165,7 +171,8 @@ class Daemon:
     def _wait(self, turn_s: float) -> None:
         """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        for waker in (self._wake, *self._steering.wakers()):
+            poll.register(waker, select.POLLIN)
         waited = [p for p in self._processes if not p.source.finished]
         for process in waited:
             if process.pidfd >= 0:
@@ -184,12 +191,14 @@ class Daemon:
     def _stop(self) -> int:
         """End the acquisition; the stages end by themselves when the last frame has its result."""
         self._stopping = True
+        self._steering.end()
         for process in self._processes:
             process.hurry()
         until_s = time.monotonic() + STOP_S
         while any(stage.is_alive() for stage in self._pipeline.stages) and time.monotonic() < until_s:
             for process in self._processes:
                 process.finish(self._pipeline.changed.put)
+            self._steering.turn()
             self._pipeline.changed.put(self._sources[0])
             self._pipeline.stages[-1].join(0.02)
         for process in self._processes:
@@ -199,6 +208,7 @@ class Daemon:
         self._pipeline.changed.put(self._sources[0])
         for stage in self._pipeline.stages:
             stage.join(STOP_S)
+        self._steering.join(STOP_S)
         self._journal.close()
         return self._outcome()
 
@@ -227,7 +237,10 @@ class Daemon:
         if self._stopping:
             return "Halted", "stopping"
         dead = [f"camera {s.name}: {s.detail}" for s in self._sources if s.state == "dead" and not s.finished]
-        return ("Preoperational", "; ".join(dead)) if dead else ("ContinuousExecution", "inspecting")
+        held = self._steering.state()
+        if dead:
+            return "Preoperational", "; ".join([*dead, held[1]] if held else dead)
+        return held or ("ContinuousExecution", "inspecting")
 
 
 def lock_line(state_dir: Path, line: str) -> int:

@@ -4,36 +4,34 @@
          (acquire)           (acquire)          (engine)          (judge, extract)      (publish)
 
 Three threads (engine, judge, publish) joined by two hand-offs; each ends when the one before it has ended
-and nothing is left, so the last frame still gets its result.
+and nothing is left, so the last frame still gets its result. A change of recipe or model gives each stage its part
+of a new `Setup`; every frame goes its whole way under the setup that it was taken under.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from inspectd.acquire.camera import Job
-from inspectd.acquire.pixels import converter
 from inspectd.acquire.source import Source
-from inspectd.config import CameraBase, FolderCamera, GentlCamera, LoadedRecipe, Settings, SimCamera, view_of
-from inspectd.engine import in_flight, open_backend
+from inspectd.config import FolderCamera, Settings, SimCamera
+from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle
-from inspectd.engine.loop import Engine, FrameSource
-from inspectd.errors import ConfigError
-from inspectd.extract.plan import Plan, make_plan
+from inspectd.engine.loop import Engine, FrameSource, Switch
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
-from inspectd.judge.loop import Judge
+from inspectd.judge.loop import Criteria, Judge
+from inspectd.publish.control import Link
 from inspectd.publish.journal import Journal
-from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.publish.zmq import CameraStatus, Identity, Publisher
-from inspectd.results import Ended, Frame
+from inspectd.results import Ended, Frame, Late
 from inspectd.ring import Ring, Shape, create
+from inspectd.setups import Setup, make_jobs, open_setup
 
 SIMULATED = (FolderCamera, SimCamera)
-SLOTS_BESIDE_ENGINE = 2
-"""Slots at work beside those in the engine: one being filled, one being judged."""
 STAGES = ("engine", "judge", "publish")
+KEPT_SETUPS = 16
+"""So many back the publisher knows what a setup was: results of a retired one may still wait to be sent."""
 
 
 class Stage(threading.Thread):
@@ -66,15 +64,91 @@ class CameraEnd(FrameSource, CameraStatus, Protocol):
     """The daemon's end of a camera: the engine thread reads frames from it, the heartbeat tells of it."""
 
 
-class Pipeline(NamedTuple):
-    """What the main thread holds of a running pipeline."""
+class Pipeline:
+    """What the main thread holds of a running pipeline, and how it steers it. Nothing here waits for a stage."""
 
-    stages: tuple[Stage, ...]
-    publisher: Publisher
-    changed: Handoff[FrameSource]
-    """The main thread puts a source here to wake the engine thread when the source's socket changed."""
-    engine: str
-    """What the backend says of itself: library, precision, threads."""
+    def __init__(self, setup: Setup, publisher: Publisher, criteria: dict[int, Criteria]) -> None:
+        self.stages: tuple[Stage, ...] = ()
+        self.publisher = publisher
+        self.changed: Handoff[FrameSource] = Handoff()
+        """The main thread puts a source here to wake the engine thread when the source's socket changed."""
+        self.setup = setup
+        """The newest one that was switched to."""
+        self._engine: Engine | None = None
+        self._criteria = criteria
+        self._open = {setup.number: setup.backend}
+        self._closing = threading.Lock()
+
+    @property
+    def engine(self) -> str:
+        """What the backend says of itself: library, precision, threads."""
+        return self.setup.backend.description
+
+    def join_stages(self, engine: Engine, stages: Sequence[Stage]) -> None:
+        """Once, by its maker."""
+        self._engine, self.stages = engine, tuple(stages)
+
+    def switch(self, setup: Setup, from_part_id: int | None, done: Callable[[dict[str, int]], None]) -> None:
+        """Parts to come are inspected under another setup: from the next one on, or from `from_part_id` on.
+
+        Frames in flight keep theirs. `done` is called by the engine thread, within STAGE_WAIT_S, with the first
+        part id under the new setup by camera. When no frame needs the old backend any more it is closed, by a
+        thread of its own. A switch that still waited for its part is forgotten.
+        """
+        assert self._engine is not None
+        self._open[setup.number] = setup.backend
+        self._criteria[setup.number] = criteria_of(setup)
+        setups = self.publisher.setups
+        setups[setup.number] = setup.refs
+        for number in sorted(setups)[:-KEPT_SETUPS]:
+            if number not in self._criteria:
+                del setups[number]
+        self.setup = setup
+
+        def told(first: dict[str, int]) -> None:
+            if from_part_id is None:
+                self.publisher.setup = setup.number
+            done(first)
+
+        self._engine.switch(Switch(setup.number, setup.backend, setup.deadline_ns, from_part_id or 0, told))
+
+    def hold(self, why: str) -> None:
+        """Frames received from now on end as UNKNOWN/not_ready with this sentence; "" ends that. Cameras go on."""
+        assert self._engine is not None
+        self._engine.hold(why)
+
+    @property
+    def setups_open(self) -> int:
+        """How many backends there are: 2 until the frames of the setup before have all been judged."""
+        return len(self._open)
+
+    def retire(self, number: int, backend: Backend) -> None:
+        """No frame of this setup is left. For the engine thread, which must not wait while memory is freed."""
+        del self._criteria[number]
+        threading.Thread(target=self._close, args=(number, backend), name="retire", daemon=True).start()
+
+    def close(self) -> None:
+        """Close every backend; all frames are judged."""
+        for number, backend in list(self._open.items()):
+            self._close(number, backend)
+
+    def _close(self, number: int, backend: Backend) -> None:
+        with self._closing:
+            if number in self._open:
+                backend.close()
+                backend.completed.close()
+                del self._open[number]
+
+
+def criteria_of(setup: Setup) -> Criteria:
+    """The judge's part of a setup."""
+    rings = setup.rings
+    return Criteria(
+        setup.plans,
+        setup.recipe.recipe.image,
+        setup.backend.scores,
+        lambda frame: rings[frame.camera].images[frame.slot],
+    )
 
 
 def make_sources(settings: Settings, bundle: Bundle, ledger: Ledger, part_ids: dict[str, int]) -> list[Source]:
@@ -88,40 +162,6 @@ def make_sources(settings: Settings, bundle: Bundle, ledger: Ledger, part_ids: d
     return sources
 
 
-def make_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
-    """What each camera process is told."""
-    jobs = []
-    for camera in settings.config.camera:
-        view, rect = view_of(settings.recipe.recipe, camera)
-        slots = in_flight(settings.config.engine) + SLOTS_BESIDE_ENGINE + camera.spare_slots
-        base, state_dir = str(settings.base.resolve()), str(settings.state_dir.resolve())
-        jobs.append(Job(camera, base, view.features, rect, bundle.manifest.channels, slots, state_dir=state_dir))
-    return jobs
-
-
-def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], bundle: Bundle) -> list[Plan]:
-    """The recipe resolved for every camera; raises ConfigError if it does not fit the model."""
-    manifest = bundle.manifest
-    plans: list[Plan] = []
-    problems: list[str] = []
-    for camera in cameras:
-        view, rect = view_of(recipe.recipe, camera)
-        if isinstance(camera, GentlCamera) and camera.pixel_format:
-            try:
-                converter(camera.pixel_format, manifest.channels, camera.width, camera.height, rect)
-            except ValueError as error:
-                problems.append(f"camera {camera.name}: {error}")
-        try:
-            plan = make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.mm_per_px)
-        except ConfigError as error:
-            problems += [f"{recipe.path}: {problem}" for problem in error.problems]
-        else:
-            plans.append(plan)
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))  # most are the same for each camera
-    return plans
-
-
 def build(
     settings: Settings,
     bundle: Bundle,
@@ -133,31 +173,25 @@ def build(
     state: Callable[[], tuple[str, str]],
     failed: Callable[[], None],
     wake: Handoff[str] | None = None,
+    control: Link | None = None,
 ) -> Pipeline:
     """Open the engine, bind the socket, join the stages; nothing runs yet. What is put into `wake` ends that."""
-    config, recipe = settings.config, settings.recipe
-    plans = make_plans(recipe, config.camera, bundle)
-    backend = open_backend(config.engine, bundle, rings, wake)
-    identity = _identity(settings, bundle, backend.description)
+    config = settings.config
+    setup = open_setup(1, settings, settings.recipe, bundle, rings, wake)
+    simulated = tuple(isinstance(camera, SIMULATED) for camera in config.camera)
+    identity = Identity(config.line, setup.backend.description, simulated)
     with ExitStack() as undo:
-        undo.callback(backend.close)  # where the endpoint can't be had, a GPU is let go of
-        publisher = Publisher(config.publish, identity, journal, ledger, sources, state)
+        undo.callback(setup.backend.close)  # where the endpoint can't be had, a GPU is let go of
+        publisher = Publisher(config.publish, identity, {1: setup.refs}, journal, ledger, sources, state, control)
         undo.pop_all()
+    criteria = {1: criteria_of(setup)}
+    pipeline = Pipeline(setup, publisher, criteria)
     scored: Handoff[Frame] = Handoff()
-    results: Handoff[Ended] = Handoff()
-    changed: Handoff[FrameSource] = Handoff()
-    engine = Engine(sources, backend, scored, results, ledger, changed, failed)
-    judge = Judge(
-        plans,
-        recipe.recipe.image,
-        backend.scores,
-        lambda frame: rings[frame.camera].images[frame.slot],
-        lambda frame: sources[frame.camera].give_back(frame.slot),
-        ledger,
-        failed,
-    )
+    results: Handoff[Ended | Late] = Handoff()
+    engine = Engine(sources, {1: setup.backend}, scored, results, pipeline.changed, failed, pipeline.retire)
+    judge = Judge(criteria, lambda frame: sources[frame.camera].give_back(frame.slot), failed)
     scoring_ended, judging_ended = threading.Event(), threading.Event()
-    after_judge = judging_ended.set, backend.close  # not before: the judge reads scores in the backend's memory
+    after_judge = judging_ended.set, pipeline.close  # not before: the judge reads scores in the backend's memory
     stages = (
         Stage("engine", lambda: engine.run(progress), (scoring_ended.set,), failed),
         Stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), after_judge, failed),
@@ -165,15 +199,5 @@ def build(
             "publish", lambda: publisher.run(results, judging_ended.is_set, progress), (publisher.close,), failed
         ),
     )
-    return Pipeline(stages, publisher, changed, backend.description)
-
-
-def _identity(settings: Settings, bundle: Bundle, engine: str) -> Identity:
-    recipe = settings.recipe
-    return Identity(
-        settings.config.line,
-        RecipeRef(recipe.id, recipe.revision),
-        ModelRef(bundle.manifest.name, bundle.sha256),
-        engine,
-        tuple(isinstance(camera, SIMULATED) for camera in settings.config.camera),
-    )
+    pipeline.join_stages(engine, stages)
+    return pipeline

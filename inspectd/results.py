@@ -87,7 +87,8 @@ class Frame:
 
     __slots__ = (
         "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
-        "generation", "judge_ns", "part_id", "part_ref", "ring_ns", "slot", "trigger_ns", "trigger_utc_ns",
+        "generation", "judge_ns", "part_id", "part_ref", "ring_ns", "setup", "slot", "trigger_ns",
+        "trigger_utc_ns",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +99,7 @@ class Frame:
         trigger_ns: int,
         trigger_utc_ns: int,
         deadline_ns: int,
+        setup: int = 1,
     ) -> None:
         self.camera = camera  # index into the configured cameras
         self.part_id = part_id
@@ -105,11 +107,13 @@ class Frame:
         self.trigger_ns = trigger_ns
         self.trigger_utc_ns = trigger_utc_ns
         self.deadline_ns = deadline_ns
+        self.setup = setup  # number of the recipe and model it was taken under, counted up from 1
         self.part_ref = ""  # what the world outside calls the part
         self.slot = -1  # -1: no picture of it is in the ring
         self.generation = 0
         self.device_ns = 0  # the exposure on the device's own clock; 0 = it has none
-        self.ring_ns = self.engine_ns = self.judge_ns = 0
+        self.ring_ns = self.engine_ns = 0
+        self.judge_ns = 0  # set last of all: then nobody looks at picture and scores any more
         self.failure = ""  # set by the engine when the inference failed
         self.counting_restarted = False  # triggers before this one may be uncounted
         self._open = threading.Lock()
@@ -130,6 +134,13 @@ class Frame:
 
 class Ended(NamedTuple):
     """A claimed frame with its judgement: what the publish stage takes."""
+
+    frame: Frame
+    judgement: Judgement
+
+
+class Late(NamedTuple):
+    """The answer to a frame that its deadline had ended: for the journal and the books, never for the wire."""
 
     frame: Frame
     judgement: Judgement

@@ -116,7 +116,7 @@ def keep_selection(state_dir: Path, selection: Selection) -> None:
 
 
 class Audit:
-    """`audit.jsonl`: one line for each change, only ever appended to. Opened anew each time: it may be put away."""
+    """`audit.jsonl`: a line for each change, only ever appended to. Opened anew each time: it may be put away."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

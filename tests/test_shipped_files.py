@@ -76,7 +76,7 @@ def test_the_recipe_of_the_documents_is_valid(tmp_path: Path) -> None:
 def test_the_shipped_bundle_and_recipe_are_whole() -> None:
     settings = config.load(ROOT / "config.toml")
     from inspectd.engine.bundle import load_bundle
-    from inspectd.pipeline import make_plans
+    from inspectd.setups import make_plans
 
     bundle = load_bundle(settings.recipe.model_dir)
     assert settings.recipe.id == bundle.manifest.name == "ballscrew"

@@ -6,8 +6,9 @@ Which number counts the parts (`part_id`):
     counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
     encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
 
-With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a time:
-the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another part's.
+With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a
+time: the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another
+part's.
 """
 
 import math

@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -45,17 +46,30 @@ OPENING_S = 30.0
 """Opening a camera may take so long: some are searched for, and wait for their last host to be forgotten."""
 
 
+class _From(NamedTuple):
+    """From a part on, what its frames belong to."""
+
+    part_id: int
+    number: int
+    """Of the setup."""
+    deadline_ns: int
+
+
 class Source:
     """Read by the engine thread; slots come back from any thread; the process belongs to the main thread."""
 
-    def __init__(self, index: int, job: Job, ring: Ring, ledger: Ledger, deadline_ns: int, part_id: int) -> None:
+    def __init__(
+        self, index: int, job: Job, ring: Ring, ledger: Ledger, deadline_ns: int, part_id: int, setup: int = 1
+    ) -> None:
         self.index, self.job, self.ring = index, job, ring
         self.name = job.config.name
         self.state = "dead"  # streaming | idle | dead
         self.detail = "starting"
         self.newest_ns = 0  # when the newest frame was in the ring
         self.finished = False
-        self._ledger, self._deadline_ns = ledger, deadline_ns
+        self._ledger = ledger
+        self._setup = _From(0, setup, deadline_ns)
+        self._next_setup: _From | None = None  # from a part on that is still to come
         self._pool, self._lock = SlotPool(ring.count), threading.Lock()
         self._sock: socket.socket | None = None
         self._counted: int | None = None  # the trigger accounted for last, by the camera's count
@@ -72,6 +86,23 @@ class Source:
         self._order = 0
         self._refs: dict[int, str] = {}  # what the parts of triggers sent are called, until their frames are made
         self._decoder = msgspec.msgpack.Decoder(FromCamera)
+
+    @property
+    def setups(self) -> Set[int]:
+        """The setup in use, and the one that parts to come wait for."""
+        return {self._setup.number} if self._next_setup is None else {self._setup.number, self._next_setup.number}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        """Parts from this id on, but none that has come, belong to a setup; gives the first id that does.
+
+        A switch that still waited for its part is forgotten. For the engine thread.
+        """
+        switch = _From(max(from_part_id, self._part_id + 1), setup, deadline_ns)
+        if switch.part_id == self._part_id + 1:  # the next part, whenever that comes
+            self._setup, self._next_setup = switch, None
+        else:
+            self._next_setup = switch
+        return switch.part_id
 
     def fileno(self) -> int:
         """The socket to poll; -1 while there is no camera process."""
@@ -255,13 +286,16 @@ class Source:
         assert self._counted is not None
         self._counted += 1
         self._part_id = encoder + self._part_offset if encoder else self._part_id + 1
+        if self._next_setup is not None and self._part_id >= self._next_setup.part_id:
+            self._setup, self._next_setup = self._next_setup, None
         frame = Frame(
             self.index,
             self._part_id,
             self._counted,
             trigger_ns,
             utc_of(trigger_ns),
-            trigger_ns + self._deadline_ns,
+            trigger_ns + self._setup.deadline_ns,
+            self._setup.number,
         )
         frame.counting_restarted, self._restarted = self._restarted, False
         frame.part_ref = self._refs.pop(self._counted, "")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import assert_never
 
@@ -104,6 +104,15 @@ class RingSource:
         """The picture stays; the slot is the next frame."""
         self._ready.append(slot)
         os.eventfd_write(self._wake, 1)
+
+    @property
+    def setups(self) -> Set[int]:
+        """There is no other."""
+        return {1}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """No new frames from now on."""

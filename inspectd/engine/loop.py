@@ -1,22 +1,40 @@
-"""The engine thread: takes frames from all cameras, keeps the backend busy, ends what is late."""
+"""The engine thread: takes frames from all cameras, keeps the backends busy, ends what is late.
+
+There is one backend per setup (recipe and model): two while the line switches from one to the next.
+"""
 
 import select
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence, Set
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inspectd.clock import now_ns
 from inspectd.engine.backend import Backend
 from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
-from inspectd.health import STAGE_WAIT_S, Ledger, Progress
-from inspectd.results import Ended, Frame, Reason, unknown
+from inspectd.health import STAGE_WAIT_S, Progress
+from inspectd.results import Ended, Frame, Late, Reason, unknown
+
+MEASURED = 64
+"""So many inferences back it is remembered how long one takes."""
 
 
 class FrameSource(Protocol):
     """A camera, as the engine thread sees it."""
 
+    name: str
     finished: bool
+
+    @property
+    def setups(self) -> Set[int]:
+        """The setups that parts to come may belong to: the one in use, and one that is to be used later."""
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        """Parts from this id on, but none that has come, belong to a setup; gives the first id of it.
+
+        deadline_ns: their time from trigger to result.
+        """
 
     def fileno(self) -> int:
         """What to poll; -1 while there is nothing to poll."""
@@ -28,32 +46,60 @@ class FrameSource(Protocol):
         """A slot is not needed any more."""
 
 
+class Switch(NamedTuple):
+    """An order to the engine thread: parts to come belong to another setup."""
+
+    setup: int
+    backend: Backend
+    deadline_ns: int
+    """Of its parts, from trigger to result."""
+    from_part_id: int
+    """The first part, if that has not come yet; else the next one."""
+    done: Callable[[dict[str, int]], None]
+    """Told, by camera, the first part id under the new setup; called by the engine thread."""
+
+
 class Engine:
-    """State of the engine thread: every received frame that no scores were handed on for."""
+    """State of the engine thread: every received frame that is not judged yet."""
 
     def __init__(
         self,
         sources: Sequence[FrameSource],
-        backend: Backend,
+        backends: dict[int, Backend],
         scored: Handoff[Frame],
-        results: Handoff[Ended],
-        ledger: Ledger,
+        results: Handoff[Ended | Late],
         changed: Handoff[FrameSource],
         failed: Callable[[], None],
+        retired: Callable[[int, Backend], None],
     ) -> None:
-        self._sources, self._backend = sources, backend
-        self._scored, self._results, self._ledger = scored, results, ledger
+        self._sources, self._backends = sources, backends
+        self._scored, self._results = scored, results
         self._changed = changed  # filled by the main thread when a source has a new socket or none
         self._failed = failed  # called once, at the first fault
+        self._retired = retired  # called with a setup that no frame needs any more, and its backend
         self._error: Exception | None = None
         self._waiting: list[Frame] = []  # heap, earliest deadline first
-        self._working: set[Frame] = set()
+        self._working: dict[Frame, int] = {}  # and when it was submitted; 0 = beside another one
+        self._handed_on: set[Frame] = set()  # to the judge, who is not done with it
+        self._took_ns: defaultdict[tuple[int, int], deque[int]] = defaultdict(lambda: deque(maxlen=MEASURED))
+        self._orders: Handoff[Switch] = Handoff()
+        self._held = ""
         self._poll = select.poll()
         self._polled: dict[int, FrameSource] = {}
 
+    def switch(self, order: Switch) -> None:
+        """Have it done by the engine thread, within STAGE_WAIT_S. Called by any thread."""
+        self._orders.put(order)
+
+    def hold(self, why: str) -> None:
+        """Frames received from now on are UNKNOWN/not_ready, for this reason; "" ends that. For any thread."""
+        self._held = why
+
     def run(self, progress: Progress) -> None:
         """Until every source has finished and every frame is handed on."""
-        self._poll.register(self._backend.completed, select.POLLIN)
+        for backend in self._backends.values():
+            self._poll.register(backend.completed, select.POLLIN)
+        self._poll.register(self._orders, select.POLLIN)
         self._poll.register(self._changed, select.POLLIN)
         while not self._done():
             progress.stamp("engine")
@@ -69,18 +115,23 @@ class Engine:
     def _turn(self) -> None:
         self._register()
         ready = self._poll.poll(self._timeout_ms())
-        if self._backend.fault is not None and self._error is None:
-            raise self._backend.fault
-        for frame in self._backend.completed.drain():
-            self._completed(frame)
+        for backend in self._backends.values():
+            if backend.fault is not None and self._error is None:
+                raise backend.fault
+            for frame in backend.completed.drain():
+                self._completed(frame)
         self._submit()  # before reading on: the engine must not wait while sockets are read
         for _ in self._changed.drain():
             pass
+        for order in self._orders.drain():
+            self._switch(order)
         for fd, _ in ready:
             if fd in self._polled:
                 self._read(self._polled[fd])
         self._submit()
         self._expire(now_ns())
+        if len(self._backends) > 1:
+            self._retire()
 
     def _break(self, error: Exception) -> None:
         """A fault of ours or of the library: from now on every frame is UNKNOWN/engine, and the daemon ends."""
@@ -90,7 +141,8 @@ class Engine:
             self._end(frame, Reason.ENGINE, self._sentence())
 
     def _done(self) -> bool:
-        working = self._working and self._backend.fault is None  # of a lost device nothing comes back
+        # Of a lost device nothing comes back.
+        working = any(self._backends[frame.setup].fault is None for frame in self._working)
         return not working and not self._waiting and all(source.finished for source in self._sources)
 
     def _register(self) -> None:
@@ -106,52 +158,93 @@ class Engine:
 
     def _timeout_ms(self) -> float:
         """Until the first deadline, at most STAGE_WAIT_S."""
-        deadlines = [frame.deadline_ns for frame in (*self._waiting, *self._working) if frame.open]
+        frames = (*self._waiting, *self._working, *self._handed_on)
+        deadlines = [frame.deadline_ns for frame in frames if frame.open]
         left_ms = (min(deadlines) - now_ns()) / 1e6 + 1 if deadlines else STAGE_WAIT_S * 1e3
         return max(0.0, min(left_ms, STAGE_WAIT_S * 1e3))
 
+    def _switch(self, order: Switch) -> None:
+        self._backends[order.setup] = order.backend
+        self._poll.register(order.backend.completed, select.POLLIN)
+        ids = {s.name: s.switch(order.setup, order.deadline_ns, order.from_part_id) for s in self._sources}
+        order.done(ids)
+
+    def _retire(self) -> None:
+        """Hand out the backends that no part to come and no frame in flight needs."""
+        used = {setup for source in self._sources for setup in source.setups}
+        used |= {frame.setup for frame in (*self._waiting, *self._working, *self._handed_on)}
+        for setup in self._backends.keys() - used:
+            backend = self._backends.pop(setup)
+            self._poll.unregister(backend.completed)
+            for index in range(len(self._sources)):
+                self._took_ns.pop((setup, index), None)
+            self._retired(setup, backend)
+
     def _read(self, source: FrameSource) -> None:
         for item in source.read():
-            if isinstance(item, Frame):
-                heappush(self._waiting, item)
-            else:
+            if not isinstance(item, Frame):
                 self._results.put(item)
+            elif self._held:
+                self._end(item, Reason.NOT_READY, self._held)
+                source.give_back(item.slot)
+            else:
+                heappush(self._waiting, item)
 
     def _submit(self) -> None:
-        while self._waiting and (len(self._working) < self._backend.depth or self._error is not None):
+        while self._waiting and (self._error is not None or self._has_room_for(self._waiting[0])):
             frame = heappop(self._waiting)
             if self._error is not None:
                 self._end(frame, Reason.ENGINE, self._sentence())
-            elif frame.deadline_ns <= now_ns():
-                self._end(frame, Reason.DEADLINE, "no engine was free in time")
+            elif hopeless := self._hopeless(frame):
+                self._end(frame, Reason.DEADLINE, hopeless)
             if frame.open:
                 self._start(frame)
             else:
                 self._sources[frame.camera].give_back(frame.slot)
 
+    def _has_room_for(self, frame: Frame) -> bool:
+        """All backends share one device: together they work on no more frames than one may."""
+        return len(self._working) < self._backends[frame.setup].depth
+
+    def _hopeless(self, frame: Frame) -> str:
+        """Why the frame's deadline can't be met; empty if it may be. Only what is surely impossible is given up.
+
+        The shortest inference of late is the measure, of those that had the engine to themselves: a queue in
+        front of the engine does not count. With nothing else to do the frame is tried in any case: if the engine
+        was only slow for a while, this is how that is noticed.
+        """
+        now = now_ns()
+        if frame.deadline_ns <= now:
+            return "no engine was free in time"
+        took_ns = self._took_ns[frame.setup, frame.camera]
+        if (self._working or self._waiting) and took_ns and now + min(took_ns) > frame.deadline_ns:
+            return f"its deadline can't be met: the engine takes at least {min(took_ns) / 1e6:.1f} ms"
+        return ""
+
     def _start(self, frame: Frame) -> None:
         try:
-            self._backend.submit(frame)
+            self._backends[frame.setup].submit(frame)
         except Exception:
             heappush(self._waiting, frame)  # it never began: ended with those that wait
             raise
-        self._working.add(frame)
+        self._working[frame] = 0 if self._working else now_ns()
 
     def _completed(self, frame: Frame) -> None:
         frame.engine_ns = now_ns()
-        self._backend.finish(frame)
-        self._working.discard(frame)
+        self._backends[frame.setup].finish(frame)
+        submitted_ns = self._working.pop(frame, 0)
         if frame.failure:
             self._end(frame, Reason.ENGINE, frame.failure)
-        if frame.open:
-            self._scored.put(frame)
+        if frame.failure or (self._error is not None and not frame.open):
+            self._sources[frame.camera].give_back(frame.slot)
             return
-        if not frame.failure:
-            self._ledger.late(frame.camera)
-        self._sources[frame.camera].give_back(frame.slot)
+        if submitted_ns:
+            self._took_ns[frame.setup, frame.camera].append(frame.engine_ns - submitted_ns)
+        self._handed_on.add(frame)
+        self._scored.put(frame)  # late ones as well: their answer goes into the journal
 
     def _expire(self, now: int) -> None:
-        """At its deadline a frame without an answer is UNKNOWN; whatever comes later is only counted."""
+        """At its deadline a frame without an answer is UNKNOWN; whatever comes later is only written down."""
         if self._waiting and self._waiting[0].deadline_ns <= now:
             for frame in self._waiting:
                 if frame.deadline_ns <= now:
@@ -159,6 +252,11 @@ class Engine:
         for frame in self._working:
             if frame.deadline_ns <= now:
                 self._end(frame, Reason.DEADLINE, "the engine did not answer in time")
+        judged = [frame for frame in self._handed_on if frame.judge_ns]
+        self._handed_on.difference_update(judged)
+        for frame in self._handed_on:
+            if frame.deadline_ns <= now:
+                self._end(frame, Reason.DEADLINE, "it was not judged in time")
 
     def _sentence(self) -> str:
         """Of the fault, for the results."""

@@ -3,6 +3,7 @@
 import select
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 
@@ -11,35 +12,40 @@ from inspectd.config import ImageLimits
 from inspectd.extract.plan import U8, Plan
 from inspectd.extract.regions import extract_regions
 from inspectd.handoff import Handoff
-from inspectd.health import STAGE_WAIT_S, Ledger, Progress
+from inspectd.health import STAGE_WAIT_S, Progress
 from inspectd.judge.image import sample_of, unfitness
 from inspectd.judge.verdict import judge
-from inspectd.results import Ended, Frame, Judgement, Reason, Verdict, unknown
+from inspectd.results import Ended, Frame, Judgement, Late, Reason, Verdict, unknown
+
+NOT_CHECKED = ImageLimits()
+
+
+class Criteria(NamedTuple):
+    """What the frames of one setup are judged by; `scores` and `picture` show a frame's data in place."""
+
+    plans: Sequence[Plan]
+    """By camera."""
+    image_limits: ImageLimits
+    scores: Callable[[Frame], tuple[U8, U8]]
+    picture: Callable[[Frame], U8]
 
 
 class Judge:
-    """Plans by camera; `scores` and `picture` show a frame's data in place until `give_back`."""
+    """Criteria by setup: others put them there before there is a frame of it, and take them away afterwards."""
 
     def __init__(
         self,
-        plans: Sequence[Plan],
-        image_limits: ImageLimits,
-        scores: Callable[[Frame], tuple[U8, U8]],
-        picture: Callable[[Frame], U8],
+        setups: dict[int, Criteria],
         give_back: Callable[[Frame], None],
-        ledger: Ledger,
         failed: Callable[[], None],
     ) -> None:
-        self._plans, self._limits = plans, image_limits
-        self._scores, self._picture, self._give_back = scores, picture, give_back
-        self._ledger = ledger
+        self._setups, self._give_back = setups, give_back
         self._failed = failed  # called once, at the first fault
         self._error: Exception | None = None
-        self._checks_images = image_limits != ImageLimits()
-        self._last_sample: list[U8 | None] = [None] * len(plans)
+        self._last_sample: dict[int, U8] = {}  # by camera
 
     def run(
-        self, scored: Handoff[Frame], results: Handoff[Ended], upstream: threading.Event, progress: Progress
+        self, scored: Handoff[Frame], results: Handoff[Ended | Late], upstream: threading.Event, progress: Progress
     ) -> None:
         """Until `upstream` is set and no frame is left."""
         cv2.setNumThreads(1)  # maps are small: OpenCV's own threads would only take cores from the engine
@@ -53,34 +59,34 @@ class Judge:
         if self._error is not None:
             raise self._error
 
-    def _end(self, frame: Frame, results: Handoff[Ended]) -> None:
+    def _end(self, frame: Frame, results: Handoff[Ended | Late]) -> None:
         judgement = self._judgement_or_fault(frame)
         self._give_back(frame)
         frame.judge_ns = now_ns()
-        if not frame.claim():
-            self._ledger.late(frame.camera)
-        elif frame.judge_ns >= frame.deadline_ns:
-            results.put(Ended(frame, unknown(Reason.DEADLINE, "judged too late")))
-        else:
-            results.put(Ended(frame, judgement))
+        is_owned = frame.claim()
+        is_late = not is_owned or frame.judge_ns >= frame.deadline_ns
+        if is_owned:
+            results.put(Ended(frame, unknown(Reason.DEADLINE, "judged too late") if is_late else judgement))
+        if is_late and judgement.reason is not Reason.ENGINE:
+            results.put(Late(frame, judgement))
 
     def _judgement_or_fault(self, frame: Frame) -> Judgement:
         """After a fault of ours every frame is UNKNOWN/engine, and the daemon ends."""
         if self._error is None:
             try:
-                return self._judgement(frame)
+                return self._judgement(frame, self._setups[frame.setup])
             except Exception as error:
                 self._error = error
                 self._failed()
         return unknown(Reason.ENGINE, "the judge stage failed")
 
-    def _judgement(self, frame: Frame) -> Judgement:
-        plan = self._plans[frame.camera]
-        scores, peak = self._scores(frame)
+    def _judgement(self, frame: Frame, criteria: Criteria) -> Judgement:
+        plan, limits = criteria.plans[frame.camera], criteria.image_limits
+        scores, peak = criteria.scores(frame)
         judgement = judge(extract_regions(scores, peak, plan), plan)
-        if self._checks_images:
-            sample = sample_of(self._picture(frame))
-            unfit = unfitness(sample, self._last_sample[frame.camera], self._limits)
+        if limits != NOT_CHECKED:
+            sample = sample_of(criteria.picture(frame))
+            unfit = unfitness(sample, self._last_sample.get(frame.camera), limits)
             self._last_sample[frame.camera] = sample
             if unfit:
                 return Judgement(Verdict.UNKNOWN, Reason.IMAGE, judgement.regions, judgement.truncated, unfit)

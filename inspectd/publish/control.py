@@ -4,7 +4,7 @@ The publish thread reads and answers; the main thread executes. Between them two
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ CLIENTS, REMEMBERED = 64, 256
 forgotten first."""
 REMEMBERED_BYTES = 8 * 2**20
 """Of all answers kept."""
-ENVELOPES = 8
+ENVELOPES = 64
 """So many repetitions of a request that is being executed are answered."""
 FRAMES = 3
 """Identity, perhaps an empty frame (REQ sockets send one), body."""
@@ -98,7 +98,11 @@ def open_router(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
 class ControlService:
     """One ROUTER, made by `open_router` and bound; used by the publish thread alone."""
 
-    def __init__(self, socket: zmq.Socket[bytes], link: Link) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], link: Link, allows: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """allows: whether the client of this user id may still steer; asked for each request."""
+        self._allows = allows
         self.counts = link.counts
         self._socket, self._requests, self._answers = socket, link.requests, link.answers
         self._clients: OrderedDict[Client, OrderedDict[str, _Kept]] = OrderedDict()
@@ -162,6 +166,8 @@ class ControlService:
             if len(body) != 1:
                 raise RequestError("not a request: it must be one frame of JSON", None)
             request = decode_request(body[0])
+            if not self._allows(user):
+                raise RequestError("this key may no longer be used to steer", request.id)
         except RequestError as error:
             self.counts.refused += 1
             self._send(envelope, encode(Answer(error.id, False, error=str(error))))

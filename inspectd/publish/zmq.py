@@ -35,12 +35,14 @@ from inspectd.publish.wire import (
     heartbeat_topic,
     result_topic,
 )
-from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, unknown
+from inspectd.results import ClockView, Ended, Frame, Judgement, Late, Losses, Reason, unknown
 
 log = structlog.get_logger()
 LINGER_MS = 1000
 MAX_OTHERS = 64
 """Messages other than results handled per turn of the loop."""
+NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
+"""Why a frame that was received has no answer that could be late."""
 MAX_INCOMING = 4096
 """Bytes of a subscription: nothing larger is expected from a subscriber."""
 
@@ -78,8 +80,6 @@ class Identity(NamedTuple):
     """What is the same in every message of this run."""
 
     line: str
-    recipe: RecipeRef
-    model: ModelRef
     engine: str
     simulated: tuple[bool, ...]
     """By camera."""
@@ -92,6 +92,7 @@ class Publisher:
         self,
         config: Publish,
         identity: Identity,
+        setups: dict[int, tuple[RecipeRef, ModelRef]],
         journal: Journal,
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
@@ -102,6 +103,8 @@ class Publisher:
         self._services: list[Service] = []
         self._control_lock = -1
         self._config, self._identity = config, identity
+        self.setups = setups  # added to by the main thread before there is a frame of it
+        self.setup = next(iter(setups), 1)  # the one in use, for the heartbeat
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
         self._lock = _own_ipc_path(config.results)
@@ -135,7 +138,7 @@ class Publisher:
             raise UnavailableError(f"publish.control can't be bound: {error}") from None
         return ControlService(router, link)
 
-    def run(self, results: Handoff[Ended], upstream: Callable[[], bool], progress: Progress) -> None:
+    def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -147,8 +150,11 @@ class Publisher:
             progress.stamp("publish")
             busy = any(service.busy for service in self._services)
             poller.poll(0 if busy else max(0, (next_beat_ns - now_ns()) // 1_000_000))
-            for ended in results.drain():
-                self._publish(*ended)
+            for item in results.drain():
+                if isinstance(item, Late):
+                    self._ledger.late(item.frame.camera)
+                else:
+                    self._publish(*item)
             self._take_subscriptions()
             for service in self._services:
                 for _ in range(MAX_OTHERS):
@@ -175,8 +181,8 @@ class Publisher:
             for _ in range(MAX_OTHERS):
                 self._socket.recv(zmq.DONTWAIT)
 
-    def _publish(self, frame: Frame, judgement: Judgement) -> None:
-        judgement = self._in_time(frame, judgement)
+    def _publish(self, frame: Frame, judged: Judgement) -> None:
+        judgement = self._in_time(frame, judged)
         entry = self._entry(frame, judgement)
         self._journal.append(entry)
         if self._in_time(frame, judgement) is not judgement:  # the disk stalled: the journal is corrected first
@@ -186,10 +192,12 @@ class Publisher:
         self._socket.send_multipart((entry.topic, entry.header, entry.body))
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
+        if judgement is not judged:
+            self._ledger.late(frame.camera)
 
     def _in_time(self, frame: Frame, judgement: Judgement) -> Judgement:
         """What may still be said of the frame now: after its deadline only UNKNOWN."""
-        judged = frame.slot >= 0 and judgement.reason not in (Reason.DEADLINE, Reason.ENGINE)
+        judged = frame.slot >= 0 and judgement.reason not in NOT_JUDGED
         if judged and now_ns() >= frame.deadline_ns:
             return unknown(Reason.DEADLINE, "answered too late")
         return judgement
@@ -207,6 +215,7 @@ class Publisher:
 
     def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
         identity = self._identity
+        recipe, model = self.setups[frame.setup]
         return Result(
             line=identity.line,
             camera=self._cameras[frame.camera].name,
@@ -220,8 +229,8 @@ class Publisher:
             counting_restarted=frame.counting_restarted,
             regions=judgement.regions,
             truncated=judgement.truncated,
-            recipe=identity.recipe,
-            model=identity.model,
+            recipe=recipe,
+            model=model,
             image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
             times=_times(frame, publish_ns),
         )
@@ -229,13 +238,14 @@ class Publisher:
     def _beat(self) -> None:
         state, detail = self._state()
         identity, journal = self._identity, self._journal
+        recipe, model = self.setups[self.setup]
         beat = Heartbeat(
             line=identity.line,
             state=state,
             detail=detail,
             last_seq=journal.seq,
-            recipe=identity.recipe,
-            model=identity.model,
+            recipe=recipe,
+            model=model,
             engine=identity.engine,
             cameras={camera.name: self._view(index, camera) for index, camera in enumerate(self._cameras)},
             journal=journal.failure or "ok",

@@ -16,8 +16,8 @@ from inspectd.engine.loop import Engine, FrameSource
 from inspectd.engine.openvino import OpenVinoBackend
 from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
-from inspectd.results import Ended, Frame, Reason, Verdict, unknown
+from inspectd.health import Progress
+from inspectd.results import Ended, Frame, Late, Reason, Verdict, unknown
 from inspectd.ring import Ring, Shape, create
 from tests.bundles import darkness, write_bundle
 from tests.makers import frame
@@ -32,8 +32,11 @@ class TestSource:
     __test__ = False
 
     def __init__(self) -> None:
+        self.name = "played"
         self.finished = False
         self.connected = True
+        self.setup, self.deadline_ns = 1, 0
+        self.pending: int | None = None
         self.returned: list[int] = []
         self._items: deque[Frame | Ended] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -52,6 +55,18 @@ class TestSource:
 
     def give_back(self, slot: int) -> None:
         self.returned.append(slot)
+
+    @property
+    def setups(self) -> set[int]:
+        return {self.setup} if self.pending is None else {self.setup, self.pending}
+
+    def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
+        if from_part_id:
+            self.pending = setup
+        else:
+            self.setup, self.pending = setup, None
+        self.deadline_ns = deadline_ns
+        return from_part_id or 1
 
     def close(self) -> None:
         os.close(self._wake)
@@ -99,9 +114,9 @@ class Bench:
     def __init__(self, backend: Recording, ring: Ring) -> None:
         self.ring, self.sources = ring, [TestSource(), TestSource()]
         self.scored: Handoff[Frame] = Handoff()
-        self.results: Handoff[Ended] = Handoff()
+        self.results: Handoff[Ended | Late] = Handoff()
+        self.retired: list[tuple[int, Backend]] = []
         self.changed: Handoff[FrameSource] = Handoff()
-        self.ledger = Ledger(2)
         self.use(backend)
 
     def use(self, backend: Recording) -> None:
@@ -114,8 +129,8 @@ class Bench:
 
     def make(self, backend: Backend) -> Engine:
         return Engine(
-            self.sources, backend, self.scored, self.results, self.ledger, self.changed,
-            lambda: self.failures.append(1),
+            self.sources, {1: backend}, self.scored, self.results, self.changed,
+            lambda: self.failures.append(1), lambda setup, old: self.retired.append((setup, old)),
         )  # fmt: skip
 
     def _run(self) -> None:
@@ -123,6 +138,12 @@ class Bench:
             self.loop.run(Progress(["engine"]))
         except Exception as error:
             self.error = error
+
+    def ended(self) -> list[Ended]:
+        """The results so far."""
+        items = list(self.results.drain())
+        assert not any(isinstance(item, Late) for item in items)  # those are the judge's
+        return [item for item in items if isinstance(item, Ended)]
 
     def finish(self) -> None:
         for source in self.sources:
@@ -189,22 +210,22 @@ def test_what_never_came_goes_straight_to_the_results(bench: Bench) -> None:
     bench.sources[1].hand_over(lost, frame(8, 1, slot=0))
     bench.thread.start()
     until(lambda: len(bench.scored) == 1)
-    assert list(bench.results.drain()) == [lost]
+    assert bench.ended() == [lost]
 
 
 def test_expired_frames_end_once_and_their_slots_come_back(bench: Bench) -> None:
     frames = [frame(n, deadline_s=0, slot=n) for n in range(8)]
     bench.sources[0].hand_over(*frames)
     bench.thread.start()
-    until(lambda: len(bench.sources[0].returned) == 8)
+    until(lambda: len(bench.sources[0].returned) + len(bench.scored) == 8)
     bench.finish()
     bench.thread.join(10)
-    ended = list(bench.results.drain())
+    ended = bench.ended()
     assert reasons(ended) == [(n, Reason.DEADLINE) for n in range(8)]
     assert all(one.judgement.verdict is Verdict.UNKNOWN for one in ended)
-    assert sorted(bench.sources[0].returned) == list(range(8))
-    assert len(bench.scored) == 0
-    assert bench.ledger.read(0).late == len(bench.backend.submitted)  # what came out of the engine after all
+    late = [one.slot for one in bench.scored.drain()]  # what came out of the engine after all is still judged
+    assert len(late) == len(bench.backend.submitted)
+    assert sorted(bench.sources[0].returned + late) == list(range(8))
 
 
 def test_a_mixture_of_frames_gets_exactly_one_end_each(bench: Bench) -> None:
@@ -213,10 +234,9 @@ def test_a_mixture_of_frames_gets_exactly_one_end_each(bench: Bench) -> None:
     frames = [frame(n, n % 2, deadline_s=float(s), slot=n % SLOTS) for n, s in enumerate(deadlines)]
     for one in frames:
         bench.sources[one.camera].hand_over(one)
-    until(lambda: len(bench.scored) + len(bench.results) == 60)
-    until(lambda: sum(len(s.returned) for s in bench.sources) == len(bench.results))
-    scored = [one.part_id for one in bench.scored.drain()]
-    ended = [one.frame.part_id for one in bench.results.drain()]
+    until(lambda: sum(len(s.returned) for s in bench.sources) + len(bench.scored) == 60)
+    scored = [one.part_id for one in bench.scored.drain() if one.open]
+    ended = [one.frame.part_id for one in bench.ended()]
     assert sorted(scored + ended) == list(range(60))
     assert all(n in scored for n in range(60) if deadlines[n] == 60)
 
@@ -227,11 +247,10 @@ def test_a_failed_inference_is_unknown_and_the_loop_goes_on(bench: Bench) -> Non
     bench.sources[0].hand_over(frame(0, slot=0), frame(1, slot=1), late, frame(3, slot=3))
     bench.thread.start()
     until(lambda: len(bench.scored) == 2 and len(bench.sources[0].returned) == 2)
-    ended = list(bench.results.drain())
+    ended = bench.ended()
     assert (1, Reason.ENGINE) in reasons(ended)
     assert len(ended) == 2
     assert sorted(bench.sources[0].returned) == [1, 2]
-    assert bench.ledger.read(0).late == 0
     assert next(e for e in ended if e.frame.part_id == 1).judgement.detail == "out of memory"
 
 
@@ -251,7 +270,7 @@ def test_a_broken_engine_ends_every_frame(bench: Bench, bundle: Bundle) -> None:
     bench.sources[0].hand_over(frame(6, slot=6), frame(7, slot=7))
     until(lambda: len(bench.scored) + len(bench.results) == 8)
     scored = [one.part_id for one in bench.scored.drain()]
-    ended = reasons(list(bench.results.drain()))
+    ended = reasons(bench.ended())
     assert sorted(scored + [part for part, _ in ended]) == list(range(8))
     assert {reason for _, reason in ended} == {Reason.ENGINE}
     assert bench.failures == [1]
@@ -279,7 +298,7 @@ def test_a_device_that_breaks_while_idle_ends_the_stage(bench: Bench, bundle: Bu
     until(lambda: bench.failures)
     bench.sources[0].hand_over(frame(1, slot=1))
     until(lambda: len(bench.results) == 1)
-    assert reasons(list(bench.results.drain())) == [(1, Reason.ENGINE)]
+    assert reasons(bench.ended()) == [(1, Reason.ENGINE)]
     bench.finish()
     bench.thread.join(5)
     own.close()
@@ -333,7 +352,7 @@ def test_every_deadline_is_kept_while_the_engine_is_stuck(bench: Bench) -> None:
     thread.start()
     bench.sources[0].hand_over(*(frame(n, deadline_s=s, slot=n) for n, s in enumerate((0.02, 0.04, 0.08))))
     time.sleep(0.18)
-    in_time = reasons(list(bench.results.drain()))
+    in_time = reasons(bench.ended())
     bench.finish()
     until(lambda: backend.let_go() or not thread.is_alive())  # type: ignore[func-returns-value]
     assert in_time == [(n, Reason.DEADLINE) for n in range(3)]
@@ -350,4 +369,4 @@ def test_a_device_that_is_lost_while_it_works_ends_the_stage_without_an_answer(b
     bench.finish()
     bench.thread.join(5)
     assert not bench.thread.is_alive() and bench.error is backend.fault
-    assert reasons(list(bench.results.drain())) == [(n, Reason.ENGINE) for n in range(3)]
+    assert reasons(bench.ended()) == [(n, Reason.ENGINE) for n in range(3)]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspectd.config import ImageLimits
+from inspectd.config import ImageLimits, Limits
 from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
-from inspectd.judge.loop import Judge
-from inspectd.results import Ended, Frame, Reason, Verdict
+from inspectd.health import Progress
+from inspectd.judge.loop import Criteria, Judge
+from inspectd.results import Ended, Frame, Late, Reason, Verdict
 from tests.makers import frame, plan_for
 
 
@@ -22,22 +22,20 @@ class Bench:
         self.plans = [plan_for(), plan_for((0, 0, 96, 64))]
         self.levels = levels
         self.pictures = [np.full((64, 64, 1), 50 + i, np.uint8) for i in range(len(levels))]
-        self.ledger = Ledger(2)
         self.returned: list[int] = []
         self.failures: list[int] = []
         self.scored: Handoff[Frame] = Handoff()
-        self.results: Handoff[Ended] = Handoff()
-        self.judge = Judge(
-            self.plans, limits or ImageLimits(), self.scores, lambda f: self.pictures[f.slot],
-            lambda f: self.returned.append(f.slot), self.ledger, lambda: self.failures.append(1),
-        )  # fmt: skip
+        self.results: Handoff[Ended | Late] = Handoff()
+        own = Criteria(self.plans, limits or ImageLimits(), self.scores, lambda f: self.pictures[f.slot])
+        self.setups = {1: own}
+        self.judge = Judge(self.setups, lambda f: self.returned.append(f.slot), lambda: self.failures.append(1))
 
     def scores(self, of: Frame) -> tuple[Any, Any]:
         scores = np.zeros(self.plans[of.camera].floor.shape, np.uint8)
         scores[0, 3, 4] = self.levels[of.slot]
         return scores, scores.max(axis=(1, 2))
 
-    def run(self, frames: Sequence[Frame]) -> list[Ended]:
+    def run(self, frames: Sequence[Frame]) -> list[Ended | Late]:
         for one in frames:
             self.scored.put(one)
         upstream = threading.Event()
@@ -60,17 +58,29 @@ def test_pass_fail_and_unknown_in_order() -> None:
 
 
 def test_an_answer_after_the_deadline_is_unknown() -> None:
-    (ended,) = Bench([0]).run([frame(deadline_s=0, slot=0)])
+    ended, late = Bench([0]).run([frame(deadline_s=0, slot=0)])
+    assert isinstance(ended, Ended) and isinstance(late, Late)
     assert (ended.judgement.verdict, ended.judgement.reason) == (Verdict.UNKNOWN, Reason.DEADLINE)
+    assert late.judgement.verdict is Verdict.PASS
 
 
 def test_a_frame_that_has_its_result_gets_no_second_one() -> None:
-    bench = Bench([0])
+    bench = Bench([255])
     one = frame(slot=0)
     one.claim()
-    assert bench.run([one]) == []
+    (late,) = bench.run([one])
+    assert isinstance(late, Late) and late.frame is one
+    assert (late.judgement.verdict, len(late.judgement.regions)) == (Verdict.FAIL, 1)
     assert bench.returned == [0]
-    assert bench.ledger.read(0).late == 1
+
+
+def test_a_frame_is_judged_by_the_setup_that_it_was_taken_under() -> None:
+    bench = Bench([120, 120])
+    strict = plan_for(limits={"spot": Limits(suspect=0.3, reject=0.4)})
+    bench.setups[2] = bench.setups[1]._replace(plans=[strict, strict])
+    old, new = frame(1, slot=0), frame(2, slot=1)
+    new.setup = 2
+    assert [one.judgement.verdict for one in bench.run([old, new])] == [Verdict.UNKNOWN, Verdict.FAIL]
 
 
 def test_an_unfit_picture_is_unknown_whatever_the_scores_say() -> None:

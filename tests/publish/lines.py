@@ -11,15 +11,16 @@ from inspectd.health import Ledger, Progress
 from inspectd.publish.journal import Journal
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.publish.zmq import Identity, Publisher
-from inspectd.results import ClockView, Ended, Frame, Judgement, Losses, Reason, Verdict
+from inspectd.results import ClockView, Ended, Frame, Judgement, Late, Losses, Reason, Verdict
 from inspectd.subscribe.client import Beat, Event, Received, Subscriber
 
 PASS = Judgement(Verdict.PASS, Reason.NONE)
 FAIL = Judgement(Verdict.FAIL, Reason.DEFECT)
 SMALL = JournalConfig(segment_mib=1, segments=2)
-IDENTITY = Identity(
-    "a", RecipeRef("screw", "012345678901"), ModelRef("toy", "f" * 64), "the engine", (False, True)
-)
+IDENTITY = Identity("a", "the engine", (False, True))
+
+
+SETUPS = {1: (RecipeRef("screw", "012345678901"), ModelRef("toy", "f" * 64))}
 
 
 class Camera:
@@ -39,10 +40,13 @@ class Line:
         self.endpoint = endpoint or f"ipc://{folder}/z"
         self.ledger = Ledger(2)
         self.cameras = [Camera("top"), Camera("side")]
-        self.results: Handoff[Ended] = Handoff()
+        self.results: Handoff[Ended | Late] = Handoff()
         self.state = ("ContinuousExecution", "inspecting")
         config = Publish(results=self.endpoint, heartbeat_ms=100)
-        self.publisher = Publisher(config, IDENTITY, self.journal, self.ledger, self.cameras, lambda: self.state)
+        self.setups = dict(SETUPS)
+        self.publisher = Publisher(
+            config, IDENTITY, self.setups, self.journal, self.ledger, self.cameras, lambda: self.state
+        )
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

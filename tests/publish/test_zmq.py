@@ -14,12 +14,12 @@ from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.health import Ledger
 from inspectd.publish.journal import Entry, Journal, read_entries
-from inspectd.publish.wire import Flag, ImageRef, VerdictCode, decode_result, unpack_header
+from inspectd.publish.wire import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
 from inspectd.publish.zmq import Publisher
-from inspectd.results import Judgement, Reason, Verdict, unknown
+from inspectd.results import Judgement, Late, Reason, Verdict, unknown
 from inspectd.subscribe.client import Beat, Subscriber
 from tests.makers import frame, region
-from tests.publish.lines import FAIL, IDENTITY, PASS, SMALL, Line, connected, results
+from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, results
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_what_a_result_says(line: Line, subscriber: Subscriber) -> None:
     assert (result.simulated, result.counting_restarted, result.truncated) == (True, True, True)
     assert result.regions == (one_region,)
     assert result.image == ImageRef(3, 8)
-    assert (result.recipe, result.model) == (IDENTITY.recipe, IDENTITY.model)
+    assert (result.recipe, result.model) == SETUPS[1]
     assert (result.times.ring_us, result.times.engine_us, result.times.judge_us) == (1500, 2500, None)
     assert result.times.deadline_us == 2e6
     assert 0 < result.times.publish_us < 2e6
@@ -98,7 +98,35 @@ def test_an_answer_after_the_deadline_is_unknown(line: Line, subscriber: Subscri
     assert found.result.regions == ()
     line.stop()
     books = line.ledger.read(0)
+    assert books.late == 1
     assert (books.deadline, books.passed, books.failed, books.undecided, books.in_flight) == (1, 0, 0, 0, 0)
+
+
+def test_a_late_answer_is_only_counted(line: Line, subscriber: Subscriber) -> None:
+    one = line.put(frame(1, slot=0), unknown(Reason.DEADLINE))
+    line.results.put(Late(one, PASS))
+    line.put(frame(2, slot=0))
+    assert [found.seq for found in results(subscriber, 2)] == [1, 2]
+    line.stop()
+    assert line.ledger.read(0).late == 1
+
+
+def test_a_frame_that_came_while_not_ready_stays_so_after_its_deadline(line: Line, subscriber: Subscriber) -> None:
+    line.put(frame(1, deadline_s=0, slot=0), unknown(Reason.NOT_READY, "paused"))
+    (found,) = results(subscriber, 1)
+    assert (found.result.reason, found.result.detail) == (Reason.NOT_READY, "paused")
+
+
+def test_each_result_names_the_setup_of_its_frame(line: Line, subscriber: Subscriber) -> None:
+    line.setups[2] = (RecipeRef("nut", "1" * 12), ModelRef("other", "0" * 64))
+    new = frame(2, slot=0)
+    new.setup = 2
+    line.put(frame(1, slot=0))
+    line.put(new)
+    assert [(one.result.recipe, one.result.model) for one in results(subscriber, 2)] == [
+        SETUPS[1],
+        line.setups[2],
+    ]
 
 
 def test_a_pass_that_the_journal_held_up_is_no_pass(tmp_path: Path) -> None:
@@ -135,7 +163,7 @@ def test_the_heartbeat(line: Line, subscriber: Subscriber) -> None:
     assert header.epoch == line.journal.epoch
     assert (beat.line, beat.state, beat.detail) == ("a", "ContinuousExecution", "inspecting")
     assert (beat.engine, beat.version, beat.journal) == ("the engine", __version__, "ok")
-    assert (beat.recipe, beat.model) == (IDENTITY.recipe, IDENTITY.model)
+    assert (beat.recipe, beat.model) == SETUPS[1]
     top, side = beat.cameras["top"], beat.cameras["side"]
     assert (top.state, top.detail, side.state) == ("streaming", "the top camera", "idle")
     assert top.newest_frame_age_s == pytest.approx(2, abs=1)
@@ -204,7 +232,7 @@ def refused(tmp_path: Path, endpoint: str) -> str:
     journal = Journal(tmp_path / "refused", SMALL, "boot")
     try:
         with pytest.raises(UnavailableError) as caught:
-            Publisher(Publish(results=endpoint), IDENTITY, journal, Ledger(0), [], lambda: ("", ""))
+            Publisher(Publish(results=endpoint), IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""))
     finally:
         journal.close()
     return str(caught.value)
@@ -233,7 +261,7 @@ def test_the_ipv6_loopback_can_be_bound(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", SMALL, "boot")
     try:
         config = Publish(results=f"tcp://[::1]:{port}")
-        Publisher(config, IDENTITY, journal, Ledger(0), [], lambda: ("", "")).close()
+        Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", "")).close()
     finally:
         journal.close()
 
