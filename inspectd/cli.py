@@ -99,21 +99,21 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.acquire.survey import Opening, ask
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
-    from inspectd.ring import Shape, check_memory
-    from inspectd.setups import make_jobs, make_plans
+    from inspectd.ring import check_memory
+    from inspectd.setups import first_jobs, make_plans
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
     make_plans(settings.recipe, settings.config.camera, bundle)
-    jobs = make_jobs(settings, bundle)
-    shapes = [Shape(job.rect[3], job.rect[2], job.channels) for job in jobs]
+    jobs = first_jobs(settings, bundle)
+    shapes = [job.shape for job in jobs]
     engine = outlook(settings.config.engine, bundle, shapes)
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
     print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
     missing = []
     for job, shape in zip(jobs, shapes, strict=True):
         try:
-            check_memory(job.slots, shape, job.config.name)
+            check_memory(job.slots, shape, job.config.name, job.slot_bytes)
             print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
         except CameraError as error:
             missing.append(f"camera {job.config.name}: {error}")

@@ -82,10 +82,10 @@ def snapshot(
 
 def _job(name: str, path: Path) -> Any:
     from inspectd.engine.bundle import load_bundle
-    from inspectd.setups import make_jobs
+    from inspectd.setups import first_jobs
 
     settings = config.load(path)
-    jobs = {job.config.name: job for job in make_jobs(settings, load_bundle(settings.recipe.model_dir))}
+    jobs = {job.config.name: job for job in first_jobs(settings, load_bundle(settings.recipe.model_dir))}
     if name not in jobs:
         raise UserError(f"{path} has no camera {name!r}; it has {', '.join(jobs)}")
     return jobs[name]

@@ -36,11 +36,11 @@ def doctor_gpu(
 
     from inspectd.engine.bundle import load_bundle
     from inspectd.ring import Shape
-    from inspectd.setups import make_jobs
+    from inspectd.setups import first_jobs
 
     settings = config.load(path)
     bundle = load_bundle(settings.recipe.model_dir)
-    job = make_jobs(settings, bundle)[0]
+    job = first_jobs(settings, bundle)[0]
     engine = settings.config.engine
     if not isinstance(engine, config.TensorRtEngine):
         engine = config.TensorRtEngine()

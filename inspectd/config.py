@@ -266,10 +266,11 @@ class Settings(NamedTuple):
 
     config: Config
     recipe: LoadedRecipe
+    """The first of them: the one in use at the start."""
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
-    recipes: tuple[LoadedRecipe, ...] = ()
+    recipes: tuple[LoadedRecipe, ...]
     """All that may be selected; `recipe` is one of them."""
 
 

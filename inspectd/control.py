@@ -1,10 +1,10 @@
-"""Steering: what a good request does. The main thread executes; what is slow is prepared in a thread of its own.
+"""Steering: what a good request does. The main thread executes; a change of recipe or model is a `Changeover`.
 
 A change is written down (`audit.jsonl`), then kept for the next start (`selection.json`), then takes effect.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,12 +12,14 @@ import structlog
 from msgspec.structs import replace
 
 from inspectd.acquire.source import Source
+from inspectd.changeover import Changeover, Stage
 from inspectd.config import GentlCamera, LoadedRecipe, Settings
 from inspectd.errors import UserError
-from inspectd.gently import start_gently
-from inspectd.handoff import Handoff
 from inspectd.health import Ledger
-from inspectd.publish.control import Answered, Asked, Counts, Link
+from inspectd.pipeline import Pipeline
+from inspectd.processes import Process
+from inspectd.publish.control import Answered, Asked, Link
+from inspectd.publish.journal import Journal
 from inspectd.publish.requests import (
     Answer,
     Pause,
@@ -29,73 +31,80 @@ from inspectd.publish.requests import (
     SwapModel,
     Trigger,
 )
-from inspectd.running_line import ENDS, Ready, RunningLine
+from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.selection import Audit, Change, Selection, keep_selection, with_model
 
 log = structlog.get_logger()
 PER_TURN = 16
 """Requests executed in one turn of the main thread's loop, which has cameras and a watchdog to tend."""
+STEP_S = 0.01
+"""How often a change that is going on is looked after."""
+ENDS = "the daemon ends"
 Result = dict[str, Any]
 
 
-class _Slow(NamedTuple):
-    """What the helper thread is at."""
+class _Change(NamedTuple):
+    """A change of recipe or model that is going on."""
 
     asked: Asked
     what: str
     selection: Selection
     """As it will be."""
-    recipe: LoadedRecipe
-    from_part_id: int | None
+    changeover: Changeover
 
 
 class Steering:
-    """Used by the main thread alone, but for `link` and the state of the hold, which others read."""
+    """Used by the main thread alone, but for `state`."""
 
     def __init__(
         self,
         settings: Settings,
         selection: Selection,
-        line: RunningLine,
-        sources: Sequence[Source],
+        link: Link,
+        pipeline: Pipeline,
+        processes: Sequence[Process],
+        journal: Journal,
         ledger: Ledger,
+        state: Callable[[], tuple[str, str]],
     ) -> None:
-        self.link = Link(Handoff(), Handoff(), Counts())
         self.selection = self._kept = selection  # the one in force, the one on the disk
-        self._settings, self._line, self._sources, self._ledger = settings, line, sources, ledger
+        self._settings, self._link, self._pipeline, self._processes = settings, link, pipeline, processes
+        self._journal, self._ledger, self._line_state = journal, ledger, state
+        self._sources = [process.source for process in processes]
         self._audit = Audit(settings.state_dir / "audit.jsonl")
         self._waiting: list[Asked] = []
-        self._later: Handoff[Callable[[], None]] = Handoff()  # what other threads have for the main thread
-        self._slow: _Slow | None = None
-        self._thread: threading.Thread | None = None
+        self._change: _Change | None = None
         self._ending = False
+        pipeline.hold(selection.hold)
 
     # ---- the main thread's loop ----
 
-    def wakers(self) -> Iterator[Handoff[Any]]:
-        """What the main thread polls."""
-        yield self.link.requests
-        yield self._later
+    def fileno(self) -> int:
+        """What the main thread polls: readable while requests wait."""
+        return self._link.requests.fileno()
 
-    def turn(self) -> bool:
-        """Execute what waits, a bounded number; whether more waits."""
-        for call in self._later.drain():
-            call()
-        self._waiting += self.link.requests.drain()
+    def turn(self) -> float:
+        """Execute what waits, a bounded number; seconds after which it wants to be called again."""
+        if self._change is not None and not self._ending and self._change.changeover.step():
+            self._changed(self._change)
+        self._waiting += self._link.requests.drain()
         now, self._waiting = self._waiting[:PER_TURN], self._waiting[PER_TURN:]
         for asked in now:
             self._take(asked)
-        return bool(self._waiting)
+        return 0.0 if self._waiting else STEP_S if self._change is not None else math.inf
 
     def end(self) -> None:
-        """From now on every request is refused; what is being prepared is given up."""
+        """The line stops: from now on every request is refused, and what is being prepared is given up."""
         self._ending = True
-        self._line.give_up()
+        if self._change is not None:
+            begun = self._change.changeover.stage is not Stage.PREPARE
+            what = "it will be in use at the next start" if begun else "nothing was changed"
+            self._refuse(self._change.asked, f"{ENDS}: {what}")
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for what is being prepared to end."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+    def abandon(self) -> None:
+        """At the very end: nothing may go on in the background."""
+        if self._change is not None:
+            self._change.changeover.abandon()
 
     def state(self) -> tuple[str, str] | None:
         """OPC 40100-1 state while no part is judged, and why; None while they are. For any thread."""
@@ -135,16 +144,16 @@ class Steering:
         return None
 
     def _answer(self, asked: Asked, result: Result) -> None:
-        self.link.answers.put(Answered(asked, Answer(asked.request.id, True, result)))
+        self._link.answers.put(Answered(asked, Answer(asked.request.id, True, result)))
 
     def _refuse(self, asked: Asked, sentence: str) -> None:
-        self.link.answers.put(Answered(asked, Answer(asked.request.id, False, error=sentence)))
+        self._link.answers.put(Answered(asked, Answer(asked.request.id, False, error=sentence)))
 
     # ---- at once ----
 
     def _status(self) -> Result:
-        state, detail = self._line.state()
-        recipe, model = self._line.in_use()
+        state, detail = self._line_state()
+        recipe, model = self._in_use()
         return {
             "line": self._settings.config.line,
             "state": state,
@@ -154,10 +163,10 @@ class Steering:
             "recipe": {"id": recipe.id, "revision": recipe.revision},
             "model": msgspec.to_builtins(model),
             "recipes": [recipe.id for recipe in self._settings.recipes],
-            "preparing": self._slow.what if self._slow else "",
-            "journal": self._line.journal(),
+            "preparing": self._change.what if self._change else "",
+            "journal": self._journal.failure or "ok",
             "cameras": {source.name: self._camera(source) for source in self._sources},
-            "control": msgspec.to_builtins(self.link.counts),
+            "control": msgspec.to_builtins(self._link.counts),
         }
 
     def _camera(self, source: Source) -> Result:
@@ -168,16 +177,16 @@ class Steering:
     def _pause(self, asked: Asked, request: Pause) -> Result:
         why = f"paused by {_who(asked)}" + (f": {request.why}" if request.why else "")
         if not self.selection.paused:
-            self._change(asked, replace(self.selection, paused=why), self.selection.hold, why)
+            self._set_hold(asked, replace(self.selection, paused=why), self.selection.hold, why)
         return {"hold": self.selection.hold}
 
     def _resume(self, asked: Asked) -> Result:
         old = self.selection.hold
-        if self._slow is not None and self.selection.failed:
-            raise UserError(f"nothing is ready yet: {self._slow.what} is being prepared")
+        if self._change is not None and self.selection.failed:
+            raise UserError(f"nothing is ready yet: {self._change.what} is being prepared")
         if old:
-            self._change(asked, replace(self.selection, paused="", failed=""), old, "")
-        return {"state": self._line.state()[0]}
+            self._set_hold(asked, replace(self.selection, paused="", failed=""), old, "")
+        return {"state": self._line_state()[0]}
 
     def _trigger(self, asked: Asked, request: Trigger) -> None:
         source = next((source for source in self._sources if source.name == request.camera), None)
@@ -198,16 +207,16 @@ class Steering:
 
     def _reset(self, asked: Asked) -> Result:
         books = {source.name: msgspec.to_builtins(self._ledger.read(source.index)) for source in self._sources}
-        self._audit.write(_change(asked, books, "", "done"))
+        self._audit.write(_line_of(asked, books, "", "done"))
         self._ledger.reset()
         log.info("counters reset", by=_who(asked))
         return {"books": books}
 
-    def _change(self, asked: Asked, selection: Selection, old: object, new: object) -> None:
+    def _set_hold(self, asked: Asked, selection: Selection, old: object, new: object) -> None:
         """A change of the hold."""
-        self._audit.write(_change(asked, old, new, "done"))
+        self._audit.write(_line_of(asked, old, new, "done"))
         self._keep(selection)
-        self._line.hold(selection.hold)
+        self._pipeline.hold(selection.hold)
         log.info(asked.request.__struct_config__.tag, by=_who(asked), hold=selection.hold)
 
     def _keep(self, selection: Selection) -> None:
@@ -218,7 +227,7 @@ class Steering:
     # ---- recipe and model ----
 
     def _select(self, asked: Asked, request: SelectRecipe) -> None:
-        self._begin_slow()
+        self._check_may_begin()
         recipe = next((recipe for recipe in self._settings.recipes if recipe.id == request.recipe), None)
         if recipe is None:
             names = ", ".join(recipe.id for recipe in self._settings.recipes)
@@ -228,55 +237,85 @@ class Steering:
             raise UserError(
                 "the line is held because the parts that come now are in doubt: select without from_part_id"
             )
-        selection = Selection(recipe.id, "", request.from_part_id or 0, self.selection.paused)
-        self._prepare(_Slow(asked, f"recipe {recipe.id}", selection, recipe, request.from_part_id))
+        first = self._settings.recipes[0].id
+        selection = Selection(recipe.id, first, from_part_id=request.from_part_id or 0)
+        self._begin(asked, f"recipe {recipe.id}", recipe, selection)
 
     def _swap(self, asked: Asked, request: SwapModel) -> None:
-        self._begin_slow()
-        recipe = with_model(self._line.in_use()[0], request.model, self._settings.base)
-        selection = replace(self.selection, model=request.model)
-        self._prepare(_Slow(asked, f"model {request.model}", selection, recipe, selection.from_part_id or None))
+        self._check_may_begin()
+        recipe = with_model(self._pipeline.setup.recipe, request.model, self._settings.base)
+        selection = replace(self.selection, model=request.model)  # a recipe that waits for its part still does
+        self._begin(asked, f"model {request.model}", recipe, selection)
 
-    def _begin_slow(self) -> None:
-        """Whether one may begin; else UserError, and nothing has changed."""
-        if self._slow is not None:
-            by = _who(self._slow.asked)
-            raise UserError(f"nothing was changed: {self._slow.what} is being prepared for {by}; ask again later")
+    def _check_may_begin(self) -> None:
+        """Else UserError, and nothing has changed."""
+        if self._change is not None:
+            what, by = self._change.what, _who(self._change.asked)
+            raise UserError(f"nothing was changed: {what} is being prepared for {by}; ask again later")
         self._audit.check()
 
-    def _prepare(self, slow: _Slow) -> None:
-        """In a thread of its own, and then on in this one."""
+    def _begin(self, asked: Asked, what: str, recipe: LoadedRecipe, selection: Selection) -> None:
+        from_part_id = selection.from_part_id or None
 
-        def work() -> None:
-            try:
-                prepared = self._line.prepare(slow.recipe)
-            except UserError as error:
-                sentence = str(error)
-                self._later.put(lambda: self._not_prepared(slow, sentence))
-            except (
-                BaseException
-            ) as error:  # a fault of ours or of a library is a failed preparation, and is logged
-                log.error("preparing failed", exc_info=error)
-                sentence = f"{type(error).__name__}: {error}"
-                self._later.put(lambda: self._not_prepared(slow, sentence))
-            else:
-                self._later.put(lambda: self._prepared(slow, prepared))
+        def commit(stopped: Sequence[str]) -> None:
+            if stopped and from_part_id is not None:
+                cameras = ", ".join(stopped)
+                raise UserError(
+                    f"cameras must be stopped for it ({cameras}), which can't wait for part {from_part_id}: "
+                    "select it without a part when the line is empty"
+                )
+            self._audit.write(_line_of(asked, self._used(), what, "done"))
+            self._keep(replace(selection, paused=self.selection.paused, failed=self.selection.failed))
 
-        log.info("preparing", what=slow.what, by=_who(slow.asked))
-        self._slow = slow
-        self._thread = start_gently(work)
+        log.info("preparing", what=what, by=_who(asked))
+        changeover = Changeover(self._pipeline, self._processes, recipe, from_part_id, commit)
+        self._change = _Change(asked, what, selection, changeover)
 
-    def _not_prepared(self, slow: _Slow, sentence: str) -> None:
-        self._slow = None
-        if isinstance(slow.asked.request, SelectRecipe):
-            self._failed(slow.asked, sentence)
+    def _changed(self, change: _Change) -> None:
+        """The change is done, or has failed."""
+        self._change = None
+        asked, _, _, changeover = change
+        if not changeover.first:
+            self._not_changed(change)
+            return
+        if isinstance(asked.request, SelectRecipe):
+            self._release()
+        recipe, model = self._in_use()
+        stopped = ", ".join(changeover.stopped)
+        how = f"with cameras stopped: {stopped}" if stopped else "between two parts"
+        log.info("switched", how=how, recipe=recipe.id, model=model.name, by=_who(asked))
+        if changeover.error:
+            self._refuse(asked, f"{change.what} is in use, and inspects nothing yet: {changeover.error}")
+            return
+        self._answer(asked, {
+            "switched": "with cameras stopped" if stopped else "between two parts",
+            "stopped": changeover.stopped,
+            "recipe": {"id": recipe.id, "revision": recipe.revision},
+            "model": msgspec.to_builtins(model),
+            "first_part_ids": changeover.first,
+            "hold": self.selection.hold,
+        })  # fmt: skip
+
+    def _release(self) -> None:
+        """What failed before is over: the line has the recipe that was wanted last."""
+        self.selection = replace(self.selection, failed="")
+        try:
+            self._keep(self.selection)
+        except UserError as error:  # the next start is held then
+            log.error(str(error))
+        self._pipeline.hold(self.selection.hold)
+
+    def _not_changed(self, change: _Change) -> None:
+        asked, sentence = change.asked, change.changeover.error
+        if isinstance(asked.request, SelectRecipe):
+            self._failed(asked, sentence)
             return
         log.error("the model was not swapped", why=sentence)
         try:
-            self._audit.write(_change(slow.asked, self._used(), slow.what, f"failed: {sentence}"))
+            self._audit.write(_line_of(asked, self._used(), change.what, f"failed: {sentence}"))
         except UserError as error:
             log.error(str(error))
-        self._refuse(slow.asked, f"the model was not swapped: {sentence}")
+        self._refuse(asked, f"the model was not swapped: {sentence}")
 
     def _failed(self, asked: Asked, sentence: str) -> None:
         """Another product was wanted and can't be had: no part is judged any more, least of all as the old one."""
@@ -285,53 +324,20 @@ class Steering:
         failed = f"recipe {request.recipe} was not selected: {sentence}"
         log.error(failed, by=_who(asked))
         self.selection = replace(self.selection, failed=failed)
-        self._line.hold(self.selection.hold)  # the safe way first, whatever the disk says
+        self._pipeline.hold(self.selection.hold)  # the safe way first, whatever the disk says
         try:
-            self._audit.write(_change(asked, self._used(), f"recipe {request.recipe}", f"failed: {sentence}"))
+            self._audit.write(_line_of(asked, self._used(), f"recipe {request.recipe}", f"failed: {sentence}"))
             self._keep(self.selection)
         except UserError as error:
             log.error(str(error))
         self._refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
 
-    def _prepared(self, slow: _Slow, prepared: Ready) -> None:
-        held = self.selection  # as it is by now; what failed before ends with the switch
-        try:
-            if self._ending:
-                raise UserError(f"nothing was changed: {ENDS}")
-            self._audit.write(_change(slow.asked, self._used(), slow.what, "done"))
-            self._keep(replace(slow.selection, paused=held.paused, failed=held.failed))
-        except UserError as error:
-            self._line.discard(prepared)
-            self._not_prepared(slow, str(error))
-            return
-        how = "with cameras stopped" if prepared.with_cameras_stopped else "between two parts"
-
-        def switched(first: dict[str, int]) -> None:
-            self._later.put(lambda: self._switched(slow, how, first))
-
-        self._line.switch(prepared, slow.from_part_id, switched)
-
-    def _switched(self, slow: _Slow, how: str, first: dict[str, int]) -> None:
-        self._slow = None
-        if isinstance(slow.asked.request, SelectRecipe):
-            self.selection = replace(self.selection, failed="")
-            try:
-                self._keep(self.selection)
-            except UserError as error:  # the next start is held then, as this one was
-                log.error(str(error))
-        self._line.hold(self.selection.hold)
-        recipe, model = self._line.in_use()
-        log.info("switched", how=how, recipe=recipe.id, model=model.name, by=_who(slow.asked))
-        self._answer(slow.asked, {
-            "switched": how,
-            "recipe": {"id": recipe.id, "revision": recipe.revision},
-            "model": msgspec.to_builtins(model),
-            "first_part_ids": first,
-            "hold": self.selection.hold,
-        })  # fmt: skip
+    def _in_use(self) -> tuple[RecipeRef, ModelRef]:
+        """What parts to come are inspected with."""
+        return self._pipeline.setup.refs
 
     def _used(self) -> Result:
-        recipe, model = self._line.in_use()
+        recipe, model = self._in_use()
         return {"recipe": f"{recipe.id} {recipe.revision}", "model": f"{model.name} {model.sha256[:12]}"}
 
 
@@ -340,7 +346,7 @@ def _who(asked: Asked) -> str:
     return f"{client} ({key})" if key else client
 
 
-def _change(asked: Asked, old: object, new: object, outcome: str) -> Change:
+def _line_of(asked: Asked, old: object, new: object, outcome: str) -> Change:
     key, client = asked.client
     return Change(
         key or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome

@@ -4,16 +4,11 @@ import fcntl
 import gc
 import os
 import select
-import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from inspectd.acquire.camera import EXIT_ANEW
-from inspectd.acquire.source import ENDED, Source, spawn
 from inspectd.clock import now_ns
 from inspectd.config import GentlCamera, Settings
 from inspectd.control import Steering
@@ -21,85 +16,18 @@ from inspectd.errors import UnavailableError, UserError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
+from inspectd.processes import Process
+from inspectd.publish.control import Counts, Link
 from inspectd.publish.journal import Journal, boot_id
-from inspectd.running_line import RunningLine, begin_with
+from inspectd.selection import begin_with
 
 log = structlog.get_logger()
 TURN_S = 0.25
 COUNT_S = 0.02
 """How often the results are counted when only so many are wanted."""
-HURRY_S = 1.0
-"""The same while the line stops."""
 RESTART_TURN_S = 0.01
-RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
-LIVED_S = 5.0
 STOP_S = 5.0
 """So long a camera may take to end its acquisition, and the frames in flight to get their results."""
-
-
-class Process:
-    """The camera process of one source, started again whenever it dies. Main thread only."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self._process: subprocess.Popen[bytes] | None = None
-        self._attempt, self._started_ns, self._next_ns = 0, 0, 0
-        self._why = "starting"
-        self.pidfd = -1
-        """Readable when the process is dead; -1 while there is none."""
-
-    def tend(self, changed: Callable[[Source], None]) -> None:
-        """Reap a dead process; start one when none runs and it is time."""
-        if self._process is not None and self._process.poll() is not None:
-            self._why = f"{ENDED}: {_ending(self._process.returncode)}"
-            if not self.source.finished:
-                log.warning(self._why, camera=self.source.name)
-            os.close(self.pidfd)
-            self._process, self.pidfd = None, -1
-            lived_s = (now_ns() - self._started_ns) / 1e9
-            self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
-            self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
-        if self._process is not None and self.source.hangs:
-            log.error("camera process hangs", camera=self.source.name)
-            self._process.kill()
-        # The engine thread first hears what the dead one said to the end (fileno is -1 then).
-        if self._process is None and self.source.fileno() < 0 and now_ns() >= self._next_ns:
-            self.source.detail = self._why
-            self._process, sock = spawn(self.source)
-            self.pidfd = os.pidfd_open(self._process.pid)
-            self._started_ns = now_ns()
-            self.source.attach(sock)
-            changed(self.source)
-
-    def hurry(self) -> None:
-        """The line stops: a camera that still owes its count is started again at once."""
-        self._attempt, self._next_ns = 0, 0
-
-    def finish(self, changed: Callable[[Source], None]) -> None:
-        """One turn of the stop: end the acquisition, or start a camera that owes once more."""
-        if self._process is not None and self.source.silent_s > HURRY_S:
-            self._process.kill()
-        if self.source.owes:
-            self.tend(changed)
-        else:
-            self.source.request_stop()
-
-    def kill(self) -> None:
-        """End it the hard way; does nothing if it is dead."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
-def _ending(code: int) -> str:
-    """In words, for the log and the heartbeat."""
-    if code == EXIT_ANEW:
-        return "it makes way for a new one"
-    if code >= 0:
-        return f"exit code {code}"
-    what = " (does the GenTL producer crash?)" if -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS) else ""
-    return f"killed by {signal.Signals(-code).name}{what}"
 
 
 class Daemon:
@@ -117,15 +45,15 @@ class Daemon:
         self._ledger = Ledger(len(settings.config.camera))
         self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
-        line = RunningLine(settings, self._journal, self._state)
-        self._steering = Steering(settings, selection, line, self._sources, self._ledger)
+        link = Link(Handoff(), Handoff(), Counts())
         self._pipeline: Pipeline = build(
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail, wake, self._steering.link,
+            self._state, self._fail, wake, link,
         )  # fmt: skip
-        line.pipeline = self._pipeline
-        line.hold(selection.hold)
         self._processes = [Process(source) for source in self._sources]
+        self._steering = Steering(
+            settings, selection, link, self._pipeline, self._processes, self._journal, self._ledger, self._state
+        )
 
     def run(self, count: int | None) -> int:
         """Inspect until a signal, `count` results, or the end of all images; every frame gets its result."""
@@ -157,7 +85,7 @@ class Daemon:
             for process in self._processes:
                 if not process.source.finished:
                     process.tend(self._pipeline.changed.put)
-            self._wait(0.0 if self._steering.turn() else turn_s)
+            self._wait(min(turn_s, self._steering.turn()))
             if reasons := list(self._wake.drain()):
                 return reasons[0]
             if count is not None and self._pipeline.publisher.published >= count:
@@ -171,7 +99,7 @@ class Daemon:
     def _wait(self, turn_s: float) -> None:
         """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
-        for waker in (self._wake, *self._steering.wakers()):
+        for waker in (self._wake, self._steering):
             poll.register(waker, select.POLLIN)
         waited = [p for p in self._processes if not p.source.finished]
         for process in waited:
@@ -208,7 +136,7 @@ class Daemon:
         self._pipeline.changed.put(self._sources[0])
         for stage in self._pipeline.stages:
             stage.join(STOP_S)
-        self._steering.join(STOP_S)
+        self._steering.abandon()
         self._journal.close()
         return self._outcome()
 

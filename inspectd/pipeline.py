@@ -8,13 +8,15 @@ and nothing is left, so the last frame still gets its result. A change of recipe
 of a new `Setup`; every frame goes its whole way under the setup that it was taken under.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
 from inspectd.acquire.source import Source
-from inspectd.config import FolderCamera, Settings, SimCamera
+from inspectd.background import in_background
+from inspectd.config import FolderCamera, LoadedRecipe, Settings, SimCamera
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.loop import Engine, FrameSource, Switch
@@ -25,8 +27,8 @@ from inspectd.publish.control import Link
 from inspectd.publish.journal import Journal
 from inspectd.publish.zmq import CameraStatus, Identity, Publisher
 from inspectd.results import Ended, Frame, Late
-from inspectd.ring import Ring, Shape, create
-from inspectd.setups import Setup, make_jobs, open_setup
+from inspectd.ring import Ring, create
+from inspectd.setups import Setup, first_jobs, next_setup, open_setup
 
 SIMULATED = (FolderCamera, SimCamera)
 STAGES = ("engine", "judge", "publish")
@@ -67,7 +69,11 @@ class CameraEnd(FrameSource, CameraStatus, Protocol):
 class Pipeline:
     """What the main thread holds of a running pipeline, and how it steers it. Nothing here waits for a stage."""
 
-    def __init__(self, setup: Setup, publisher: Publisher, criteria: dict[int, Criteria]) -> None:
+    def __init__(
+        self, settings: Settings, setup: Setup, publisher: Publisher, criteria: dict[int, Criteria]
+    ) -> None:
+        self._settings = settings
+        self._numbers = itertools.count(setup.number + 1)
         self.stages: tuple[Stage, ...] = ()
         self.publisher = publisher
         self.changed: Handoff[FrameSource] = Handoff()
@@ -87,6 +93,22 @@ class Pipeline:
     def join_stages(self, engine: Engine, stages: Sequence[Stage]) -> None:
         """Once, by its maker."""
         self._engine, self.stages = engine, tuple(stages)
+
+    def prepare(self, recipe: LoadedRecipe) -> Setup:
+        """A setup of this recipe, whose model is loaded, self-tested and warm, to be switched to.
+
+        Takes seconds, in the background of the line: for a helper thread, one at a time, to be joined before the
+        process ends. Raises UserError, and then nothing has changed. The pictures' shape may differ from that of
+        now: then the cameras must be stopped before the switch (`changed_cameras` tells).
+        """
+        with in_background():
+            return next_setup(next(self._numbers), self._settings, recipe, self.setup)
+
+    def discard(self, setup: Setup) -> None:
+        """Close what was prepared and is not switched to."""
+        if setup.backend not in self._open.values():
+            setup.backend.close()
+            setup.backend.completed.close()
 
     def switch(self, setup: Setup, from_part_id: int | None, done: Callable[[dict[str, int]], None]) -> None:
         """Parts to come are inspected under another setup: from the next one on, or from `from_part_id` on.
@@ -134,10 +156,12 @@ class Pipeline:
 
     def _close(self, number: int, backend: Backend) -> None:
         with self._closing:
-            if number in self._open:
+            if number not in self._open:
+                return
+            if list(self._open.values()).count(backend) == 1:  # setups of one model share it
                 backend.close()
                 backend.completed.close()
-                del self._open[number]
+            del self._open[number]
 
 
 def criteria_of(setup: Setup) -> Criteria:
@@ -155,9 +179,9 @@ def make_sources(settings: Settings, bundle: Bundle, ledger: Ledger, part_ids: d
     """A ring and an account for every camera; their processes are not started yet."""
     deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
     sources = []
-    for index, job in enumerate(make_jobs(settings, bundle)):
-        name, (_, _, width, height) = job.config.name, job.rect
-        ring = create(job.slots, Shape(height, width, job.channels), name)
+    for index, job in enumerate(first_jobs(settings, bundle)):
+        name = job.config.name
+        ring = create(job.slots, job.shape, name, job.slot_bytes)
         sources.append(Source(index, job, ring, ledger, deadline_ns, part_ids.get(name, 0)))
     return sources
 
@@ -177,7 +201,7 @@ def build(
 ) -> Pipeline:
     """Open the engine, bind the socket, join the stages; nothing runs yet. What is put into `wake` ends that."""
     config = settings.config
-    setup = open_setup(1, settings, settings.recipe, bundle, rings, wake)
+    setup = open_setup(settings, bundle, rings, wake)
     simulated = tuple(isinstance(camera, SIMULATED) for camera in config.camera)
     identity = Identity(config.line, setup.backend.description, simulated)
     with ExitStack() as undo:
@@ -185,7 +209,7 @@ def build(
         publisher = Publisher(config.publish, identity, {1: setup.refs}, journal, ledger, sources, state, control)
         undo.pop_all()
     criteria = {1: criteria_of(setup)}
-    pipeline = Pipeline(setup, publisher, criteria)
+    pipeline = Pipeline(settings, setup, publisher, criteria)
     scored: Handoff[Frame] = Handoff()
     results: Handoff[Ended | Late] = Handoff()
     engine = Engine(sources, {1: setup.backend}, scored, results, pipeline.changed, failed, pipeline.retire)

@@ -53,19 +53,35 @@ class SlotHeader(NamedTuple):
 
 
 class Ring:
-    """`count` slots for pictures of one shape, in a memfd."""
+    """`count` slots for pictures of one shape, in a memfd.
 
-    def __init__(self, fd: int, count: int, shape: Shape) -> None:
+    slot_bytes: room for a picture, where larger ones are to find room later; 0 = just for this shape.
+    mapped: the memory, if this process has mapped it before.
+    """
+
+    def __init__(
+        self, fd: int, count: int, shape: Shape, slot_bytes: int = 0, mapped: mmap.mmap | None = None
+    ) -> None:
         self.fd, self.count, self.shape = fd, count, shape
-        self._stride = PAGE + -(-shape.nbytes // PAGE) * PAGE
+        self.slot_bytes = slot_bytes or shape.nbytes
+        if shape.nbytes > self.slot_bytes:
+            raise ValueError(f"a slot of {self.slot_bytes} bytes has no room for {shape}")
+        self._stride = _stride(self.slot_bytes)
         size = os.fstat(fd).st_size
         if size != self._stride * count:
             raise ValueError(f"a ring of {count} slots of {shape} has {self._stride * count} bytes, not {size}")
-        self._map = mmap.mmap(fd, size)
+        self._map = mapped or mmap.mmap(fd, size)
         self.pages: U8 = np.frombuffer(self._map, np.uint8)
         """All of it, uint8 [bytes], for a device that wants to page-lock it."""
         self.images: list[U8] = [self._image(slot) for slot in range(count)]
         """The pictures, uint8 [H, W, C] each, in place; a page-aligned view that lives as long as the ring."""
+
+    def reshaped(self, shape: Shape) -> "Ring":
+        """The same memory and slots, for pictures of another shape; raises ValueError if they find no room.
+
+        Nobody may write or read pictures of the shape before any more. Headers stay as they are.
+        """
+        return Ring(self.fd, self.count, shape, self.slot_bytes, self._map)
 
     def _image(self, slot: int) -> U8:
         start = slot * self._stride + PAGE
@@ -95,21 +111,26 @@ class Ring:
         HEADER.pack_into(self._map, slot * self._stride, MAGIC, *header[:4], *header.shape)
 
 
-def create(count: int, shape: Shape, name: str) -> Ring:
+def create(count: int, shape: Shape, name: str, slot_bytes: int = 0) -> Ring:
     """A new ring in a memfd whose size nobody can change any more (a shrunk one would be a SIGBUS here).
 
     Raises UnavailableError if there is no memory for it: said now, not by a killed process later.
     """
-    size = check_memory(count, shape, name)
+    size = check_memory(count, shape, name, slot_bytes)
     fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.posix_fallocate(fd, 0, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return Ring(fd, count, shape)
+    return Ring(fd, count, shape, slot_bytes)
 
 
-def check_memory(count: int, shape: Shape, name: str) -> int:
+def _stride(slot_bytes: int) -> int:
+    """From slot to slot: header and picture in whole pages."""
+    return PAGE + -(-slot_bytes // PAGE) * PAGE
+
+
+def check_memory(count: int, shape: Shape, name: str, slot_bytes: int = 0) -> int:
     """The bytes that a ring needs; raises UnavailableError if they are not to be had."""
-    size = count * (PAGE + -(-shape.nbytes // PAGE) * PAGE)
+    size = count * _stride(slot_bytes or shape.nbytes)
     if size > _available_bytes():
         raise UnavailableError(
             f"camera {name}: {count} slots of {shape.width}x{shape.height} need {size >> 20} MiB of memory, "
@@ -158,6 +179,11 @@ class SlotPool:
             raise ValueError(f"slot {slot} given back, but its owner is {self._owner[slot].value}")
         self._owner[slot] = Owner.FREE
         self._free.append(slot)
+
+    @property
+    def in_use(self) -> int:
+        """How many slots hold frames that the daemon is not done with."""
+        return self._owner.count(Owner.DAEMON)
 
     def reclaim(self) -> list[int]:
         """The camera process is gone: all its slots become free, in slot order."""

@@ -14,9 +14,11 @@ from typing import NamedTuple
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inspectd.config import LoadedRecipe, Settings
-from inspectd.errors import UserError
+from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.errors import ConfigError, UserError
 
 log = structlog.get_logger()
 MAX_AUDIT_BYTES = 256 * 2**20
@@ -28,6 +30,8 @@ class Selection(Struct, frozen=True, forbid_unknown_fields=True):
 
     recipe: str = ""
     """Id; empty = the config's first."""
+    first: str = ""
+    """The config's first recipe at that time: who puts another one there has selected it."""
     model: str = ""
     """Folder as it was given with `swap_model`; empty = the recipe's own."""
     from_part_id: int = 0
@@ -49,6 +53,20 @@ class Start(NamedTuple):
     settings: Settings
     """With the recipe and model that were selected."""
     selection: Selection
+
+
+def begin_with(settings: Settings, part_ids: Mapping[str, int]) -> tuple[Settings, Selection, Bundle]:
+    """What was selected last, its bundle loaded; where that can't be, the recipe's own, held with the reason."""
+    start, selection = load_selection(settings, part_ids)
+    try:
+        return start, selection, load_bundle(start.recipe.model_dir)
+    except ConfigError as error:
+        if not selection.model:
+            raise
+        why = f"model {selection.model} was in use and can't be loaded ({error}): swap it, or resume without it"
+    own = next(recipe for recipe in settings.recipes if recipe.id == start.recipe.id)
+    doubtful = _doubtful(start._replace(recipe=own), replace(selection, model=""), why)
+    return *doubtful, load_bundle(own.model_dir)
 
 
 class Change(Struct, frozen=True):
@@ -85,6 +103,9 @@ def load_selection(settings: Settings, part_ids: Mapping[str, int]) -> Start:
     if chosen.recipe and recipe is None:
         why = f"recipe {chosen.recipe} was in use and the config no longer has it: select another, or resume with"
         return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {settings.recipe.id}")
+    if chosen.recipe and chosen.first != settings.recipe.id:
+        why = f"recipe {chosen.recipe} was in use, the config begins with another now: select one, or resume with"
+        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {settings.recipe.id}")
     settings = settings._replace(recipe=with_model(recipe or settings.recipe, chosen.model, settings.base))
     if any(part_ids.get(camera.name, 0) + 1 < chosen.from_part_id for camera in settings.config.camera):
         why = f"recipe {chosen.recipe} was to be used from part {chosen.from_part_id} on when the daemon ended"
@@ -94,8 +115,7 @@ def load_selection(settings: Settings, part_ids: Mapping[str, int]) -> Start:
 
 def _doubtful(settings: Settings, chosen: Selection, why: str) -> Start:
     log.warning(why)
-    recipe, model = settings.recipe.id, chosen.model
-    return Start(settings, Selection(recipe, model, 0, chosen.paused, why))
+    return Start(settings, replace(chosen, from_part_id=0, failed=why))
 
 
 def with_model(recipe: LoadedRecipe, model: str, base: Path) -> LoadedRecipe:
@@ -128,7 +148,7 @@ class Audit:
     def write(self, change: Change) -> None:
         """On the disk when this returns; raises UserError if it can't be, and then the change must not happen."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._append(msgspec.json.encode(msgspec.structs.replace(change, when=when)) + b"\n")
+        self._append(msgspec.json.encode(replace(change, when=when)) + b"\n")
 
     def _append(self, line: bytes) -> None:
         try:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from inspectd.acquire.camera import Job
 from inspectd.acquire.pixels import converter
-from inspectd.config import CameraBase, GentlCamera, LoadedRecipe, Settings, view_of
+from inspectd.config import CameraBase, GentlCamera, LoadedRecipe, Settings, TensorRtEngine, view_of
 from inspectd.engine import in_flight, open_backend
 from inspectd.engine.backend import Backend
-from inspectd.engine.bundle import Bundle
-from inspectd.errors import ConfigError
+from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
+from inspectd.errors import ConfigError, UserError
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.handoff import Handoff
 from inspectd.publish.wire import ModelRef, RecipeRef
@@ -27,7 +27,10 @@ class Setup(NamedTuple):
     number: int
     """Counted up from 1, as in `Frame.setup`."""
     recipe: LoadedRecipe
-    model: ModelRef
+    manifest: Manifest
+    """Of the model: what tells it apart."""
+    jobs: Sequence[Job]
+    """What the camera processes are told, without what only a started camera knows."""
     plans: Sequence[Plan]
     rings: Sequence[Ring]
     backend: Backend
@@ -35,7 +38,8 @@ class Setup(NamedTuple):
     @property
     def refs(self) -> tuple[RecipeRef, ModelRef]:
         """What each result says."""
-        return RecipeRef(self.recipe.id, self.recipe.revision), self.model
+        model = ModelRef(self.manifest.name, self.manifest.graphs["fp32"].sha256)
+        return RecipeRef(self.recipe.id, self.recipe.revision), model
 
     @property
     def deadline_ns(self) -> int:
@@ -43,31 +47,85 @@ class Setup(NamedTuple):
         return int(self.recipe.recipe.deadline_ms * 1e6)
 
 
-def open_setup(
-    number: int,
-    settings: Settings,
-    recipe: LoadedRecipe,
-    bundle: Bundle,
-    rings: Sequence[Ring],
-    wake: Handoff[str] | None = None,
-) -> Setup:
-    """Resolve the recipe for every camera and open the engine, self-tested.
+def open_setup(settings: Settings, bundle: Bundle, rings: Sequence[Ring], wake: Handoff[str] | None) -> Setup:
+    """The first one: resolve the recipe for every camera and open the engine, self-tested.
 
     Raises UserError, and has nothing open then. What is put into `wake` ends an opening that takes long.
     """
+    recipe = settings.recipe
+    jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in rings])
     plans = make_plans(recipe, settings.config.camera, bundle)
     backend = open_backend(settings.config.engine, bundle, rings, wake)
-    return Setup(number, recipe, ModelRef(bundle.manifest.name, bundle.sha256), plans, rings, backend)
+    return Setup(1, recipe, bundle.manifest, jobs, plans, rings, backend)
 
 
-def make_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
-    """What each camera process is told."""
+def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup) -> Setup:
+    """One that the running line can switch to; raises UserError, and has nothing open then.
+
+    If only what is judged by changes, the engine of `now` is used on.
+    """
+    bundle = load_bundle(recipe.model_dir)
+    jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in now.rings])
+    plans = make_plans(recipe, settings.config.camera, bundle)
+    rings = [_reshaped(ring, job, recipe) for ring, job in zip(now.rings, jobs, strict=True)]
+    if bundle.manifest == now.manifest and [r.shape for r in rings] == [r.shape for r in now.rings]:
+        return Setup(number, recipe, bundle.manifest, jobs, plans, now.rings, now.backend)
+    if isinstance(settings.config.engine, TensorRtEngine):  # it would have to page-lock the same memory again
+        raise UserError(
+            f"{recipe.path}: a line on the GPU can't change its model or the size of its pictures while it "
+            "runs; put this recipe first in `recipes` and restart the daemon"
+        )
+    backend = open_backend(settings.config.engine, bundle, rings)
+    return Setup(number, recipe, bundle.manifest, jobs, plans, rings, backend)
+
+
+def _reshaped(ring: Ring, job: Job, recipe: LoadedRecipe) -> Ring:
+    """The ring for the pictures of a recipe; raises ConfigError if they find no room."""
+    if job.shape == ring.shape:
+        return ring
+    try:
+        return ring.reshaped(job.shape)
+    except ValueError:
+        raise ConfigError(
+            f"{recipe.path}: camera {job.config.name}: the pictures are larger than those of all recipes in the "
+            "config, for which there is room; put this recipe into `recipes` and restart the daemon"
+        ) from None
+
+
+def changed_cameras(new: Setup, now: Setup) -> list[int]:
+    """Those that must be stopped and started again: for features, region, or picture format."""
+    pairs = enumerate(zip(new.jobs, now.jobs, strict=True))
+    return [index for index, (job, before) in pairs if _camera_part(job) != _camera_part(before)]
+
+
+def _camera_part(job: Job) -> tuple[object, ...]:
+    return job.features, job.rect, job.channels
+
+
+def first_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
+    """Those of the start, under the first recipe; raises BundleError if a recipe's bundle can't be read."""
+    return make_jobs(settings, settings.recipe, bundle.manifest.channels, slot_sizes(settings))
+
+
+def slot_sizes(settings: Settings) -> list[int]:
+    """By camera, bytes of the largest picture that any recipe of the config wants; raises BundleError."""
+    sizes = [0] * len(settings.config.camera)
+    for recipe in (*settings.recipes, settings.recipe):  # that may have another model than its own
+        channels = load_manifest(recipe.model_dir).channels
+        for index, camera in enumerate(settings.config.camera):
+            _, (_, _, width, height) = view_of(recipe.recipe, camera)
+            sizes[index] = max(sizes[index], width * height * channels)
+    return sizes
+
+
+def make_jobs(settings: Settings, recipe: LoadedRecipe, channels: int, slot_bytes: Sequence[int]) -> list[Job]:
+    """What each camera process is told under a recipe, for rings whose slots have so much room."""
     jobs = []
-    for camera in settings.config.camera:
-        view, rect = view_of(settings.recipe.recipe, camera)
+    for camera, size in zip(settings.config.camera, slot_bytes, strict=True):
+        view, rect = view_of(recipe.recipe, camera)
         slots = in_flight(settings.config.engine) + SLOTS_BESIDE_ENGINE + camera.spare_slots
         base, state_dir = str(settings.base.resolve()), str(settings.state_dir.resolve())
-        jobs.append(Job(camera, base, view.features, rect, bundle.manifest.channels, slots, state_dir=state_dir))
+        jobs.append(Job(camera, base, view.features, rect, channels, slots, state_dir=state_dir, slot_bytes=size))
     return jobs
 
 

@@ -150,3 +150,26 @@ def test_each_slot_has_one_owner_and_the_oldest_goes_first(steps: list[tuple[str
         owners = list(pool._owner)
         for owner, slots in ((Owner.FREE, free), (Owner.CAMERA, camera), (Owner.DAEMON, daemon)):
             assert {slot for slot in range(count) if owners[slot] is owner} == set(slots)
+
+
+def test_the_same_slots_hold_pictures_of_another_shape() -> None:
+    large, small = Shape(80, 100, 3), Shape(64, 64, 1)
+    ring = create(3, small, "test", large.nbytes)
+    try:
+        ring.begin_write(1, 5, 6)
+        ring.images[1][...] = 7
+        generation = ring.end_write(1)
+        reshaped = ring.reshaped(large)
+        assert [image.shape for image in reshaped.images] == [large] * 3
+        assert reshaped.pages is not None and reshaped.pages.ctypes.data == ring.pages.ctypes.data
+        assert reshaped.header(1) == ring.header(1) and reshaped.header(1).generation == generation
+        for slot, image in enumerate(reshaped.images):
+            image[...] = slot
+        assert [int(image.max()) for image in ring.images] == [0, 1, 2]
+        assert [image.ctypes.data for image in reshaped.images] == [image.ctypes.data for image in ring.images]
+        theirs = Ring(ring.fd, 3, large, large.nbytes)  # as the camera process maps it
+        assert int(theirs.images[2].min()) == 2
+        with pytest.raises(ValueError, match="no room"):
+            ring.reshaped(Shape(81, 100, 3))
+    finally:
+        os.close(ring.fd)

@@ -13,6 +13,7 @@ from inspectd.config import Camera as CameraConfig
 from inspectd.config import Feature
 from inspectd.errors import CameraError
 from inspectd.results import ClockView, Losses, Reason
+from inspectd.ring import Shape
 
 U8 = npt.NDArray[np.uint8]
 MAX_GAP = 100_000
@@ -123,11 +124,24 @@ class Job(Struct, frozen=True):
     """Of the device that streamed before: no other one may take its place."""
     state_dir: str = ""
     """Where simulated devices live."""
+    slot_bytes: int = 0
+    """Room for a picture in a slot: that of the line's largest recipe; 0 = of this one."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the pictures in the slots."""
+        return Shape(self.rect[3], self.rect[2], self.channels)
 
     def after(self, started: Started) -> "Job":
         """The job of the next start: the same device, which goes on counting."""
         return structs.replace(
             self, born_ns=started.born_ns, first=started.first, serial=started.serial or self.serial
+        )
+
+    def like(self, before: "Job") -> "Job":
+        """The job of a start under another recipe: the same device, which goes on counting."""
+        return structs.replace(
+            self, born_ns=before.born_ns, first=before.first, sent=before.sent, serial=before.serial
         )
 
 

@@ -47,7 +47,7 @@ from inspectd.acquire.camera import (
 from inspectd.clock import now_ns
 from inspectd.errors import CameraError
 from inspectd.results import Losses, Reason
-from inspectd.ring import Ring, Shape
+from inspectd.ring import Ring
 
 PR_SET_PDEATHSIG = 1
 WAIT_S = 0.25
@@ -95,8 +95,7 @@ def main() -> None:
     job, fd = _receive_job(sock)
     if job.config.core is not None:
         os.sched_setaffinity(0, {job.config.core})
-    _, _, width, height = job.rect
-    ring = Ring(fd, job.slots, Shape(height, width, job.channels))
+    ring = Ring(fd, job.slots, job.shape, job.slot_bytes)
     link = Link(sock)
     threading.Thread(target=_acquisition_or_die, args=(job, ring, link), daemon=True).start()
     link.listen()

@@ -80,6 +80,7 @@ class Source:
         self.process_starts = 0
         self._restarted = part_id > 0  # triggers before the next frame may be uncounted: the daemon was down
         self._stop_asked = self._streaming = self._counts_on = False
+        self._away, self._is_back = "", True  # why the camera is stopped for a while; whether it may come back
         self._alarm = False  # the count jumped; the next frame says so
         self._heard_ns = 0
         self._orders: dict[int, Ordered] = {}  # software triggers asked for and neither sent nor declined
@@ -103,6 +104,29 @@ class Source:
         else:
             self._next_setup = switch
         return switch.part_id
+
+    def pause(self, why: str) -> None:
+        """Stop the camera for a while; frames exposed before still come. For the main thread.
+
+        Its process ends. Triggers from then until it streams again are UNKNOWN/not_ready for this reason, where
+        the camera counts them.
+        """
+        with self._lock:
+            self._away, self._is_back = why, False
+            if self._sock is not None:
+                self._send(Stop())
+
+    @property
+    def is_down(self) -> bool:
+        """Paused: the process has said all there was to say, and no frame needs its slot any more."""
+        with self._lock:
+            return self._sock is None and self._pool.in_use == 0
+
+    def resume(self, job: Job, ring: Ring) -> None:
+        """The next camera process gets this job and ring. Only while it `is_down`; for the main thread."""
+        if not self.is_down:
+            raise ValueError(f"camera {self.name} is not down")
+        self.job, self.ring, self._is_back = job.like(self.job), ring, True
 
     def fileno(self) -> int:
         """The socket to poll; -1 while there is no camera process."""
@@ -227,6 +251,7 @@ class Source:
                 self.job = self.job.after(message.started)
                 self._streaming, self._counts_on = True, message.started.counted is not None
                 yield from self._rebase(message.started.counted)
+                self._away = self._away if not self._is_back else ""
             case Idle():
                 self.state = "idle"
             case Vitals():
@@ -235,6 +260,8 @@ class Source:
                 if self.detail != message.detail:
                     log.warning("camera trouble", camera=self.name, detail=message.detail)
                 self.state, self.detail, self._streaming = "dead", message.detail, False
+            case Finished() if not self._is_back and not self._stop_asked:
+                self._detach(self._away)
             case Finished():
                 if self._counts_on and not self._streaming:
                     log.warning(
@@ -254,7 +281,8 @@ class Source:
         elif self._counted is None:
             self._counted, self._part_id = counted, max(counted, self._part_id)
         else:
-            yield from self._missing_before(counted + 1, Reason.CAMERA)
+            reason = Reason.NOT_READY if self._away else Reason.CAMERA
+            yield from self._missing_before(counted + 1, reason, self._away)
 
     def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
@@ -275,11 +303,11 @@ class Source:
             return True
         return False
 
-    def _missing_before(self, frame_id: int, reason: Reason) -> Iterator[Ended]:
+    def _missing_before(self, frame_id: int, reason: Reason, detail: str = "") -> Iterator[Ended]:
         """A result for every trigger between the last one accounted for and this one."""
         assert self._counted is not None
         for _ in range(frame_id - self._counted - 1):
-            yield self._never(reason, "", now_ns())
+            yield self._never(reason, detail, now_ns())
 
     def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:
         """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""

@@ -229,7 +229,8 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         )
         recipe = msgspec.structs.replace(settings.recipe.recipe, camera={})
         config = msgspec.structs.replace(settings.config, publish=publish, camera=[camera])
-        settings = settings._replace(config=config, recipe=settings.recipe._replace(recipe=recipe))
+        loaded = settings.recipe._replace(recipe=recipe)
+        settings = settings._replace(config=config, recipe=loaded, recipes=(loaded,))
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731

@@ -115,11 +115,16 @@ class Bundle(NamedTuple):
         return self.manifest.graphs["fp32"].sha256
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Read a bundle folder; raises BundleError with one sentence naming the file and the remedy."""
+def load_manifest(path: Path) -> Manifest:
+    """What a bundle folder says of itself, unchecked by hashes; raises BundleError as `load_bundle` does."""
     if not path.is_dir():
         raise BundleError(f"{path}: there is no such model bundle; check `model` in the recipe")
-    manifest = _manifest(path / "manifest.json")
+    return _manifest(path / "manifest.json")
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle folder; raises BundleError with one sentence naming the file and the remedy."""
+    manifest = load_manifest(path)
     graphs = {name: _verified(path, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
     return Bundle(path, manifest, graphs, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
 

@@ -175,7 +175,8 @@ class Engine:
         used |= {frame.setup for frame in (*self._waiting, *self._working, *self._handed_on)}
         for setup in self._backends.keys() - used:
             backend = self._backends.pop(setup)
-            self._poll.unregister(backend.completed)
+            if backend not in self._backends.values():  # setups of one model share it
+                self._poll.unregister(backend.completed)
             for index in range(len(self._sources)):
                 self._took_ns.pop((setup, index), None)
             self._retired(setup, backend)

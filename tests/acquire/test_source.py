@@ -545,3 +545,94 @@ def test_a_process_that_says_nothing_hangs(make: Callable[..., Line]) -> None:
     assert line.source.hangs
     line.die()
     assert not line.source.hangs
+
+
+def setups(items: list[Frame | Ended]) -> list[tuple[int, int]]:
+    """Part id and setup of each item."""
+    frames = [item if isinstance(item, Frame) else item.frame for item in items]
+    return [(frame.part_id, frame.setup) for frame in frames]
+
+
+def test_the_next_part_is_of_the_new_setup_even_one_that_was_lost(line: Line) -> None:
+    assert setups(line.say(line.filled(1))) == [(1, 1)]
+    assert line.source.switch(2, 5_000, 0) == 2
+    assert line.source.setups == {2}
+    items = line.say(line.filled(3))
+    assert setups(items) == [(2, 2), (3, 2)]
+    frame = items[1]
+    assert isinstance(frame, Frame)
+    assert frame.deadline_ns - frame.trigger_ns == 5_000
+
+
+def test_a_switch_at_a_named_part_waits_for_it(line: Line) -> None:
+    line.say(line.filled(1))
+    assert line.source.switch(2, 5_000, 4) == 4
+    assert line.source.setups == {1, 2}
+    assert setups(line.say(line.filled(2), line.filled(5))) == [(2, 1), (3, 1), (4, 2), (5, 2)]
+    assert line.source.setups == {2}
+    assert line.source.switch(3, 5_000, 2) == 6  # that part has been: the next one
+
+
+def test_a_later_switch_replaces_one_that_waits(line: Line) -> None:
+    line.source.switch(2, 5_000, 100)
+    assert line.source.switch(3, 5_000, 0) == 1
+    assert line.source.setups == {3}
+    line.source.switch(4, 5_000, 100)
+    line.source.switch(5, 5_000, 2)
+    assert setups(line.say(line.filled(1), line.filled(2))) == [(1, 3), (2, 5)]
+
+
+def paused(line: Line) -> None:
+    line.source.pause("another recipe")
+    assert Stop() in line.hear()
+
+
+def test_a_camera_that_is_paused_comes_back_and_what_it_missed_was_not_ready(line: Line) -> None:
+    (first,) = line.say(line.filled(1))
+    assert isinstance(first, Frame)
+    paused(line)
+    items = line.say(line.filled(2), Finished())
+    assert ends(items) == [(2, "frame")] and not line.source.finished
+    assert not line.source.is_down  # two frames are in flight
+    for frame in (first, items[0]):
+        assert isinstance(frame, Frame)
+        line.source.give_back(frame.slot)
+    assert line.source.is_down
+    assert line.camera is not None
+    line.camera.close()
+    smaller = Shape(48, 64, 1)
+    job = Job(CONFIG, "/", {"Gain": 1.0}, (0, 0, 64, 48), 1, SLOTS)
+    line.source.resume(job, line.ring.reshaped(smaller))
+    assert (line.source.job.features, line.source.job.born_ns) == ({"Gain": 1.0}, 77)
+    assert line.source.ring.shape == smaller
+    items = line.start(counted=5)
+    assert ends(items) == [(3, "not_ready"), (4, "not_ready"), (5, "not_ready")]
+    assert all(isinstance(item, Ended) and item.judgement.detail == "another recipe" for item in items)
+    assert ends(line.say(line.filled(7))) == [(6, "lost"), (7, "frame")]
+    books = line.ledger.read(0)
+    assert (books.triggered, books.received, books.lost, books.camera) == (7, 6, 1, 0)
+    assert books.balanced
+    line.die()
+    assert ends(line.start(counted=8)) == [(8, "camera")]
+
+
+def test_a_paused_camera_that_reconnects_before_it_hears_of_it_is_still_paused(line: Line) -> None:
+    paused(line)
+    assert ends(line.say(Streaming("toy", Started(2)))) == [(1, "not_ready"), (2, "not_ready")]
+    assert line.say(Finished()) == [] and not line.source.finished and line.source.is_down
+
+
+def test_a_paused_camera_whose_process_dies_is_down(line: Line) -> None:
+    paused(line)
+    assert line.die() == [] and line.source.is_down and not line.source.finished
+    line.source.resume(line.source.job, line.ring)
+    assert ends(line.start(counted=1)) == [(1, "not_ready")]
+    line.say(Finished())
+    assert line.source.finished  # no more pictures
+
+
+def test_a_paused_camera_that_is_stopped_for_good_finishes(line: Line) -> None:
+    paused(line)
+    line.source.request_stop()
+    line.say(Finished())
+    assert line.source.finished

@@ -5,14 +5,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
+from inspectd.clock import now_ns
 from inspectd.config import OpenVinoEngine
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.engine.loop import Engine, FrameSource
+from inspectd.engine.loop import Engine, FrameSource, Switch
 from inspectd.engine.openvino import OpenVinoBackend
 from inspectd.errors import DeviceError
 from inspectd.handoff import Handoff
@@ -370,3 +372,223 @@ def test_a_device_that_is_lost_while_it_works_ends_the_stage_without_an_answer(b
     bench.thread.join(5)
     assert not bench.thread.is_alive() and bench.error is backend.fault
     assert reasons(bench.ended()) == [(n, Reason.ENGINE) for n in range(3)]
+
+
+class Paced:
+    """A device that takes a set time for each frame, one after the other: the real one can't be told how long."""
+
+    description, depth = "paced", 2
+    fault: Exception | None = None
+
+    def __init__(self, took_s: float) -> None:
+        self.took_s = took_s
+        self.completed: Handoff[Frame] = Handoff()
+        self.submitted: list[int] = []
+        self._queue: SimpleQueue[Frame] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, frame: Frame) -> None:
+        self.submitted.append(frame.part_id)
+        self._queue.put(frame)
+
+    def finish(self, frame: Frame) -> None:
+        pass
+
+    def _work(self) -> None:
+        while True:
+            frame = self._queue.get()
+            time.sleep(self.took_s)
+            self.completed.put(frame)
+
+
+def paced(bench: Bench, took_s: float) -> Paced:
+    backend = Paced(took_s)
+    bench.loop = bench.make(backend)  # type: ignore[arg-type]
+    bench.thread.start()
+    return backend
+
+
+def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, str]]]:
+    """Hand frames over at once; part ids that were scored in time, and those given up with what was said."""
+    bench.sources[0].hand_over(*frames)
+    before = len(bench.sources[0].returned)
+    until(lambda: len(bench.scored) + len(bench.sources[0].returned) - before == len(frames))
+    scored = list(bench.scored.drain())
+    for one in scored:
+        one.judge_ns = now_ns()
+    in_time = sorted(one.part_id for one in scored if one.claim())
+    return in_time, [(one.frame.part_id, one.judgement.detail) for one in bench.ended()]
+
+
+def test_a_frame_that_waits_for_the_judge_is_ended_at_its_deadline(bench: Bench) -> None:
+    bench.thread.start()
+    one = frame(1, slot=0, deadline_s=0.2)
+    bench.sources[0].hand_over(one)
+    until(lambda: len(bench.scored) == 1)
+    assert one.open
+    until(lambda: len(bench.results) == 1)
+    assert 0 <= now_ns() - one.deadline_ns < 50e6
+    (ended,) = bench.ended()
+    assert (ended.judgement.reason, ended.judgement.detail) == (Reason.DEADLINE, "it was not judged in time")
+    assert bench.sources[0].returned == []  # the judge still reads it
+
+
+def test_what_the_judge_has_ended_is_not_ended_again(bench: Bench) -> None:
+    bench.thread.start()
+    one = frame(1, slot=0, deadline_s=0.1)
+    bench.sources[0].hand_over(one)
+    until(lambda: len(bench.scored) == 1)
+    one.claim()
+    one.judge_ns = now_ns()
+    time.sleep(0.15)
+    assert len(bench.results) == 0
+
+
+def test_a_deadline_that_cant_be_met_is_given_up_before_the_inference(bench: Bench) -> None:
+    backend = paced(bench, 0.05)
+    assert try_out(bench, frame(1, slot=0)) == ([1], [])
+    in_time, given_up = try_out(
+        bench, frame(2, slot=2, deadline_s=0.03), frame(3, slot=3), frame(4, slot=4, deadline_s=2)
+    )
+    assert in_time == [3, 4] and 2 not in backend.submitted
+    ((part, detail),) = given_up
+    assert part == 2 and detail.startswith("its deadline can't be met: the engine takes at least 5")
+
+
+def test_a_queue_in_front_of_the_engine_does_not_count_as_engine_time(bench: Bench) -> None:
+    """A saturated engine answers each frame after two inferences; one that has it to itself needs only one."""
+    paced(bench, 0.02)
+    try_out(bench, frame(0, slot=0))
+    for start in range(1, 60, 6):
+        assert len(try_out(bench, *(frame(start + n, slot=n) for n in range(6)))[0]) == 6
+    _, given_up = try_out(bench, frame(98, slot=0, deadline_s=0.035), frame(99, slot=1))
+    assert not any("can't be met" in said for _, said in given_up)
+
+
+def test_a_line_recovers_from_an_engine_that_was_slow_for_a_while(bench: Bench) -> None:
+    backend = paced(bench, 0.08)
+    for part in range(3):
+        in_time, given_up = try_out(bench, frame(part, slot=0, deadline_s=0.04))
+        assert not in_time and given_up == [(part, "the engine did not answer in time")]  # but it was tried
+    in_time, given_up = try_out(
+        bench, frame(3, slot=0, deadline_s=0.04), frame(4, slot=1, deadline_s=0.041), frame(5, slot=2)
+    )
+    assert in_time == [5] and len(given_up) == 2 and backend.submitted[-1] == 5
+    backend.took_s = 0.005
+    seen = [
+        try_out(bench, frame(n, slot=0, deadline_s=0.04), frame(n + 1, slot=1, deadline_s=0.04))[0]
+        for n in range(10, 30, 2)
+    ]
+    assert seen[1:] == [[n, n + 1] for n in range(12, 30, 2)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_load_leaves_the_line_without_answers(bench: Bench, seed: int) -> None:
+    """Whatever the pace has been, and however full the line: what is given up makes room for what can be met."""
+    rng = np.random.default_rng(seed)
+    backend = paced(bench, 0.0)
+    part, answers = 0, 0
+    for _ in range(25):
+        backend.took_s = float(rng.choice([0.001, 0.004, 0.03]))
+        frames = [
+            frame(part + n, slot=n, deadline_s=float(rng.choice([0.003, 0.012, 0.06])))
+            for n in range(int(rng.integers(1, 8)))
+        ]
+        in_time, given_up = try_out(bench, *frames)
+        assert sorted([*in_time, *(one for one, _ in given_up)]) == [one.part_id for one in frames]
+        part += len(frames)
+    backend.took_s = 0.002
+    for _ in range(10):
+        pair = frame(part, slot=0, deadline_s=0.05), frame(part, slot=1, deadline_s=0.05)
+        answers += len(try_out(bench, *pair)[0])
+    assert answers >= 16
+
+
+def order(backend: object, from_part_id: int = 0) -> tuple[Switch, list[dict[str, int]]]:
+    told: list[dict[str, int]] = []
+    return Switch(2, backend, 5, from_part_id, told.append), told  # type: ignore[arg-type]
+
+
+def of_setup(setup: int, part_id: int, slot: int) -> Frame:
+    made = frame(part_id, slot=slot)
+    made.setup = setup
+    return made
+
+
+def test_frames_of_two_setups_share_the_engine_and_the_old_one_is_retired_after_its_last(bench: Bench) -> None:
+    old, new = Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    bench.sources[0].hand_over(frame(1, slot=0), frame(2, slot=1))
+    until(lambda: old.held)
+    switch, told = order(new)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    assert told == [{"played": 1}]
+    assert [(source.setup, source.deadline_ns) for source in bench.sources] == [(2, 5), (2, 5)]
+    bench.sources[0].hand_over(of_setup(2, 3, 2))
+    time.sleep(0.05)
+    assert len(old.held) == 1 and not new.held  # of both together only one at once
+    old.let_go()
+    until(lambda: old.held)
+    old.let_go()
+    until(lambda: new.held)
+    assert [one.part_id for one in new.held] == [3]
+    first, second = bench.scored.drain()
+    first.judge_ns = now_ns()
+    time.sleep(0.3)
+    assert bench.retired == []  # the judge still reads the scores of the second
+    second.judge_ns = now_ns()
+    new.let_go()
+    until(lambda: bench.retired)
+    assert bench.retired == [(1, old)]
+    until(lambda: len(bench.scored) == 1)
+
+
+def test_a_setup_for_a_later_part_keeps_the_old_one_until_then(bench: Bench) -> None:
+    old, new, newer = Stuck(), Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    switch, told = order(new, 50)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    assert told == [{"played": 50}]
+    time.sleep(0.3)
+    assert bench.retired == []
+    bench.loop.switch(switch._replace(setup=3, backend=newer, from_part_id=0))  # type: ignore[arg-type]
+    until(lambda: len(bench.retired) == 2)
+    assert sorted(setup for setup, _ in bench.retired) == [1, 2]  # neither has a part to come any more
+    bench.sources[0].hand_over(of_setup(3, 51, 0))
+    until(lambda: newer.held)
+    newer.let_go()
+    until(lambda: len(bench.scored) == 1)
+
+
+def test_a_device_that_breaks_while_two_are_open_ends_the_stage(bench: Bench) -> None:
+    old, new = Stuck(), Stuck()
+    bench.loop = bench.make(old)  # type: ignore[arg-type]
+    bench.thread.start()
+    bench.sources[0].hand_over(frame(1, slot=0))
+    until(lambda: old.held)
+    switch, told = order(new)
+    bench.loop.switch(switch)
+    until(lambda: told)
+    old.fault = DeviceError("it does not answer")
+    until(lambda: bench.failures)
+    bench.finish()
+    bench.thread.join(5)
+    assert not bench.thread.is_alive() and bench.error is old.fault
+
+
+def test_frames_that_come_while_held_are_not_ready_and_their_slots_come_back(bench: Bench) -> None:
+    bench.thread.start()
+    bench.loop.hold("paused by the operator")
+    bench.sources[0].hand_over(frame(1, slot=3), frame(2, slot=4), Ended(frame(3), unknown(Reason.LOST)))
+    until(lambda: len(bench.results) == 3)
+    ended = bench.ended()
+    assert reasons(ended) == [(1, Reason.NOT_READY), (2, Reason.NOT_READY), (3, Reason.LOST)]
+    assert {one.judgement.detail for one in ended[:2]} == {"paused by the operator"}
+    assert bench.sources[0].returned == [3, 4] and bench.backend.submitted == []
+    bench.loop.hold("")
+    bench.sources[0].hand_over(frame(4, slot=3))
+    until(lambda: len(bench.scored) == 1)
