@@ -84,7 +84,7 @@ def open_router(context: zmq.Context[Any]) -> zmq.Socket[bytes]:
     for option, value in (
         (zmq.MAXMSGSIZE, MAX_REQUEST),
         (zmq.RCVHWM, WAITING_PER_PEER),
-        (zmq.SNDHWM, 2 * WAITING_PER_PEER),
+        (zmq.SNDHWM, 2 * (OUTSTANDING + ENVELOPES)),
         (zmq.ROUTER_MANDATORY, 1),  # a peer that is gone is told, not passed over in silence
         (zmq.LINGER, LINGER_MS),
         (zmq.HANDSHAKE_IVL, 3000),

@@ -52,13 +52,13 @@ class Control:
         self._clients.append(socket)
         return socket
 
-    def turn(self) -> list[Asked]:
-        """Serve until nothing is left; what was handed to the main thread."""
+    def turn(self, taken: int = 0) -> list[Asked]:
+        """Serve until nothing is left, and so many requests were taken; what was handed to the main thread."""
         router, answers = self.service.sockets()
         poller = zmq.Poller()
         poller.register(router, zmq.POLLIN)
         poller.register(answers, zmq.POLLIN)
-        while poller.poll(100) or self.service.busy:
+        while poller.poll(100) or self.service.busy or self.service.counts.requests < taken:
             while self.service.serve():
                 pass
         return list(self.requests.drain())
@@ -163,14 +163,14 @@ def test_beyond_so_many_outstanding_the_answer_is_busy(control: Control) -> None
     client = control.client()
     for n in range(OUTSTANDING + 3):
         client.send(status(str(n)))
-    asked = control.turn()
+    asked = control.turn(OUTSTANDING + 3)
     assert len(asked) == OUTSTANDING
     busy = answers_of(client)
     assert [a["id"] for a in busy] == [str(OUTSTANDING + n) for n in range(3)]
     assert all("busy" in a["error"] for a in busy)
     for _ in range(ENVELOPES + 1):
         client.send(status("0"))
-    control.turn()
+    control.turn(OUTSTANDING + 3 + ENVELOPES + 1)
     assert ["busy" in a["error"] for a in answers_of(client)] == [True, True]
     for one in asked:
         control.answers.put(done(one))
