@@ -11,7 +11,7 @@ from inspectd.config import CameraBase, GentlCamera, LoadedRecipe, Settings, Ten
 from inspectd.engine import in_flight, open_backend
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
-from inspectd.errors import ConfigError, UserError
+from inspectd.errors import BundleError, ConfigError, UserError
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.handoff import Handoff
 from inspectd.publish.wire import ModelRef, RecipeRef
@@ -103,18 +103,28 @@ def _camera_part(job: Job) -> tuple[object, ...]:
 
 
 def first_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
-    """Those of the start, under the first recipe; raises BundleError if a recipe's bundle can't be read."""
+    """Those of the start, under the first recipe; raises ConfigError if a recipe's model can't be read."""
     return make_jobs(settings, settings.recipe, bundle.manifest.channels, slot_sizes(settings))
 
 
 def slot_sizes(settings: Settings) -> list[int]:
-    """By camera, bytes of the largest picture that any recipe of the config wants; raises BundleError."""
+    """By camera, bytes of the largest picture that any recipe of the config wants.
+
+    Raises ConfigError where the manifest of a recipe's model, which tells the channels, can't be read.
+    """
     sizes = [0] * len(settings.config.camera)
+    problems: list[str] = []
     for recipe in (*settings.recipes, settings.recipe):  # that may have another model than its own
-        channels = load_manifest(recipe.model_dir).channels
+        try:
+            channels = load_manifest(recipe.model_dir).channels
+        except BundleError as error:
+            problems.append(f"{recipe.path}: model: {error}")
+            continue
         for index, camera in enumerate(settings.config.camera):
             _, (_, _, width, height) = view_of(recipe.recipe, camera)
             sizes[index] = max(sizes[index], width * height * channels)
+    if problems:
+        raise ConfigError(problems)
     return sizes
 
 

@@ -192,6 +192,7 @@ class Publisher:
         self._socket.send_multipart((entry.topic, entry.header, entry.body))
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
+        self.setup = max(self.setup, frame.setup)
         if judgement is not judged:
             self._ledger.late(frame.camera)
 
