@@ -17,6 +17,7 @@ from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
 from inspectd.cli_ctl import ctl
 from inspectd.cli_doctor import doctor
+from inspectd.cli_keys import keygen
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
@@ -26,6 +27,7 @@ app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
 app.add_typer(ctl, name="ctl")
+app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -99,6 +101,7 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     from inspectd.acquire.survey import Opening, ask
     from inspectd.engine import outlook
     from inspectd.engine.bundle import load_bundle
+    from inspectd.publish.security import read_keyring
     from inspectd.ring import check_memory
     from inspectd.setups import first_jobs, make_plans
 
@@ -110,6 +113,9 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     engine = outlook(settings.config.engine, bundle, shapes)
     print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
     print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
+    if keyring := read_keyring(settings.config.publish):
+        names = {domain: ", ".join(sorted(keys.values())) for domain, keys in keyring.clients.items()}
+        print(f"keys: may read: {names['read'] or 'nobody'}; may control: {names['control'] or 'nobody'}")
     missing = []
     for job, shape in zip(jobs, shapes, strict=True):
         try:

@@ -1,24 +1,41 @@
 """`inspectd ctl`: steer a running daemon."""
 
 import getpass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
+
+from inspectd.errors import UserError
 
 ctl = typer.Typer(help="Steer a running daemon: recipe, model, pause, software triggers.", no_args_is_help=True)
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5558"
 ConnectOption = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
+ServerKeyOption = Annotated[Path | None, typer.Option(help="The daemon's public key, where it wants keys.")]
+KeyOption = Annotated[Path | None, typer.Option(help="Our own secret key, then.")]
 TimeoutOption = Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds to wait for the answer.")]
+
+
+class Daemon(NamedTuple):
+    """The one that is steered."""
+
+    endpoint: str
+    server_key: Path | None
+    key: Path | None
 
 
 @ctl.command()
 def status(
-    connect: ConnectOption = DEFAULT_ENDPOINT, json: JsonOption = False, timeout: TimeoutOption = 10
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+    json: JsonOption = False,
+    timeout: TimeoutOption = 10,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Show the line's state, what is in use, what may be selected, and every camera's books."""
-    result = _ask(connect, timeout, "status")
+    result = _ask(Daemon(connect, server_key, key), timeout, "status")
     if json:
         _print_json(result)
         return
@@ -42,10 +59,12 @@ def select(
     connect: ConnectOption = DEFAULT_ENDPOINT,
     json: JsonOption = False,
     timeout: TimeoutOption = 600,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Inspect another product; if that fails, no part is judged any more."""
-    from_part_id = {} if from_part is None else {"from_part_id": from_part}
-    _show_switched(_ask(connect, timeout, "select_recipe", recipe=recipe, **from_part_id), json)
+    fields = {"recipe": recipe} if from_part is None else {"recipe": recipe, "from_part_id": from_part}
+    _show_switched(_ask(Daemon(connect, server_key, key), timeout, "select_recipe", **fields), json)
 
 
 @ctl.command()
@@ -54,9 +73,11 @@ def swap(
     connect: ConnectOption = DEFAULT_ENDPOINT,
     json: JsonOption = False,
     timeout: TimeoutOption = 600,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Use another model for the recipe in use; if that fails, the old one goes on."""
-    _show_switched(_ask(connect, timeout, "swap_model", model=folder), json)
+    _show_switched(_ask(Daemon(connect, server_key, key), timeout, "swap_model", model=folder), json)
 
 
 @ctl.command()
@@ -65,18 +86,24 @@ def pause(
     connect: ConnectOption = DEFAULT_ENDPOINT,
     json: JsonOption = False,
     timeout: TimeoutOption = 10,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Judge no part until `resume`: each is UNKNOWN/not_ready."""
-    result = _ask(connect, timeout, "pause", why=why)
+    result = _ask(Daemon(connect, server_key, key), timeout, "pause", why=why)
     _print_json(result) if json else print(f"held: {result['hold']}")
 
 
 @ctl.command()
 def resume(
-    connect: ConnectOption = DEFAULT_ENDPOINT, json: JsonOption = False, timeout: TimeoutOption = 10
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+    json: JsonOption = False,
+    timeout: TimeoutOption = 10,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Judge parts again, by the recipe and model in use."""
-    result = _ask(connect, timeout, "resume")
+    result = _ask(Daemon(connect, server_key, key), timeout, "resume")
     _print_json(result) if json else print(f"resumed: {result['state']}")
 
 
@@ -87,18 +114,24 @@ def trigger(
     connect: ConnectOption = DEFAULT_ENDPOINT,
     json: JsonOption = False,
     timeout: TimeoutOption = 10,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Send one software trigger."""
-    result = _ask(connect, timeout, "trigger", camera=camera, part_ref=part_ref)
+    result = _ask(Daemon(connect, server_key, key), timeout, "trigger", camera=camera, part_ref=part_ref)
     _print_json(result) if json else print(f"camera {result['camera']} triggered: frame {result['frame_id']}")
 
 
 @ctl.command("reset-counters")
 def reset_counters(
-    connect: ConnectOption = DEFAULT_ENDPOINT, json: JsonOption = False, timeout: TimeoutOption = 10
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+    json: JsonOption = False,
+    timeout: TimeoutOption = 10,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Begin the books anew, with the frames in flight."""
-    result = _ask(connect, timeout, "reset_counters")
+    result = _ask(Daemon(connect, server_key, key), timeout, "reset_counters")
     if json:
         _print_json(result)
         return
@@ -107,10 +140,14 @@ def reset_counters(
         print(f"camera {name} was at {counted}")
 
 
-def _ask(connect: str, timeout_s: float, verb: str, **fields: Any) -> dict[str, Any]:
+def _ask(daemon: Daemon, timeout_s: float, verb: str, **fields: Any) -> dict[str, Any]:
+    from inspectd.publish.keys import Keys
     from inspectd.subscribe.control import Control
 
-    with Control(connect, f"ctl of {_user()}"[:64]) as control:
+    if (daemon.server_key is None) != (daemon.key is None):
+        raise UserError("--server-key and --key go together: the daemon's public key, and our own secret one")
+    keys = Keys(daemon.server_key, daemon.key) if daemon.server_key and daemon.key else None
+    with Control(daemon.endpoint, f"ctl of {_user()}"[:64], keys) as control:
         return control.request(verb, timeout_s, **fields)
 
 

@@ -145,25 +145,47 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
 
+    server_key: str = ""
+    """The daemon's secret key: every tcp endpoint is then encrypted."""
+    client_keys: str = ""
+    """Folder of the public keys of who may connect, in `read` and `control`."""
+    allow_insecure: bool = False
+    """Without a server_key an endpoint may be reached from other machines all the same."""
+
     def __post_init__(self) -> None:
-        _check_endpoint("results", self.results)
+        check_endpoint("results", self.results, self)
         if self.control:
-            _check_endpoint("control", self.control)
+            check_endpoint("control", self.control, self)
         if self.control == self.results:
             raise ValueError(f"results and control must be two endpoints, both are {self.results}")
+        if bool(self.server_key) != bool(self.client_keys):
+            given, missing = ("server_key", "client_keys") if self.server_key else ("client_keys", "server_key")
+            raise ValueError(f"{given} needs {missing} beside it")
+        if self.server_key and self.allow_insecure:
+            raise ValueError("server_key and allow_insecure exclude each other: leave one out")
 
 
-def _check_endpoint(key: str, endpoint: str) -> None:
+def check_endpoint(key: str, endpoint: str, publish: Publish) -> None:
+    """Raises ValueError for one that can't be bound, or that others could use without a key."""
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         return
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not endpoint.startswith("tcp://") or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, port = host_of(endpoint), endpoint.rpartition(":")[2]
+    if not endpoint.startswith("tcp://") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{key} must look like tcp://127.0.0.1:5556 or ipc://path, got {endpoint}")
-    if not _is_loopback(host):
-        raise ValueError(f"{key} may only be bound to a loopback address as yet, got {host}")
+    if not (is_loopback(host) or publish.server_key or publish.allow_insecure):
+        raise ValueError(
+            f"{key}: other machines can reach {endpoint}: set server_key and client_keys (`inspectd keygen`), "
+            "or allow_insecure = true, or bind to 127.0.0.1"
+        )
 
 
-def _is_loopback(host: str) -> bool:
+def host_of(endpoint: str) -> str:
+    """What stands between tcp:// and the port."""
+    return endpoint.removeprefix("tcp://").rpartition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -319,7 +341,8 @@ def load(path: Path) -> Settings:
 
 
 def _placed(publish: Publish, path: Path) -> Publish:
-    """Endpoints that are files: relative to the config's folder."""
+    """Endpoints that are files, and keys: relative to the config's folder."""
+    keys = {name: _beside(path, getattr(publish, name)) for name in ("server_key", "client_keys")}
     endpoints = {"results": publish.results, "control": publish.control}
     for key, endpoint in endpoints.items():
         if endpoint.startswith("ipc://"):
@@ -328,7 +351,12 @@ def _placed(publish: Publish, path: Path) -> Publish:
                 raise ConfigError(
                     f"{path}: publish.{key}: {endpoint}: the path is longer than {IPC_PATH_BYTES} bytes"
                 )
-    return structs.replace(publish, **endpoints)
+    return structs.replace(publish, **endpoints, **keys)
+
+
+def _beside(file: Path, path: str) -> str:
+    """Relative to the folder of this file; empty stays empty."""
+    return str(file.parent / path) if path else ""
 
 
 # The rules across tables and files look at the plain data, so that a mistake elsewhere does not hide theirs.

@@ -101,3 +101,31 @@ def test_a_configured_control_endpoint(line: Line) -> None:
         shown = inspectd("ctl", "status", "--connect", f"ipc://{line.folder}/steer")
         assert shown.returncode == 0, shown.stderr
         assert stop(daemon) == 0
+
+
+def test_with_keys_only_a_control_key_steers_and_its_name_is_in_the_audit_log(line: Line) -> None:
+    for name in ("line1", "hmi", "reader"):
+        assert inspectd("keygen", name, cwd=line.folder).returncode == 0
+    for domain, name in (("control", "hmi"), ("read", "reader")):
+        (line.folder / "clients" / domain).mkdir(parents=True)
+        (line.folder / f"keys/{name}.key").rename(line.folder / f"clients/{domain}/{name}.key")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    keys = f'control = "{endpoint}"\nserver_key = "keys/line1.key_secret"\nclient_keys = "clients"\n'
+    line.config.write_text(line.config.read_text().replace("[publish]\n", f"[publish]\n{keys}"))
+
+    def steer(name: str) -> subprocess.CompletedProcess[str]:
+        own = ("--server-key", "keys/line1.key", "--key", f"keys/{name}.key_secret")
+        return inspectd("ctl", "pause", "--timeout", "3", "--connect", endpoint, *own, cwd=line.folder)
+
+    with Subscriber(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        assert steer("reader").returncode == 69
+        without = inspectd("ctl", "pause", "--timeout", "1", "--connect", endpoint)
+        half = inspectd("ctl", "pause", "--connect", endpoint, "--key", "x")
+        assert without.returncode == 69 and half.returncode == 1 and "go together" in half.stderr
+        assert steer("hmi").returncode == 0
+        assert stop(daemon) == 0
+    (change,) = [json.loads(row) for row in (line.state_dir / "audit.jsonl").read_text().splitlines()]
+    assert change["who"] == "hmi" and "(hmi)" in change["new"]

@@ -156,18 +156,46 @@ def test_endpoints_that_may_be_bound(folder: Path, endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "said"),
     [
-        *((e, "results may only be bound to a loopback address as yet, got") for e in (
+        *((e, f"results: other machines can reach {e}: set server_key and client_keys") for e in (
             "tcp://*:5556", "tcp://0.0.0.0:5556", "tcp://192.168.1.2:5556", "tcp://[::]:5556", "tcp://eth0:5556",
-            "tcp://localhost.evil.org:5556", "tcp://:5556",
+            "tcp://localhost.evil.org:5556",
         )),
         *((e, "results must look like tcp://127.0.0.1:5556 or ipc://path, got") for e in (
             "", "ipc://", "127.0.0.1:5556", "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://127.0.0.1:65536",
-            "tcp://127.0.0.1:http", "udp://127.0.0.1:5556", "inproc://x", "tcp://127.0.0.1:-1",
+            "tcp://127.0.0.1:http", "tcp://:5556", "udp://127.0.0.1:5556", "inproc://x", "tcp://127.0.0.1:-1",
         )),
     ],
 )  # fmt: skip
 def test_endpoints_that_may_not_be_bound(folder: Path, endpoint: str, said: str) -> None:
     assert said in problem(folder, config=f'{CONFIG}[publish]\nresults = "{endpoint}"\n')
+
+
+KEYS = 'server_key = "own.key_secret"\nclient_keys = "clients"\n'
+
+
+@pytest.mark.parametrize("also", [KEYS, "allow_insecure = true\n"])
+@pytest.mark.parametrize("endpoint", ["tcp://*:5556", "tcp://192.168.1.2:5556", "tcp://eth0:5556"])
+def test_other_machines_are_let_in_by_key_or_on_purpose(folder: Path, endpoint: str, also: str) -> None:
+    (folder / "config.toml").write_text(f'{CONFIG}[publish]\nresults = "{endpoint}"\n{also}')
+    publish = load(folder / "config.toml").config.publish
+    assert publish.results == endpoint
+    if publish.server_key:
+        assert (publish.server_key, publish.client_keys) == (f"{folder}/own.key_secret", f"{folder}/clients")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (KEYS.splitlines()[0], "publish: server_key needs client_keys beside it"),
+        (KEYS.splitlines()[1], "publish: client_keys needs server_key beside it"),
+        (
+            KEYS + "allow_insecure = true",
+            "publish: server_key and allow_insecure exclude each other: leave one out",
+        ),
+    ],
+)
+def test_rules_of_the_keys(folder: Path, keys: str, said: str) -> None:
+    assert problem(folder, config=f"{CONFIG}[publish]\n{keys}\n") == said
 
 
 ROI = "roi must be [x >= 0, y >= 0, width >= 64, height >= 64], got"
@@ -248,7 +276,8 @@ def test_the_mistakes_of_config_and_recipes_are_told_at_once(folder: Path) -> No
         "config.toml:4:3: camera[0].width: key is missing",
         "config.toml:7:1: camera[0].widht: unknown key (did you mean width?)",
         "config.toml:12:1: camera[1].name: two cameras are named 'top'; every name must be its own",
-        "config.toml:16:2: publish: results may only be bound to a loopback address as yet, got 0.0.0.0",
+        "config.toml:16:2: publish: results: other machines can reach tcp://0.0.0.0:5556: set server_key and "
+        "client_keys (`inspectd keygen`), or allow_insecure = true, or bind to 127.0.0.1",
         "config.toml:18:1: publish.heartbeat: unknown key (did you mean heartbeat_ms?)",
         "screw.toml:7:9: limits.crack: suspect (0.7) must not be above reject (0.6)",
         "screw.toml:10:1: limits.crack.max_cuont: unknown key (did you mean max_count?)",

@@ -5,13 +5,16 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import zmq
 
+from inspectd.publish.keys import Keys
 from inspectd.subscribe import Subscriber
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, collect, results_of, state_is, stop
@@ -19,6 +22,7 @@ from tools.pycuda_wheel import wheel_name
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+KEYGEN = ["inspectd keygen line1", "inspectd keygen hmi"]
 DEFAULT = "tcp://127.0.0.1:5556"
 BIN = Path(sys.executable).parent
 TRIGGER = "inspectd simcam trigger --count 20 --rate-hz 50 -c config.toml"
@@ -79,8 +83,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested |= {"inspectd replay models/ballscrew/parts", "inspectd bench faults --json", "inspectd doctor camera"}
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
-    tested |= {"inspectd doctor gpu -c config.toml", WHEEL}
-    tested |= set(STEERED)
+    tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN, *STEERED}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -167,6 +170,50 @@ def test_steering(clone: Path) -> None:
         shown = run_as_shown(f"{command} --connect ipc://{clone}/control", clone)
         assert shown.returncode == 0 and said in shown.stdout, (command, shown.stdout, shown.stderr)
     assert stop(daemon) == 0
+
+
+def hears(endpoint: str, keys: Keys | None, timeout_s: float) -> bool:
+    with zmq.Context() as context, context.socket(zmq.SUB) as reader:
+        reader.setsockopt(zmq.LINGER, 0)
+        reader.setsockopt(zmq.SUBSCRIBE, b"res/")
+        if keys is not None:
+            keys.use(reader)
+        reader.connect(endpoint)
+        return bool(reader.poll(timeout_s * 1000))
+
+
+def test_a_line_with_keys_as_shown(clone: Path) -> None:
+    """The files lie as the tables of operations.md say; the daemon runs on tcp and lets only the listed key in."""
+    for command in KEYGEN:
+        assert run_as_shown(command, clone).returncode == 0
+    lines = [row for row in (ROOT / "docs/operations.md").read_text().splitlines() if row.startswith("| `")]
+    server, clients, hmi = [shown for row in lines if "keys/" in (shown := row.split("`")[1])][:3]
+    (clone / hmi).parent.mkdir(parents=True)
+    (clone / "keys/hmi.key").rename(clone / hmi)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    config = clone / "config.toml"
+    text = config.read_text().replace(f"ipc://{clone}/results", endpoint)
+    config.write_text(text.replace("[publish]\n", f"[publish]\n{server}\n{clients}\n"))
+    shown = run_as_shown("inspectd check -c config.toml", clone)
+    assert "keys: may read: hmi; may control: hmi\n" in shown.stdout, shown.stderr
+    with (clone / "log").open("w") as log:
+        daemon = subprocess.Popen(
+            shlex.split("inspectd run -c config.toml"), cwd=clone, env=activated(), stderr=log
+        )
+    assert hears(endpoint, Keys(clone / "keys/line1.key", clone / "keys/hmi.key_secret"), 30)
+    assert not hears(endpoint, None, 0.5)
+    assert not hears(endpoint, Keys(clone / "keys/line1.key", clone / "keys/line1.key_secret"), 0.5)
+    assert stop(daemon) == 0
+    said = (clone / "log").read_text()
+    assert 2 <= said.count("handshake failed") <= 5  # by kind and peer, known or not
+    assert "peer=127.0.0.1" in said and "is not listed" in said
+    (clone / hmi).write_text("?")
+    for command in ("inspectd run -c config.toml", "inspectd check -c config.toml"):
+        shown = run_as_shown(command, clone)
+        assert (
+            shown.returncode == 78 and shown.stderr.count("\n") == 1 and "hmi.key: this is no key" in shown.stderr
+        )
 
 
 def test_bench(clone: Path) -> None:

@@ -1,8 +1,10 @@
 """What the repository ships beside the code stays true: config.toml, the unit, the documents, the contracts."""
 
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -119,6 +121,19 @@ def test_the_unit_verifies(tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "inspectd@.service")]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+@pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles is not installed")
+def test_the_folder_of_control_sockets_is_for_its_group(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\ninspectd:x:4241:4241::/:/bin/false\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\ninspectd:x:4241:\ninspectd-control:x:4242:\n")
+    command = ["systemd-tmpfiles", "--create", f"--root={tmp_path}", str(ROOT / "systemd/inspectd-control.conf")]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    made = (tmp_path / "run/inspectd-control").stat()
+    assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (4241, 4242, 0o2750)
 
 
 def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:

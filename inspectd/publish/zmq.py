@@ -1,6 +1,5 @@
 """The publish thread: journal, then results stream; between results the heartbeat."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,9 @@ from inspectd.errors import UnavailableError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.control import ControlService, Link, open_router
+from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.journal import Entry, Journal
+from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.wire import (
     CameraView,
     Flag,
@@ -107,15 +108,22 @@ class Publisher:
         self.setup = next(iter(setups), 1)  # the one in use, for the heartbeat
         self._journal, self._ledger, self._cameras, self._state = journal, ledger, cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
-        self._lock = _own_ipc_path(config.results)
+        keyring = read_keyring(config)
+        path = config.results.removeprefix("ipc://") if config.results.startswith("ipc://") else ""
+        self._lock = own_path(Path(path), "publish.results") if path else -1
         self._context = zmq.Context()
+        self.security = Security(self._context, config, keyring)
+        self._services.append(self.security)
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, config.high_water_mark)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_INCOMING)
         self._socket.setsockopt(zmq.IPV6, "[" in config.results)
+        self.security.protect(self._socket, config.results, "read")
         try:
             self._socket.bind(config.results)
+            if path:
+                open_to_group(Path(path))
         except zmq.ZMQError as error:
             self.close()
             raise UnavailableError(
@@ -129,14 +137,22 @@ class Publisher:
         router = open_router(self._context)
         try:
             endpoint = config.control or beside(config.results, "control")
+            path = endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else ""
+            self._control_lock = own_path(Path(path), "publish.control") if path else -1
             router.setsockopt(zmq.IPV6, "[" in endpoint)
-            self._control_lock = _own_ipc_path(endpoint)
+            self.security.protect(router, endpoint, "control")
             router.bind(endpoint)
+            if path:
+                open_to_group(Path(path))
         except (UnavailableError, ValueError, zmq.ZMQError) as error:
+            self.security.close()
             router.close()
             self.close()
-            raise UnavailableError(f"publish.control can't be bound: {error}") from None
-        return ControlService(router, link)
+            sentence = (
+                str(error) if isinstance(error, UnavailableError) else f"publish.control can't be bound: {error}"
+            )
+            raise UnavailableError(sentence) from None
+        return ControlService(router, link, lambda name: self.security.allows(name, "control") or not name)
 
     def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
@@ -262,29 +278,6 @@ class Publisher:
             camera.state, camera.detail, age_s, books, books.in_flight, books.balanced,
             camera.losses, camera.clock, camera.process_starts,
         )  # fmt: skip
-
-
-def _own_ipc_path(endpoint: str) -> int:
-    """The descriptor that holds an ipc path for us alone, -1 for other endpoints; raises UnavailableError.
-
-    libzmq would take the path away from whoever uses it, without an error on either side.
-    """
-    if not endpoint.startswith("ipc://"):
-        return -1
-    path = Path(endpoint.removeprefix("ipc://"))
-    try:
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        reason = f"its folder {path.parent} can't be used: {error.strerror}"
-        raise UnavailableError(f"publish.results: {endpoint} can't be bound: {reason}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UnavailableError(
-            f"publish.results: {endpoint} is in use by another daemon; give each line its own"
-        ) from None
-    return fd
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:

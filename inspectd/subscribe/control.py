@@ -16,6 +16,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from inspectd.errors import UnavailableError, UserError
+from inspectd.publish.keys import Keys
 from inspectd.publish.requests import decode_answer
 
 RECONNECT_MS = 100
@@ -27,9 +28,12 @@ class RefusedError(UserError):
 
 
 class Control:
-    """Not for several threads at once. Raises errors.UserError for an endpoint that can't be one."""
+    """Not for several threads at once. Raises errors.UserError for an endpoint that can't be one.
 
-    def __init__(self, endpoint: str, client: str = "inspectd") -> None:
+    keys: of this daemon and of ours, where it wants keys.
+    """
+
+    def __init__(self, endpoint: str, client: str = "inspectd", keys: Keys | None = None) -> None:
         self._endpoint, self._client = endpoint, client
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -42,6 +46,8 @@ class Control:
             (zmq.IPV6, int("[" in endpoint)),
         ):
             self._socket.setsockopt(option, value)
+        if keys is not None:
+            keys.use(self._socket)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
             self._socket.connect(endpoint)

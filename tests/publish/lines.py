@@ -34,7 +34,7 @@ class Camera:
 class Line:
     """Publishes in a thread; put results by `put`."""
 
-    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "") -> None:
+    def __init__(self, folder: Path, journal: type[Journal] = Journal, endpoint: str = "", **publish: str) -> None:
         self.folder = folder / "journal"
         self.journal = journal(self.folder, SMALL, "boot")
         self.endpoint = endpoint or f"ipc://{folder}/z"
@@ -42,7 +42,7 @@ class Line:
         self.cameras = [Camera("top"), Camera("side")]
         self.results: Handoff[Ended | Late] = Handoff()
         self.state = ("ContinuousExecution", "inspecting")
-        config = Publish(results=self.endpoint, heartbeat_ms=100)
+        config = Publish(results=self.endpoint, heartbeat_ms=100, **publish)
         self.setups = dict(SETUPS)
         self.publisher = Publisher(
             config, IDENTITY, self.setups, self.journal, self.ledger, self.cameras, lambda: self.state

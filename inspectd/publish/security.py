@@ -1,0 +1,149 @@
+"""Who may connect: CURVE with listed client keys, in the two domains `read` and `control`.
+
+Every TCP socket of a daemon that has a `server_key` is encrypted, and libzmq asks our ZAP handler (RFC 27) about
+each key that wants in; until it is answered nothing of that peer is heard. The publish loop serves it like its
+other services. A Unix socket is not encrypted: who may use it is a matter of file permissions, see `ipc.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import structlog
+import zmq
+from zmq.utils import z85
+
+from inspectd.config import Publish, host_of, is_loopback
+from inspectd.publish.handshakes import AUTH, Failures, Watch
+from inspectd.publish.keys import load_clients, load_secret
+
+log = structlog.get_logger()
+Domain = Literal["read", "control"]
+ZAP = "inproc://zeromq.zap.01"
+"""Where libzmq asks, by RFC 27."""
+HANDSHAKE_MS = 5000
+"""A connection that has not proved its key by then is closed."""
+MOST_EVENTS = 32
+"""Monitor events taken in one step."""
+
+
+class Keyring(NamedTuple):
+    """The daemon's own key, and the names of its clients by domain and key."""
+
+    secret: bytes
+    clients: dict[str, dict[bytes, str]]
+
+
+def read_keyring(config: Publish) -> Keyring | None:
+    """All keys of this config, None if it has no `server_key`; raises ConfigError."""
+    if not config.server_key:
+        return None
+    keyring = Keyring(load_secret(Path(config.server_key)).secret, load_clients(Path(config.client_keys)))
+    if not keyring.clients["read"]:
+        log.warning("no client key is listed, so nobody can connect", client_keys=config.client_keys)
+    return keyring
+
+
+def client_of(frame: zmq.Frame) -> str:
+    """The name of the key of whoever sent this frame, received with copy=False; empty where none was asked for."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
+
+
+class Security:
+    """A service of the publish loop; its thread alone calls all but `reload`."""
+
+    busy = False  # what waits is seen by polling
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Publish, keyring: Keyring | None) -> None:
+        """Before any bind: the handler must be there when the first peer comes."""
+        self._config, self._keyring = config, keyring
+        self._failures = Failures()
+        self._watches: list[Watch] = []
+        self._zap: zmq.Socket[bytes] | None = None
+        if keyring is not None:
+            self._zap = context.socket(zmq.ROUTER)
+            self._zap.setsockopt(zmq.LINGER, 0)
+            self._zap.bind(ZAP)
+
+    @property
+    def handshake_failures(self) -> dict[str, int]:
+        """How many handshakes failed since the start, by kind: `auth`, `protocol`, `no_detail`."""
+        return self._failures.counts
+
+    def protect(self, socket: zmq.Socket[bytes], endpoint: str, domain: Domain) -> None:
+        """Before `bind`: only keys of this domain get in. Unix sockets, and all without keys, stay open."""
+        if not endpoint.startswith("tcp://"):
+            return
+        if self._keyring is None:
+            if not is_loopback(host_of(endpoint)):
+                log.warning("not encrypted: whoever is in the network can use this socket", endpoint=endpoint)
+            return
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keyring.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody gets in where no handler answers
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._watches.append(Watch(socket, self._failures))
+
+    def reload(self) -> None:
+        """Read the client keys again, from any thread; raises ConfigError, and the old ones stay.
+
+        A connection that stands goes on, its key being struck off or not: `allows` tells of each request.
+        """
+        if self._keyring is not None:
+            self._keyring = self._keyring._replace(clients=load_clients(Path(self._config.client_keys)))
+
+    def allows(self, name: str, domain: Domain) -> bool:
+        """Whether this client, as `client_of` names it, may still do what the domain stands for."""
+        return self._keyring is None or not name or name in self._keyring.clients[domain].values()
+
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """What to poll, once all sockets are protected."""
+        return [self._zap, *(watch.socket for watch in self._watches)] if self._zap is not None else []
+
+    def serve(self) -> bool:
+        """Answer one question of libzmq, or else take some events; False if there was nothing to do."""
+        self._failures.summarise()
+        if self._answer_one():
+            return True
+        steps = [watch.step(MOST_EVENTS) for watch in self._watches]  # each has its turn
+        return any(steps)
+
+    def close(self) -> None:
+        """Before the close of any socket that is protected."""
+        for watch in self._watches:
+            watch.close()
+        self._watches.clear()
+        if self._zap is not None:
+            self._zap.close()
+
+    def _answer_one(self) -> bool:
+        if self._zap is None:
+            return False
+        try:
+            peer, empty, version, request, domain, address, _, mechanism, *credentials = self._zap.recv_multipart(
+                zmq.DONTWAIT
+            )
+        except zmq.Again:
+            return False
+        name = self._name(domain.decode(), address.decode(), mechanism, credentials)
+        status = (b"200", b"OK") if name else (b"400", b"not listed")
+        # User-Id: from now on every message of this connection says who sent it.
+        self._zap.send_multipart((peer, empty, version, request, *status, name.encode(), b""), zmq.DONTWAIT)
+        return True
+
+    def _name(self, domain: str, address: str, mechanism: bytes, credentials: list[bytes]) -> str:
+        """Of the client that may use this domain; empty, counted and told if it may not."""
+        if self._keyring is None or mechanism != b"CURVE" or len(credentials) != 1:
+            self._failures.add(AUTH, address, "it offers no key")
+            return ""
+        key = z85.encode(credentials[0])
+        name = self._keyring.clients.get(domain, {}).get(key, "")
+        if not name:
+            reader = self._keyring.clients["read"].get(key)
+            why = f"the key {key.decode()} is not listed" if reader is None else f"{reader} may only read"
+            self._failures.add(AUTH, address, why)
+        return name
