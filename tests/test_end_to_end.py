@@ -267,9 +267,9 @@ def test_an_ipc_path_in_use_is_one_sentence(line: Line) -> None:
         assert refused.returncode == 69 and refused.stderr.count("\n") == 1, refused.stderr
         assert f"{line.endpoint} is in use by another daemon" in refused.stderr
         assert stop(daemon) == 0
-    gone = inspectd("run", "-c", rewritten(line, "/results", "/gone/results"))
-    assert gone.returncode == 69 and "/gone can't be used: No such file or directory" in gone.stderr
-    long = inspectd("run", "-c", rewritten(line, "/gone/results", f"/{'x' * 120}"))
+    gone = inspectd("run", "-c", rewritten(line, "/results", "/gone/away/results"))
+    assert gone.returncode == 69 and "/gone/away can't be used: No such file or directory" in gone.stderr
+    long = inspectd("run", "-c", rewritten(line, "/gone/away/results", f"/{'x' * 120}"))
     assert long.returncode == 78 and "107 bytes" in long.stderr
 
 
