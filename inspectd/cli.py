@@ -15,6 +15,7 @@ import typer
 
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
+from inspectd.cli_ctl import ctl
 from inspectd.cli_doctor import doctor
 from inspectd.cli_keys import KeyOption, ServerKeyOption, keygen, keys_of
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
@@ -25,6 +26,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
+app.add_typer(ctl, name="ctl")
 app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
