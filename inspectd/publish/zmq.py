@@ -100,7 +100,7 @@ class Publisher:
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
-        self._told, self._next_beat_ns = state(), 0
+        self._told, self._next_beat_ns = ("", ""), 0
         with ExitStack() as undo:
             keyring = read_keyring(config)
             for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
