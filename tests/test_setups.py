@@ -93,7 +93,8 @@ def test_on_a_gpu_only_what_is_judged_by_may_change(bench: Bench) -> None:
 
 def test_slots_have_room_for_the_largest_recipe(bench: Bench) -> None:
     assert slot_sizes(bench.settings) == [WIDTH * HEIGHT * 3]
-    assert slot_sizes(bench.settings._replace(recipes=(bench.recipes["cut"],))) == [64 * 64 * 3]
+    cut = bench.recipes["cut"]
+    assert slot_sizes(bench.settings._replace(recipe=cut, recipes=(cut,))) == [64 * 64 * 3]
 
 
 def test_a_model_that_cant_be_read_is_said_at_the_start(line: Line, bench: Bench) -> None:

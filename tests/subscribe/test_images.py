@@ -433,6 +433,7 @@ def test_a_second_line_needs_an_image_socket_of_its_own(line: Line) -> None:
     text = line.config.read_text()
     second = line.folder / "second.toml"
     others = f'results = "ipc://{line.folder}/others"\nquery = "ipc://{line.folder}/questions"'
+    others += f'\ncontrol = "ipc://{line.folder}/orders"'
     second.write_text(text.replace('"test"', '"second"').replace(f'results = "{line.endpoint}"', others))
     command = [sys.executable, "-m", "inspectd", "run", "-c", str(second)]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
