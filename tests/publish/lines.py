@@ -94,9 +94,13 @@ class Line:
         """These results get lost on the wire; they are in the journal."""
         self._wire.dropped.update(numbers)
 
-    def stop(self) -> None:
+    def finish(self) -> None:
+        """All that was put is published, and the sockets are closed."""
         self._end.set()
         self._thread.join(10)
+
+    def stop(self) -> None:
+        self.finish()
         if self.journal._fd >= 0:
             self.journal.close()
             self.journal._fd = -1
