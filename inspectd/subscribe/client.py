@@ -242,7 +242,7 @@ class Results:
             self._hand_over(event)
 
     def _is_old(self, epoch: int) -> bool:
-        """Whether it was read out of the journal to its end, and what is heard of it now waited unread till now."""
+        """Whether it was read out of the journal to its end: what is heard of it now has waited unread."""
         if self._next is not None and epoch == self._next[0]:
             self._left.clear()  # whoever speaks of one that was left from now on has gone back to it
         return epoch in self._left

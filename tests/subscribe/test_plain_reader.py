@@ -131,7 +131,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def agreed(both: Both) -> list[Item]:
-    """What both told, but for whether a result came live or out of the journal: that depends on when they asked."""
+    """What both told, but for whether a result came live or out of the journal: that is a matter of moments."""
     assert [item[:4] for item in both.by_kit] == [item[:4] for item in both.by_plain]
     return [item[:4] for item in both.by_kit]
 
