@@ -97,7 +97,6 @@ def test_an_epoch_that_the_daemon_does_not_know(line: Line, client: Client) -> N
     "frames",
     [
         [b"{}"],
-        [b""],
         [b"junk"],
         [b"\xff\xfe"],
         [question("snapshot", more=1)],
