@@ -148,11 +148,12 @@ def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
 
 def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
     from inspectd.publish import wire
-    from inspectd.results import Books, Reason, Region, Verdict
+    from inspectd.results import Books, ClockView, Losses, Reason, Region, Verdict
 
     text = (ROOT / "docs/protocol.md").read_text()
     structs = (wire.Result, wire.Heartbeat, wire.CameraView, wire.Times, Books, wire.RecipeRef, wire.ModelRef)
-    for struct in (*structs, Region):
+    asked = (wire.Snapshot, wire.Replay, wire.Next, wire.SnapshotReply, wire.ReplayReply, wire.QueryError)
+    for struct in (*structs, *asked, wire.ImageRef, Region, ClockView, Losses):
         for field in msgspec.structs.fields(struct):
             assert re.search(rf"\b{field.encode_name}\b", text), f"{struct.__name__}.{field.encode_name}"
     for word in (*Reason, *Verdict):

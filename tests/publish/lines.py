@@ -1,6 +1,7 @@
 """A line's publisher on a real ipc socket, with its journal and books."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Line:
         )
         self._wire = LossyWire(self.publisher._results)
         self.publisher._results = self._wire  # type: ignore[assignment]
-        self._end = threading.Event()
+        self._end, self._put = threading.Event(), 0
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -82,6 +83,7 @@ class Line:
     def put(self, one: Frame, judgement: Judgement = PASS) -> Frame:
         """What the judge does with a frame it has claimed."""
         one.claim()
+        self._put += 1
         self.ledger.trigger(one.camera, None if judgement.verdict is not Verdict.UNKNOWN else judgement.reason)
         self.results.put(Ended(one, judgement))
         return one
@@ -89,6 +91,11 @@ class Line:
     def lose(self, count: int) -> None:
         """Results that go past every subscriber, and that nobody keeps."""
         self.journal.seq += count
+
+    def finish_puts(self) -> None:
+        """All that was put so far is published."""
+        while len(self.results) or self.publisher.published < self._put:
+            time.sleep(0.001)
 
     def drop(self, *numbers: int) -> None:
         """These results get lost on the wire; they are in the journal."""

@@ -12,12 +12,16 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inspectd.endpoints import beside
 from inspectd.publish.wire import Flag
 from inspectd.subscribe import Event, Missed, NewEpoch, Received, Results
-from tests.makers import frame
+from tests.makers import examples, frame
+from tests.publish.containers import SAMPLES, read_frames
 from tests.publish.lines import FAIL, PASS, Line
+from tests.subscribe.plain_reader import Message
 
 READER = Path(__file__).parent / "plain_reader.py"
 Item = tuple[Any, ...]
@@ -120,14 +124,17 @@ class Scene:
     def epoch(self) -> int:
         return self.line.journal.epoch
 
+    def close(self) -> None:
+        for both in self.readers:
+            both.close()
+        self.line.stop()
+
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path)
     yield made
-    for both in made.readers:
-        both.close()
-    made.line.stop()
+    made.close()
 
 
 def agreed(both: Both) -> list[Item]:
@@ -200,3 +207,59 @@ def test_messages_of_an_epoch_that_has_been_read_out_of_the_journal(scene: Scene
     assert not both.by_kit[-1][4] and not both.by_plain[-1][4]  # both read live again
     scene.put(20)
     both.hear(scene.epoch, 37)
+
+
+FATES = st.lists(st.sampled_from(["heard", "lost", "not kept", "restart", "slow"]), max_size=25)
+
+
+@examples(10)
+@given(FATES, FATES)
+def test_whatever_happens_both_tell_the_same(
+    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str]
+) -> None:
+    scene = Scene(tmp_path_factory.mktemp("line"))
+    try:
+        both = scene.read()
+        for fate in [*before, "power", *after]:
+            if fate == "power":
+                scene.lose_power("another boot")
+            elif fate == "restart":
+                scene.restart()
+            elif fate == "slow":
+                both.plain.send_signal(signal.SIGSTOP)
+            elif fate == "not kept":
+                scene.line.finish_puts()
+                scene.line.lose(1)
+                scene.seq += 1
+                scene.put(1)  # or the number would come again: it is in no journal
+            else:
+                scene.put(1, lost=(scene.seq + 1,) if fate == "lost" else ())
+        both.plain.send_signal(signal.SIGCONT)
+        scene.put(1)
+        both.hear(scene.epoch, scene.seq)
+        assert singly(both.by_kit) == singly(both.by_plain)
+        numbers = [item[1] for item in singly(both.by_kit) if item[0] != "epoch"]
+        assert numbers == sorted(set(numbers)) and numbers[-1] == scene.seq
+    finally:
+        scene.close()
+
+
+def singly(items: list[Item]) -> list[Item]:
+    """What is missed number by number: one may be told of a stretch at once, and another bit by bit."""
+    found: list[Item] = []
+    for item in items:
+        missed = item[0] == "missed"
+        found += [("missed", n) for n in range(item[1], item[2] + 1)] if missed else [item[:4]]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("1*/*.bin")), ids=lambda path: path.stem)
+def test_it_reads_what_is_recorded(path: Path) -> None:
+    frames, wanted = read_frames(path), json.loads((path.parent / "expected.json").read_text())[path.stem]
+    for message in [wanted] if "header" in wanted else wanted["messages"]:
+        place = 0 if "header" in wanted else 1 + 3 * wanted["messages"].index(message)
+        read = Message(frames[place : place + 3])
+        assert (read.epoch, read.seq, read.part_id) == tuple(
+            message["header"][name] for name in ("epoch", "seq", "part_id")
+        )
+        assert read.body == message["body"] and read.verdict == message["body"].get("verdict", "")
