@@ -164,6 +164,28 @@ def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
         assert f"{flag.value} {flag.name.lower().replace('_', ' ')}" in text
 
 
+def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
+    from inspectd.publish import history, query, sockets
+    from inspectd.publish import zmq as publisher
+    from inspectd.subscribe import client
+
+    text = " ".join((ROOT / "docs/protocol.md").read_text().split())
+    for said, number in (
+        ("at most {} KiB (more ends the connection)", sockets.MAX_INCOMING // 1024),
+        ("at most {}, and often fewer", history.MAX_ENTRIES),
+        ("while {} other clients wait", query.MAX_WAITING),
+        ("{} answers wait for it", publisher.QUERY_HWM),
+        ("let both ends notice after {} s", sockets.SILENT_PEER_MS / 1000),
+        ("No answer for {:.0f} s", client.ANSWER_S),
+        ("wait {} s instead of", client.CONNECTION_S),
+        ("does not answer for {:.0f} s", client.UNREACHABLE_S),
+        ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
+        ("`ZMQ_RECONNECT_IVL` | {} ms", client.RECONNECT_MS),
+        ("({} MiB by default", config.Journal().segments * config.Journal().segment_mib),
+    ):
+        assert said.format(number) in text
+
+
 def test_import_contracts_hold() -> None:
     lint = Path(sys.executable).parent / "lint-imports"
     shown = subprocess.run([lint, "--config", "pyproject.toml"], cwd=ROOT, capture_output=True, text=True)
