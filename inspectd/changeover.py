@@ -8,7 +8,7 @@ resume     the cameras start again; what they counted meanwhile is UNKNOWN/not_r
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 import structlog
@@ -46,8 +46,13 @@ class Changeover:
         processes: Sequence[Process],
         recipe: LoadedRecipe,
         from_part_id: int | None = None,
+        commit: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """from_part_id: the first part of it; None = the next. Cameras that must be stopped are so at once."""
+        """from_part_id: the first part of it; None = the next. Cameras that must be stopped are so at once.
+
+        commit: called when all is prepared and nothing has changed, with the names of the cameras to be stopped;
+        what it raises as UserError makes the change fail.
+        """
         self.stage = Stage.PREPARE
         self.error = ""
         """Why it failed, for people; empty if it did not."""
@@ -56,7 +61,7 @@ class Changeover:
         self.first: dict[str, int] = {}
         """When done: by camera, the first part id under the new setup."""
         self._pipeline, self._processes, self._recipe = pipeline, processes, recipe
-        self._from_part_id = from_part_id
+        self._from_part_id, self._commit = from_part_id, commit
         self._setup: Setup | None = None
         self._paused: list[Process] = []
         self._until_s = 0.0
@@ -98,11 +103,18 @@ class Changeover:
             return
         changed = changed_cameras(self._setup, self._pipeline.setup)
         self._paused = [p for p in self._processes if p.source.index in changed and not p.source.finished]
+        self.stopped = [process.source.name for process in self._paused]
+        try:
+            self._commit(self.stopped)
+        except UserError as error:
+            self.error = str(error)
+            self._pipeline.discard(self._setup)
+            self._setup, self.stage = None, Stage.DONE
+            return
         if not self._paused:
             self._switch()
             return
         self.stage = Stage.PAUSE
-        self.stopped = [process.source.name for process in self._paused]
         self._from_part_id = None
         for process in self._paused:
             process.pause(f"the line changes to recipe {self._recipe.id}")

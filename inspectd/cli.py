@@ -15,8 +15,9 @@ import typer
 
 from inspectd import __version__, config
 from inspectd.cli_cameras import DEFAULT_CONFIG, ConfigOption, JsonOption, cameras, simcam
+from inspectd.cli_ctl import ctl
 from inspectd.cli_doctor import doctor
-from inspectd.cli_keys import keygen
+from inspectd.cli_keys import KeyOption, ServerKeyOption, keygen, keys_of
 from inspectd.errors import CameraError, ConfigError, DeviceError, UnavailableError, UserError, missing_package
 from inspectd.handoff import Handoff
 from inspectd.log import Stderr
@@ -25,6 +26,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(cameras, name="cameras")
 app.add_typer(simcam, name="simcam")
 app.add_typer(doctor, name="doctor")
+app.add_typer(ctl, name="ctl")
 app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
@@ -72,11 +74,14 @@ def run(
     from inspectd.daemon import Daemon
 
     settings = config.load(path)
+    endpoint = settings.config.publish.results
+    if watch and settings.config.publish.server_key and not endpoint.startswith("ipc://"):
+        raise UserError(f"--watch has no key for {endpoint}: leave it out, and use `inspectd watch` with one")
     daemon = Daemon(settings, wake)
     if not watch:
         _leave(daemon.run(count))
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
-    command += ["--connect", settings.config.publish.results]
+    command += ["--connect", endpoint]
     watcher = subprocess.Popen(command, start_new_session=True)  # the daemon's Ctrl-C is not its own
     try:
         code = daemon.run(count)
@@ -145,14 +150,16 @@ def watch(
     connect: Annotated[str, typer.Option(help="The daemon's results endpoint.")] = DEFAULT_ENDPOINT,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")] = None,
     json: JsonOption = False,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="End when the parent ends.")] = False,
 ) -> None:
-    """Show the results of a running daemon; tells of gaps and of silence."""
+    """Show every result of a running daemon once; tells of silence, and of what can't be had any more."""
     from inspectd.subscribe.watch import watch as watch_results
 
     if with_parent:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    watch_results(connect, count, json)
+    watch_results(connect, count, json, keys_of(server_key, key))
 
 
 bench = typer.Typer(help="Measure on this machine, each figure within one run.")

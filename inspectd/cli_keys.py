@@ -5,10 +5,22 @@ from typing import Annotated
 
 import typer
 
-from inspectd.publish.keys import write_pair
+from inspectd.errors import UserError
+from inspectd.publish.keys import Keys, write_pair
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; the audit log shows it.")]
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where the two files go; made if it is not there.")]
+ServerKeyOption = Annotated[Path | None, typer.Option(help="The daemon's public key, where it wants keys.")]
+KeyOption = Annotated[Path | None, typer.Option(help="Our own secret key, then.")]
+
+
+def keys_of(server_key: Path | None, key: Path | None) -> Keys | None:
+    """The keys to connect with, None if none are named; raises UserError for one without the other."""
+    if server_key is None and key is None:
+        return None
+    if server_key is None or key is None:
+        raise UserError("--server-key and --key go together: the daemon's public key, and our own secret one")
+    return Keys(server_key, key)
 
 
 def keygen(name: NameArgument, folder: FolderOption = Path("keys")) -> None:

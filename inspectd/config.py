@@ -66,7 +66,8 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
     trigger_source: str = "Line0"
     """SFNC TriggerSource, for `line`."""
     acquisition_frame_rate_hz: Annotated[float, Meta(ge=0.01, le=10000)] | None = None
-    """Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second."""
+    """Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second, None = only
+    on command (`inspectd ctl trigger`)."""
     part_id: Literal["frame_id", "counter", "encoder"] = "frame_id"
     """What counts the parts: see `acquire/genicam.py`."""
     expected_interval_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
@@ -79,10 +80,6 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trigger == "software" and self.acquisition_frame_rate_hz is None:
-            raise ValueError(
-                'trigger = "software" needs acquisition_frame_rate_hz: so many triggers are sent a second'
-            )
         if self.trigger == "software" and self.part_id != "frame_id":
             raise ValueError('with trigger = "software" the triggers sent are what is counted: leave out part_id')
 
@@ -143,7 +140,9 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
 
     results: str = "tcp://127.0.0.1:5556"
     query: str = ""
-    """Empty = beside `results`: the next port, or the file `query` in the same folder."""
+    """Where missed results are asked for; "" = beside `results`: the next port, or the file `query`."""
+    control: str = ""
+    """Where the daemon is steered; "" = beside `results`: the port after the next one, or the file `control`."""
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
@@ -164,6 +163,8 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
             if not getattr(self, key):
                 structs.force_setattr(self, key, beside(self.results, key))
             check_endpoint(key, getattr(self, key), guarded)
+        if len({getattr(self, key) for key in ENDPOINTS}) < len(ENDPOINTS):
+            raise ValueError(f"{', '.join(ENDPOINTS)} must each be an endpoint of its own")
         if bool(self.server_key) != bool(self.client_keys):
             given, missing = ("server_key", "client_keys") if self.server_key else ("client_keys", "server_key")
             raise ValueError(f"{given} needs {missing} beside it")
@@ -171,7 +172,7 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("server_key and allow_insecure exclude each other: leave one out")
 
 
-ENDPOINTS = ("results", "query")
+ENDPOINTS = ("results", "query", "control")
 """Keys of `publish` that are ZeroMQ endpoints."""
 
 
@@ -276,7 +277,7 @@ class Settings(NamedTuple):
     base: Path
     """Folder that the paths in `config` are relative to."""
     recipes: tuple[LoadedRecipe, ...]
-    """All that the line may change to."""
+    """All that may be selected; `recipe` is one of them."""
 
 
 def load_recipe(path: Path) -> LoadedRecipe:
@@ -307,6 +308,10 @@ def load(path: Path) -> Settings:
         else:
             of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [_loaded(recipe.path, recipe.value)] if recipe.value else []
+            if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
+                own.append(
+                    (("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected")
+                )
     own += _absent_cores(cameras)
     problems = document.told(own) + of_recipes
     config = document.value

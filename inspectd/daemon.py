@@ -11,13 +11,15 @@ import structlog
 
 from inspectd.clock import now_ns
 from inspectd.config import GentlCamera, Settings
-from inspectd.engine.bundle import load_bundle
+from inspectd.control import Steering
 from inspectd.errors import UnavailableError, UserError
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.processes import Process
+from inspectd.publish.control import Counts, Link
 from inspectd.publish.journal import Journal, boot_id
+from inspectd.selection import begin_with
 
 log = structlog.get_logger()
 TURN_S = 0.25
@@ -37,16 +39,21 @@ class Daemon:
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
-        bundle = load_bundle(settings.recipe.model_dir)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
+        settings, selection, bundle = begin_with(settings, self._journal.part_ids)
+        self._settings = settings
         self._ledger = Ledger(len(settings.config.camera))
         self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
+        link = Link(Handoff(), Handoff(), Counts())
         self._pipeline: Pipeline = build(
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail, wake,
+            self._state, self._fail, link, wake,
         )  # fmt: skip
         self._processes = [Process(source) for source in self._sources]
+        self._steering = Steering(
+            settings, selection, link, self._pipeline, self._processes, self._journal, self._ledger, self._state
+        )
 
     def run(self, count: int | None) -> int:
         """Inspect until a signal, `count` results, or the end of all images; every frame gets its result."""
@@ -78,7 +85,7 @@ class Daemon:
             for process in self._processes:
                 if not process.source.finished:
                     process.tend(self._pipeline.changed.put)
-            self._wait(turn_s)
+            self._wait(min(turn_s, self._steering.turn()))
             if reasons := list(self._wake.drain()):
                 return reasons[0]
             if count is not None and self._pipeline.publisher.published >= count:
@@ -92,7 +99,8 @@ class Daemon:
     def _wait(self, turn_s: float) -> None:
         """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        for waker in (self._wake, self._steering):
+            poll.register(waker, select.POLLIN)
         waited = [p for p in self._processes if not p.source.finished]
         for process in waited:
             if process.pidfd >= 0:
@@ -111,12 +119,14 @@ class Daemon:
     def _stop(self) -> int:
         """End the acquisition; the stages end by themselves when the last frame has its result."""
         self._stopping = True
+        self._steering.end()
         for process in self._processes:
             process.hurry()
         until_s = time.monotonic() + STOP_S
         while any(stage.is_alive() for stage in self._pipeline.stages) and time.monotonic() < until_s:
             for process in self._processes:
                 process.finish(self._pipeline.changed.put)
+            self._steering.turn()
             self._pipeline.changed.put(self._sources[0])
             self._pipeline.stages[-1].join(0.02)
         for process in self._processes:
@@ -126,6 +136,7 @@ class Daemon:
         self._pipeline.changed.put(self._sources[0])
         for stage in self._pipeline.stages:
             stage.join(STOP_S)
+        self._steering.abandon()
         self._journal.close()
         return self._outcome()
 
@@ -154,7 +165,10 @@ class Daemon:
         if self._stopping:
             return "Halted", "stopping"
         dead = [f"camera {s.name}: {s.detail}" for s in self._sources if s.state == "dead" and not s.finished]
-        return ("Preoperational", "; ".join(dead)) if dead else ("ContinuousExecution", "inspecting")
+        held = self._steering.state()
+        if dead:
+            return "Preoperational", "; ".join([*dead, held[1]] if held else dead)
+        return held or ("ContinuousExecution", "inspecting")
 
 
 def lock_line(state_dir: Path, line: str) -> int:

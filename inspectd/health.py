@@ -22,8 +22,8 @@ class Ledger:
 
     def trigger(self, camera: int, reason: Reason | None) -> None:
         """One trigger: its frame was received (reason None or overrun), or never will be."""
-        books = self._books[camera]
         with self._lock:
+            books = self._books[camera]
             books.triggered += 1
             if reason in NEVER_RECEIVED:
                 setattr(books, str(reason), getattr(books, str(reason)) + 1)
@@ -36,14 +36,19 @@ class Ledger:
         if reason in NEVER_RECEIVED:
             return  # booked with its trigger
         field = {Verdict.PASS: "passed", Verdict.FAIL: "failed"}.get(verdict, str(reason))
-        books = self._books[camera]
         with self._lock:
+            books = self._books[camera]
             setattr(books, field, getattr(books, field) + 1)
 
     def late(self, camera: int) -> None:
         """An answer came after its deadline."""
         with self._lock:
             self._books[camera].late += 1
+
+    def reset(self) -> None:
+        """All books begin anew, at one moment: with the frames that are in flight, so that they balance."""
+        with self._lock:
+            self._books = [Books(triggered=b.in_flight, received=b.in_flight) for b in self._books]
 
     def read(self, camera: int) -> Books:
         """A consistent copy."""

@@ -24,6 +24,7 @@ from inspectd.engine.loop import Engine, FrameSource, Switch
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.judge.loop import Criteria, Judge
+from inspectd.publish.control import Link
 from inspectd.publish.images import ImageServer
 from inspectd.publish.journal import Journal
 from inspectd.publish.messages import CameraStatus, Identity
@@ -198,9 +199,10 @@ def build(
     progress: Progress,
     state: Callable[[], tuple[str, str]],
     failed: Callable[[], None],
+    control: Link,
     wake: Handoff[str] | None = None,
 ) -> Pipeline:
-    """Open the engine, bind the socket, join the stages; nothing runs yet. What is put into `wake` ends that."""
+    """Open the engine, bind the sockets, join the stages; nothing runs yet. What is put into `wake` ends that."""
     config = settings.config
     setup = open_setup(settings, bundle, rings, wake)
     simulated = tuple(isinstance(camera, SIMULATED) for camera in config.camera)
@@ -208,7 +210,7 @@ def build(
     with ExitStack() as undo:
         undo.callback(setup.backend.close)  # where the endpoint can't be had, a GPU is let go of
         named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
-        publisher = Publisher(config.publish, identity, {1: setup.refs}, journal, ledger, sources, state)
+        publisher = Publisher(config.publish, identity, {1: setup.refs}, journal, ledger, sources, state, control)
         undo.callback(publisher.close)
         publisher.serve(ImageServer(Path(config.publish.images), config.line, named))
         undo.pop_all()

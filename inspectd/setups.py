@@ -114,7 +114,7 @@ def slot_sizes(settings: Settings) -> list[int]:
     """
     sizes = [0] * len(settings.config.camera)
     problems: list[str] = []
-    for recipe in settings.recipes:
+    for recipe in (*settings.recipes, settings.recipe):  # that may have another model than its own
         try:
             channels = load_manifest(recipe.model_dir).channels
         except BundleError as error:

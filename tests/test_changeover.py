@@ -18,7 +18,7 @@ from inspectd.publish.wire import Result
 from inspectd.results import Reason, Verdict
 from inspectd.ring import Shape, create
 from inspectd.setups import next_setup
-from inspectd.subscribe import Gap, Received, Results
+from inspectd.subscribe import Missed, Received, Results
 from tests.bundles import write_bundle
 from tests.lines import HEIGHT, SPOT, WIDTH, Line
 
@@ -89,7 +89,7 @@ class Running:
         while event := self.subscriber.receive(0.005):
             if isinstance(event, Received):
                 self.results.append(event.result)
-            self.gaps += isinstance(event, Gap)
+            self.gaps += isinstance(event, Missed)
 
     def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
         end_s = time.monotonic() + seconds

@@ -27,6 +27,15 @@ DEFAULT = "tcp://127.0.0.1:5556"
 BIN = Path(sys.executable).parent
 TRIGGER = "inspectd simcam trigger --count 20 --rate-hz 50 -c config.toml"
 WHEEL = "python -m tools.pycuda_wheel --out wheels"
+STEERED = {
+    "inspectd ctl status": "recipe ballscrew",
+    "inspectd ctl select ballscrew": "switched between two parts",
+    "inspectd ctl swap models/ballscrew": "model ballscrew",
+    'inspectd ctl pause "changing the lamp"': "changing the lamp",
+    "inspectd ctl resume": "resumed: ContinuousExecution",
+    "inspectd ctl trigger top A-4711": "camera top triggered",
+    "inspectd ctl reset-counters": "camera top was at",
+}
 FAULT = "inspectd simcam fault unplug 1.5 -c config.toml"
 
 
@@ -74,7 +83,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested |= {"inspectd replay models/ballscrew/parts", "inspectd bench faults --json", "inspectd doctor camera"}
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
-    tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN}
+    tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN, *STEERED}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -144,6 +153,22 @@ def test_playing_the_machine_around_the_camera(clone: Path) -> None:
         assert run_as_shown(FAULT, clone).returncode == 0
         collect(subscriber, state_is("Preoperational"))
         collect(subscriber, state_is("ContinuousExecution"))
+    assert stop(daemon) == 0
+
+
+@needs_simcam
+def test_steering(clone: Path) -> None:
+    config = clone / "config.toml"
+    text = config.read_text().replace('trigger = "free_run"', 'trigger = "software"', 1)
+    config.write_text(text.replace('part_id = "counter"', "", 1))
+    daemon = subprocess.Popen(
+        shlex.split("inspectd run -c config.toml"), cwd=clone, env=activated(), stderr=subprocess.DEVNULL
+    )
+    with Results(f"ipc://{clone}/results") as subscriber:
+        collect(subscriber, state_is("ContinuousExecution"))
+    for command, said in STEERED.items():
+        shown = run_as_shown(f"{command} --connect ipc://{clone}/control", clone)
+        assert shown.returncode == 0 and said in shown.stdout, (command, shown.stdout, shown.stderr)
     assert stop(daemon) == 0
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import assert_never
 
-from inspectd.acquire.camera import Camera, Job, Tell
+from inspectd.acquire.camera import Camera, Job, Orders, Tell
 from inspectd.config import FolderCamera, GenicamCamera, SimCamera
 from inspectd.results import Losses
 
 
-def open_camera(job: Job, tell: Tell, losses: Losses) -> Camera:
+def open_camera(job: Job, tell: Tell, losses: Losses, orders: Orders | None = None) -> Camera:
     """The camera that the job's section describes, not yet open."""
     match job.config:
         case FolderCamera():
@@ -18,10 +18,10 @@ def open_camera(job: Job, tell: Tell, losses: Losses) -> Camera:
         case GenicamCamera():
             from inspectd.acquire.genicam import Genicam  # harvesters is imported only there
 
-            return Genicam(job.config, job, Path(job.base), tell, losses)
+            return Genicam(job.config, job, Path(job.base), tell, losses, orders)
         case SimCamera():
             from inspectd.acquire.sim import open_sim
 
-            return open_sim(job.config, job, Path(job.base), tell, losses)
+            return open_sim(job.config, job, Path(job.base), tell, losses, orders)
         case _:
             assert_never(job.config)

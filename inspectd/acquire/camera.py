@@ -1,5 +1,7 @@
 """What a camera is to the camera process, and what the process tells the daemon."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -177,6 +179,16 @@ class Triggered(Struct, frozen=True, tag=True):
 
     sent: int
     trigger_ns: int
+    part_ref: str = ""
+    order: int = 0
+    """The `Trigger` that asked for it; 0 = it was due by the rate."""
+
+
+class Declined(Struct, frozen=True, tag=True):
+    """A `Trigger` that was not sent and will not be."""
+
+    order: int
+    why: str
 
 
 class Idle(Struct, frozen=True, tag=True):
@@ -210,6 +222,56 @@ class Stop(Struct, frozen=True, tag=True):
     """Daemon to camera process: end the acquisition, report, exit."""
 
 
-FromCamera = Streaming | Filled | Missed | Triggered | Idle | Vitals | Trouble | Finished
-ToCamera = Slot | Stop
+class Trigger(Struct, frozen=True, tag=True):
+    """Daemon to camera process: send one software trigger. Answered by Triggered or Declined."""
+
+    order: int
+    """Counted by the daemon, from 1."""
+    part_ref: str
+
+
+FromCamera = Streaming | Filled | Missed | Triggered | Declined | Idle | Vitals | Trouble | Finished
+ToCamera = Slot | Stop | Trigger
+
+
+class Orders:
+    """Software triggers that were asked for: put by one thread, taken by the acquisition thread."""
+
+    def __init__(self, decline: Callable[[Declined], None] = lambda _: None) -> None:
+        self._decline, self._why = decline, "the camera takes no software triggers"
+        self._waiting: deque[Trigger] = deque()
+        self._changed = threading.Condition()
+
+    def open(self) -> None:
+        """The camera takes them from now on."""
+        with self._changed:
+            self._why = ""
+
+    def close(self, why: str) -> None:
+        """What waits is declined, and so is all that comes until `open`: a later part is not the one meant."""
+        with self._changed:
+            self._why = why
+            while self._waiting:
+                self._decline(Declined(self._waiting.popleft().order, why))
+
+    def put(self, order: Trigger) -> None:
+        """Ask for one."""
+        with self._changed:
+            if self._why:
+                self._decline(Declined(order.order, self._why))
+            else:
+                self._waiting.append(order)
+                self._changed.notify()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until there is one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, timeout_s)
+
+    def take(self) -> Trigger | None:
+        """The oldest; None if there is none."""
+        with self._changed:
+            return self._waiting.popleft() if self._waiting else None
+
+
 Tell = Callable[[Triggered], None]

@@ -6,10 +6,12 @@ Which number counts the parts (`part_id`):
     counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
     encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
 
-With software triggers the triggers sent are counted, one at a time: the next one is sent when the last one's frame
-is here or was given up. So no frame can be taken for another part's.
+With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a
+time: the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another
+part's.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from inspectd.acquire.camera import (
     Exposure,
     Gap,
     Job,
+    Orders,
     StalledError,
     Started,
     Tell,
@@ -52,9 +55,18 @@ BLOCK_IDS = 65535
 class Genicam:
     """One camera. Every frame that is missing is told, and counted in `losses` by what showed it."""
 
-    def __init__(self, config: GenicamCamera, job: Job, base: Path, tell: Tell, losses: Losses) -> None:
+    def __init__(
+        self,
+        config: GenicamCamera,
+        job: Job,
+        base: Path,
+        tell: Tell,
+        losses: Losses,
+        orders: Orders | None = None,
+    ) -> None:
         self.device = self.serial = ""
         self._config, self._job, self._base, self._tell, self._losses = config, job, base, tell, losses
+        self._orders = orders or Orders()
         self._is_software = config.trigger == "software"
         self._reads_counter = config.part_id == "counter"
         self._opened: Session | None = None
@@ -117,6 +129,8 @@ class Genicam:
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
         self._silence_s = self._longest_silence_s()
+        if self._is_software:
+            self._orders.open()
         return Started(counted, serial=self.serial)
 
     def _longest_silence_s(self) -> float | None:
@@ -145,8 +159,10 @@ class Genicam:
         if self._clock.is_due:
             self._latch()
         if self._is_software and not self._ending:
+            if self._overdue is None:  # no frame can come: it is orders that are waited for
+                self._orders.wait(min(timeout_s, self._left_s()))
             self._send_trigger()
-            timeout_s = min(timeout_s, max(0.001, (self._next_change_ns() - now_ns()) / 1e9))
+            timeout_s = min(timeout_s, max(0.001, self._left_s())) if self._overdue is not None else 0.001
         began_ns, last_look_ns = now_ns(), self._looked_ns
         delivered = self._session.wait(timeout_s)
         self._looked_ns = now_ns()
@@ -222,18 +238,26 @@ class Genicam:
     # ---- software triggers; `_overdue` is the one whose frame is not here yet ----
 
     def _send_trigger(self) -> None:
-        now = now_ns()
-        if self._overdue is not None or now < self._next_ns:
+        if self._overdue is not None:
             return
-        assert self._config.acquisition_frame_rate_hz is not None
+        now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz
+        if (order := self._orders.take()) is None:
+            if rate_hz is None or now < self._next_ns:
+                return
+            self._next_ns = max(now, self._next_ns + round(1e9 / rate_hz))
         self._sent += 1
-        self._tell(Triggered(self._sent, now))  # before it is sent: it counts, whatever becomes of us
+        part_ref, number = (order.part_ref, order.order) if order else ("", 0)
+        self._tell(Triggered(self._sent, now, part_ref, number))  # before it is sent: it counts, whatever comes
         self._features.execute("TriggerSoftware")
         self._overdue = self._sent, now + self._patience_ns
-        self._next_ns = max(now, self._next_ns + round(1e9 / self._config.acquisition_frame_rate_hz))
 
-    def _next_change_ns(self) -> int:
-        return self._next_ns if self._overdue is None else self._overdue[1]
+    def _left_s(self) -> float:
+        """Until the next trigger is due by the rate, or the last one's frame is given up."""
+        if self._overdue is not None:
+            return (self._overdue[1] - now_ns()) / 1e9
+        if self._config.acquisition_frame_rate_hz is None:
+            return math.inf
+        return max(0.0, (self._next_ns - now_ns()) / 1e9)
 
     # ---- when nothing comes ----
 

@@ -32,12 +32,14 @@ from inspectd.acquire.camera import (
     Idle,
     Job,
     Missed,
+    Orders,
     Slot,
     StalledError,
     Started,
     Stop,
     Streaming,
     ToCamera,
+    Trigger,
     Triggered,
     Trouble,
     Vitals,
@@ -67,6 +69,7 @@ class Link:
         self.free: deque[int] = deque()
         self.handed = 0  # exposures told of, whole or not
         self.stop = threading.Event()
+        self.orders = Orders(self.send)
 
     def send(self, message: FromCamera) -> None:
         """Tell the daemon; blocks only if it has not listened for hundreds of messages."""
@@ -81,6 +84,8 @@ class Link:
                     self.free.append(slot)
                 case Stop():
                     self.stop.set()
+                case Trigger() as order:
+                    self.orders.put(order)
 
 
 def main() -> None:
@@ -126,7 +131,7 @@ def _acquisition(job: Job, ring: Ring, link: Link) -> None:
     while attempt == 0 or not link.stop.is_set():  # once in any case: it tells what was triggered meanwhile
         camera, handed = None, link.handed
         try:
-            camera = open_camera(job, tell, losses)
+            camera = open_camera(job, tell, losses, link.orders)
             camera.open()
             job = job.after(_begin(camera.start(), camera, link))
             _stream(camera, ring, link, losses)
@@ -136,6 +141,7 @@ def _acquisition(job: Job, ring: Ring, link: Link) -> None:
         except EndOfImagesError:
             break
         finally:
+            link.orders.close("the camera is not there, or the daemon ends")
             if camera is not None:
                 camera.close()
         attempt = 1 if link.handed > handed else attempt + 1
@@ -165,6 +171,7 @@ def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
     while True:
         if link.stop.is_set() and not is_stopping:
             is_stopping = True
+            link.orders.close("the daemon ends")
             camera.stop()
         try:
             found = camera.wait(WAIT_S)

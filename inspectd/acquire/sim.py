@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.acquire.camera import Camera, Job, Tell
+from inspectd.acquire.camera import Camera, Job, Orders, Tell
 from inspectd.acquire.folder import Folder, list_images
 from inspectd.acquire.simcam import world
 from inspectd.config import FolderCamera, GenicamCamera, GentlCamera, SimCamera
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 SERIAL = "SIM-{}"
 
 
-def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses) -> Camera:
+def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses, orders: Orders | None) -> Camera:
     """The simulated camera, made if it is not there yet; the plain folder where its producer was not built."""
     producer = world.producer()
     if producer is None:
@@ -35,7 +35,7 @@ def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses
     shape = config.height, config.width, job.channels
     world.make_camera(folder, config.name, list_images(base / config.folder), shape, SERIAL.format(config.name))
     os.environ[world.FOLDER_VARIABLE] = str(folder)
-    return Genicam(as_genicam(config, producer), job, base, tell, losses)
+    return Genicam(as_genicam(config, producer), job, base, tell, losses, orders)
 
 
 def sim_folder(state_dir: Path) -> Path:

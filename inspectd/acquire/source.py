@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec import structs
 
 from inspectd.acquire.camera import (
     MAX_GAP,
+    Declined,
     Filled,
     Finished,
     FromCamera,
@@ -24,6 +25,7 @@ from inspectd.acquire.camera import (
     Stop,
     Streaming,
     ToCamera,
+    Trigger,
     Triggered,
     Trouble,
     Vitals,
@@ -38,6 +40,8 @@ MAX_PACKET = 65536
 MAX_MESSAGES = 64
 """Read in one turn of the engine's loop."""
 ENDED = "the camera process ended"
+Ordered = Callable[[int, str], None]
+"""What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
 OPENING_S = 30.0
 """Opening a camera may take so long: some are searched for, and wait for their last host to be forgotten."""
 
@@ -79,6 +83,9 @@ class Source:
         self._away, self._is_back = "", True  # why the camera is stopped for a while; whether it may come back
         self._alarm = False  # the count jumped; the next frame says so
         self._heard_ns = 0
+        self._orders: dict[int, Ordered] = {}  # software triggers asked for and neither sent nor declined
+        self._order = 0
+        self._refs: dict[int, str] = {}  # what the parts of triggers sent are called, until their frames are made
         self._decoder = msgspec.msgpack.Decoder(FromCamera)
 
     @property
@@ -143,6 +150,25 @@ class Source:
             self._pool.give_back(slot)
             if self._sock is not None and (oldest := self._pool.lend()) is not None:
                 self._send(Slot(oldest))
+
+    def order(self, part_ref: str, done: Ordered) -> None:
+        """Have one software trigger sent; `done` is called once, by any thread, and must not block."""
+        with self._lock:
+            if self._sock is None or self.state == "dead":
+                why = f"the camera is not there: {self.detail}"
+            else:
+                why = ""
+                self._order += 1
+                self._orders[self._order] = done
+                self._send(Trigger(self._order, part_ref))
+        if why:
+            done(0, why)
+
+    def _ordered(self, number: int, frame_id: int, why: str = "") -> None:
+        with self._lock:
+            done = self._orders.pop(number, None)
+        if done is not None:
+            done(frame_id, why)
 
     @property
     def owes(self) -> bool:
@@ -214,6 +240,11 @@ class Source:
                 yield self._never(message.reason, message.detail, message.trigger_ns, message.part_id)
             case Triggered():
                 self.job = structs.replace(self.job, sent=message.sent)
+                if message.part_ref:
+                    self._refs[message.sent] = message.part_ref
+                self._ordered(message.order, message.sent)
+            case Declined():
+                self._ordered(message.order, 0, message.why)
             case Streaming():
                 self.state, self.detail = "streaming", message.device
                 log.info("camera streams", camera=self.name, device=message.device)
@@ -295,6 +326,7 @@ class Source:
             self._setup.number,
         )
         frame.counting_restarted, self._restarted = self._restarted, False
+        frame.part_ref = self._refs.pop(self._counted, "")
         return frame
 
     def _received(self, message: Filled) -> Frame:
@@ -339,7 +371,11 @@ class Source:
             if self._sock is not None:
                 self._sock.close()
             self._sock = None
-            return self._pool.reclaim()
+            orders = list(self._orders)
+            slots = self._pool.reclaim()
+        for number in orders:
+            self._ordered(number, 0, f"it was not sent: {detail}")
+        return slots
 
 
 def _sum(before: Losses, now: Losses) -> Losses:

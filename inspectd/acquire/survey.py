@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from inspectd.acquire import open_camera
-from inspectd.acquire.camera import Exposure, Job
+from inspectd.acquire.camera import Exposure, Job, Orders, Trigger
 from inspectd.acquire.folder import list_images
 from inspectd.acquire.simcam import world
 from inspectd.clock import now_ns
@@ -95,7 +95,8 @@ def _answer(question: Question) -> Rows:
 
 
 def _look(question: Opening, job: Job) -> Rows:
-    camera = open_camera(job, lambda _: None, Losses())
+    orders = Orders()
+    camera = open_camera(job, lambda _: None, Losses(), orders)
     try:
         if isinstance(job.config, FolderCamera | SimCamera):
             _check_first_image(job.config, job)
@@ -104,6 +105,7 @@ def _look(question: Opening, job: Job) -> Rows:
             return list(camera.features())
         if question.picture:
             camera.start()
+            orders.put(Trigger(1, ""))  # for a camera that waits for one
             _snapshot(question, job, camera)
         return [{"device": camera.device}]
     finally:

@@ -24,9 +24,11 @@ from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Publish, Setti
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
 from inspectd.errors import ConfigError
+from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.images import U8, image_files, read_image
 from inspectd.pipeline import STAGES, build
+from inspectd.publish.control import Counts, Link
 from inspectd.publish.journal import Journal, boot_id
 from inspectd.results import ClockView, Ended, Frame, Losses
 from inspectd.ring import Ring, Shape, create
@@ -234,7 +236,10 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
-        pipeline = build(settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop)
+        nobody = Link(Handoff(), Handoff(), Counts())
+        pipeline = build(
+            settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop, nobody
+        )
         subscriber = subprocess.Popen([sys.executable, "-c", COUNTER, endpoint], stdout=subprocess.PIPE, text=True)
         for stage in pipeline.stages:
             stage.start()

@@ -94,6 +94,7 @@ class Messages:
             truncated=judgement.truncated,
             recipe=recipe,
             model=model,
+            part_ref=frame.part_ref,
             image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
             times=_times(frame, publish_ns),
         )

@@ -126,6 +126,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     line: str
     camera: str
     part_id: int
+    part_ref: str = ""
+    """What the world outside calls the part: as it came with the software trigger."""
     frame_id: int
     verdict: Verdict
     reason: Reason

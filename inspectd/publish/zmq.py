@@ -11,9 +11,10 @@ from typing import Protocol
 import zmq
 
 from inspectd.clock import now_ns
-from inspectd.config import Publish
+from inspectd.config import ENDPOINTS, Publish
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
+from inspectd.publish.control import ControlService, Link, limit_queues
 from inspectd.publish.history import History
 from inspectd.publish.ipc import own_path
 from inspectd.publish.journal import Journal
@@ -88,6 +89,7 @@ class Publisher:
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
+        control: Link,
     ) -> None:
         self.published = 0
         self._journal, self._ledger, self._state = journal, ledger, state
@@ -98,10 +100,10 @@ class Publisher:
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
-        self._told, self._next_beat_ns = state(), 0
+        self._told, self._next_beat_ns = ("", ""), 0
         with ExitStack() as undo:
             keyring = read_keyring(config)
-            for key in ("results", "query"):  # held until the context has ended: only then are the files gone
+            for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
                 if path := ipc_path(getattr(config, key)):
                     undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
             context = zmq.Context()
@@ -110,15 +112,19 @@ class Publisher:
             self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
             query = opened(context, zmq.ROUTER, config.query, undo)
             query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+            router = opened(context, zmq.ROUTER, config.control, undo)
+            limit_queues(router)
             self.security = Security(context, config, keyring)  # before any bind
             self.security.protect(self._results, config.results, "read")
             self.security.protect(query, config.query, "read")
-            bind(self._results, "results", config.results)
-            bind(query, "query", config.query)
+            self.security.protect(router, config.control, "control")
+            for socket, key in zip((self._results, query, router), ENDPOINTS, strict=True):
+                bind(socket, key, getattr(config, key))
             self._services: list[Service] = [
                 self.security,
                 Subscriptions(self._results),
                 Query(query, History(journal), self._snapshot),
+                ControlService(router, control, lambda name: self.security.allows(name, "control")),
             ]
             for service in self._services:
                 undo.callback(service.close)

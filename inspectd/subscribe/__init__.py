@@ -1,5 +1,19 @@
 """The other end: whoever wants results. Needs pyzmq and msgspec alone."""
 
+from inspectd.publish.keys import Keys
 from inspectd.subscribe.client import Beat, Cursor, Event, Missed, NewEpoch, Received, Results, Silence
+from inspectd.subscribe.control import Control, RefusedError
 
-__all__ = ["Beat", "Cursor", "Event", "Missed", "NewEpoch", "Received", "Results", "Silence"]
+__all__ = [
+    "Beat",
+    "Control",
+    "Cursor",
+    "Event",
+    "Keys",
+    "Missed",
+    "NewEpoch",
+    "Received",
+    "RefusedError",
+    "Results",
+    "Silence",
+]

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from inspectd.publish.keys import Keys
 from inspectd.publish.wire import Heartbeat, WireError
 from inspectd.results import Verdict
 from inspectd.subscribe.client import Beat, Event, Missed, NewEpoch, Received, Results, Silence
@@ -38,7 +39,7 @@ def trouble(event: Event | Foreign) -> str:
     """What an event says of loss or silence; empty if nothing."""
     match event:
         case Missed(first, last):
-            return f"gap: {last - first + 1} results missing, {first} to {last}"
+            return f"gap: {last - first + 1} results can't be had any more, {first} to {last}"
         case NewEpoch():
             return "new epoch: the daemon began a new journal"
         case Silence(seconds):
@@ -48,10 +49,10 @@ def trouble(event: Event | Foreign) -> str:
     return ""
 
 
-def watch(endpoint: str, count: int | None, json: bool) -> None:
+def watch(endpoint: str, count: int | None, json: bool, keys: Keys | None = None) -> None:
     """Show results until `count` of them were shown or Ctrl-C; loss and silence are always told."""
     show = _print_json if json else _live if sys.stdout.isatty() else _print_plain
-    with suppress(KeyboardInterrupt), Results(endpoint) as subscriber:
+    with suppress(KeyboardInterrupt), Results(endpoint, keys=keys) as subscriber:
         show(subscriber, count)
 
 

@@ -410,14 +410,21 @@ def paced(bench: Bench, took_s: float) -> Paced:
 
 def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, str]]]:
     """Hand frames over at once; part ids that were scored in time, and those given up with what was said."""
-    before = len(bench.sources[0].returned)
+    in_time: list[int] = []
+    ended: list[Ended] = []
+
+    def all_ended() -> bool:
+        for one in bench.scored.drain():
+            one.judge_ns = now_ns()
+            if one.claim():
+                in_time.append(one.part_id)
+        ended.extend(bench.ended())
+        return len(in_time) + len(ended) == len(frames)
+
     bench.sources[0].hand_over(*frames)
-    until(lambda: len(bench.scored) + len(bench.sources[0].returned) - before == len(frames))
-    scored = list(bench.scored.drain())
-    for one in scored:
-        one.judge_ns = now_ns()
-    in_time = sorted(one.part_id for one in scored if one.claim())
-    return in_time, [(one.frame.part_id, one.judgement.detail) for one in bench.ended()]
+    until(all_ended)
+    until(lambda: not bench.loop._working)  # the next ones find the engine idle
+    return sorted(in_time), [(one.frame.part_id, one.judgement.detail) for one in ended]
 
 
 def test_a_frame_that_waits_for_the_judge_is_ended_at_its_deadline(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from inspectd.publish.zmq import Publisher
 from inspectd.results import Judgement, Late, Reason, Verdict, unknown
 from inspectd.subscribe.client import Beat, Results
 from tests.makers import frame, region
-from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, results
+from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, nobody, results
 
 
 @pytest.fixture
@@ -233,7 +233,8 @@ def refused(tmp_path: Path, endpoint: str) -> str:
     journal = Journal(tmp_path / "refused", SMALL, "boot")
     try:
         with pytest.raises(UnavailableError) as caught:
-            Publisher(Publish(results=endpoint), IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""))
+            publish = Publish(results=endpoint)
+            Publisher(publish, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), nobody())
     finally:
         journal.close()
     return str(caught.value)
@@ -262,7 +263,7 @@ def test_the_ipv6_loopback_can_be_bound(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", SMALL, "boot")
     try:
         config = Publish(results=f"tcp://[::1]:{port}")
-        Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", "")).close()
+        Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), nobody()).close()
     finally:
         journal.close()
 

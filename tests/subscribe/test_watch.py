@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,10 +15,12 @@ import pytest
 from rich.console import Console
 
 from inspectd.errors import UserError
+from inspectd.publish.keys import Keys, write_pair
 from inspectd.publish.wire import Flag, Header, Heartbeat, VerdictCode, WireError
 from inspectd.results import Judgement, Reason, Verdict
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
+from tests.lines import inspectd
 from tests.makers import frame, region
 from tests.publish.lines import FAIL, PASS, Line, connected, results
 from tests.publish.test_wire import RESULT
@@ -87,8 +90,36 @@ def test_a_gap_is_told_on_stderr(line: Line, capsys: pytest.CaptureFixture[str])
     stop.set()
     thread.join()
     out, err = capsys.readouterr()
-    assert "gap: 3 results missing, " in err
+    assert "gap: 3 results can't be had any more, " in err
     assert len(out.splitlines()) == 40
+
+
+def test_with_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("line", "hmi"):
+        write_pair(tmp_path, name)
+    listed = tmp_path / "clients/read/hmi.key"
+    listed.parent.mkdir(parents=True)
+    (tmp_path / "clients/control").mkdir()
+    listed.write_bytes((tmp_path / "hmi.key").read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    keys = {"server_key": f"{tmp_path}/line.key_secret", "client_keys": f"{tmp_path}/clients"}
+    line = Line(tmp_path, endpoint=f"tcp://127.0.0.1:{port}", **keys)
+    stop = threading.Event()
+    thread = keep_sending(line, stop)
+    try:
+        watch(line.endpoint, 3, True, Keys(tmp_path / "line.key", tmp_path / "hmi.key_secret"))
+    finally:
+        stop.set()
+        thread.join()
+        line.stop()
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("given", ["--key", "--server-key"])
+def test_one_key_alone_is_none(given: str, tmp_path: Path) -> None:
+    shown = inspectd("watch", given, tmp_path / "x.key")
+    assert shown.returncode == 1 and shown.stderr.startswith("inspectd: --server-key and --key go together")
 
 
 def test_on_a_terminal_there_is_a_table(line: Line) -> None:
@@ -123,7 +154,7 @@ def test_the_json_of_a_result() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (Missed(3, 7), "gap: 5 results missing, 3 to 7"),
+        (Missed(3, 7), "gap: 5 results can't be had any more, 3 to 7"),
         (NewEpoch(9), "new epoch: the daemon began a new journal"),
         (Silence(1.25), "silence: nothing heard of the daemon for 1.2 s"),
         (Received(HEADER, RESULT), ""),

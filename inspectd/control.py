@@ -1,0 +1,353 @@
+"""Steering: what a good request does. The main thread executes; a change of recipe or model is a `Changeover`.
+
+A change is written down (`audit.jsonl`), then kept for the next start (`selection.json`), then takes effect.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from inspectd.acquire.source import Source
+from inspectd.changeover import Changeover, Stage
+from inspectd.config import GentlCamera, LoadedRecipe, Settings
+from inspectd.errors import UserError
+from inspectd.health import Ledger
+from inspectd.pipeline import Pipeline
+from inspectd.processes import Process
+from inspectd.publish.control import Answered, Asked, Link
+from inspectd.publish.journal import Journal
+from inspectd.publish.requests import (
+    Answer,
+    Pause,
+    Request,
+    ResetCounters,
+    Resume,
+    SelectRecipe,
+    Status,
+    SwapModel,
+    Trigger,
+)
+from inspectd.publish.wire import ModelRef, RecipeRef
+from inspectd.selection import Audit, Change, Selection, keep_selection, with_model
+
+log = structlog.get_logger()
+PER_TURN = 16
+"""Requests executed in one turn of the main thread's loop, which has cameras and a watchdog to tend."""
+STEP_S = 0.01
+"""How often a change that is going on is looked after."""
+ENDS = "the daemon ends"
+Result = dict[str, Any]
+
+
+class _Change(NamedTuple):
+    """A change of recipe or model that is going on."""
+
+    asked: Asked
+    what: str
+    selection: Selection
+    """As it will be."""
+    changeover: Changeover
+
+
+class Steering:
+    """Used by the main thread alone, but for `state`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        selection: Selection,
+        link: Link,
+        pipeline: Pipeline,
+        processes: Sequence[Process],
+        journal: Journal,
+        ledger: Ledger,
+        state: Callable[[], tuple[str, str]],
+    ) -> None:
+        self.selection = self._kept = selection  # the one in force, the one on the disk
+        self._settings, self._link, self._pipeline, self._processes = settings, link, pipeline, processes
+        self._journal, self._ledger, self._line_state = journal, ledger, state
+        self._sources = [process.source for process in processes]
+        self._audit = Audit(settings.state_dir / "audit.jsonl")
+        self._waiting: list[Asked] = []
+        self._change: _Change | None = None
+        self._ending = False
+        pipeline.hold(selection.hold)
+
+    # ---- the main thread's loop ----
+
+    def fileno(self) -> int:
+        """What the main thread polls: readable while requests wait."""
+        return self._link.requests.fileno()
+
+    def turn(self) -> float:
+        """Execute what waits, a bounded number; seconds after which it wants to be called again."""
+        if self._change is not None and not self._ending and self._change.changeover.step():
+            self._changed(self._change)
+        self._waiting += self._link.requests.drain()
+        now, self._waiting = self._waiting[:PER_TURN], self._waiting[PER_TURN:]
+        for asked in now:
+            self._take(asked)
+        return 0.0 if self._waiting else STEP_S if self._change is not None else math.inf
+
+    def end(self) -> None:
+        """The line stops: from now on every request is refused, and what is being prepared is given up."""
+        self._ending = True
+        if self._change is not None:
+            begun = self._change.changeover.stage is not Stage.PREPARE
+            what = "it will be in use at the next start" if begun else "nothing was changed"
+            self._refuse(self._change.asked, f"{ENDS}: {what}")
+
+    def abandon(self) -> None:
+        """At the very end: nothing may go on in the background."""
+        if self._change is not None:
+            self._change.changeover.abandon()
+
+    def state(self) -> tuple[str, str] | None:
+        """OPC 40100-1 state while no part is judged, and why; None while they are. For any thread."""
+        selection = self.selection
+        if selection.failed:
+            return "Initialized", selection.hold
+        return ("Ready", selection.hold) if selection.paused else None
+
+    def _take(self, asked: Asked) -> None:
+        try:
+            if self._ending:
+                raise UserError(f"nothing was changed: {ENDS}")
+            result = self._execute(asked, asked.request)
+        except UserError as error:
+            self._refuse(asked, str(error))
+        else:
+            if result is not None:
+                self._answer(asked, result)
+
+    def _execute(self, asked: Asked, request: Request) -> Result | None:
+        """What to answer; None = that comes later."""
+        match request:
+            case Status():
+                return self._status()
+            case SelectRecipe():
+                self._select(asked, request)
+            case SwapModel():
+                self._swap(asked, request)
+            case Pause():
+                return self._pause(asked, request)
+            case Resume():
+                return self._resume(asked)
+            case Trigger():
+                self._trigger(asked, request)
+            case ResetCounters():
+                return self._reset(asked)
+        return None
+
+    def _answer(self, asked: Asked, result: Result) -> None:
+        self._link.answers.put(Answered(asked, Answer(asked.request.id, True, result)))
+
+    def _refuse(self, asked: Asked, sentence: str) -> None:
+        self._link.answers.put(Answered(asked, Answer(asked.request.id, False, error=sentence)))
+
+    # ---- at once ----
+
+    def _status(self) -> Result:
+        state, detail = self._line_state()
+        recipe, model = self._in_use()
+        return {
+            "line": self._settings.config.line,
+            "state": state,
+            "detail": detail,
+            "ready": state == "ContinuousExecution",
+            "hold": self.selection.hold,
+            "recipe": {"id": recipe.id, "revision": recipe.revision},
+            "model": msgspec.to_builtins(model),
+            "recipes": [recipe.id for recipe in self._settings.recipes],
+            "preparing": self._change.what if self._change else "",
+            "journal": self._journal.failure or "ok",
+            "cameras": {source.name: self._camera(source) for source in self._sources},
+            "control": msgspec.to_builtins(self._link.counts),
+        }
+
+    def _camera(self, source: Source) -> Result:
+        books = self._ledger.read(source.index)
+        more = {"in_flight": books.in_flight, "balanced": books.balanced}
+        return {"state": source.state, "detail": source.detail, "books": msgspec.to_builtins(books)} | more
+
+    def _pause(self, asked: Asked, request: Pause) -> Result:
+        why = f"paused by {_who(asked)}" + (f": {request.why}" if request.why else "")
+        if not self.selection.paused:
+            self._set_hold(asked, replace(self.selection, paused=why), self.selection.hold, why)
+        return {"hold": self.selection.hold}
+
+    def _resume(self, asked: Asked) -> Result:
+        old = self.selection.hold
+        if self._change is not None and self.selection.failed:
+            raise UserError(f"nothing is ready yet: {self._change.what} is being prepared")
+        if old:
+            self._set_hold(asked, replace(self.selection, paused="", failed=""), old, "")
+        return {"state": self._line_state()[0]}
+
+    def _trigger(self, asked: Asked, request: Trigger) -> None:
+        source = next((source for source in self._sources if source.name == request.camera), None)
+        if source is None:
+            names = ", ".join(source.name for source in self._sources)
+            raise UserError(f"there is no camera {request.camera!r}; there is {names}")
+        camera = self._settings.config.camera[source.index]
+        if not isinstance(camera, GentlCamera) or camera.trigger != "software":
+            raise UserError(f'camera {source.name} takes no software triggers: it needs trigger = "software"')
+
+        def sent(frame_id: int, why: str) -> None:  # by the engine thread, mostly
+            if frame_id:
+                self._answer(asked, {"camera": source.name, "frame_id": frame_id, "part_ref": request.part_ref})
+            else:
+                self._refuse(asked, f"camera {source.name} was not triggered: {why}")
+
+        source.order(request.part_ref, sent)
+
+    def _reset(self, asked: Asked) -> Result:
+        books = {source.name: msgspec.to_builtins(self._ledger.read(source.index)) for source in self._sources}
+        self._audit.write(_line_of(asked, books, "", "done"))
+        self._ledger.reset()
+        log.info("counters reset", by=_who(asked))
+        return {"books": books}
+
+    def _set_hold(self, asked: Asked, selection: Selection, old: object, new: object) -> None:
+        """A change of the hold."""
+        self._audit.write(_line_of(asked, old, new, "done"))
+        self._keep(selection)
+        self._pipeline.hold(selection.hold)
+        log.info(asked.request.__struct_config__.tag, by=_who(asked), hold=selection.hold)
+
+    def _keep(self, selection: Selection) -> None:
+        if selection != self._kept:
+            keep_selection(self._settings.state_dir, selection)
+        self.selection = self._kept = selection
+
+    # ---- recipe and model ----
+
+    def _select(self, asked: Asked, request: SelectRecipe) -> None:
+        self._check_may_begin()
+        recipe = next((recipe for recipe in self._settings.recipes if recipe.id == request.recipe), None)
+        if recipe is None:
+            names = ", ".join(recipe.id for recipe in self._settings.recipes)
+            self._failed(asked, f"there is no recipe {request.recipe!r} in the config; there is {names}")
+            return
+        if request.from_part_id is not None and self.selection.failed:
+            raise UserError(
+                "the line is held because the parts that come now are in doubt: select without from_part_id"
+            )
+        first = self._settings.recipes[0].id
+        selection = Selection(recipe.id, first, from_part_id=request.from_part_id or 0)
+        self._begin(asked, f"recipe {recipe.id}", recipe, selection)
+
+    def _swap(self, asked: Asked, request: SwapModel) -> None:
+        self._check_may_begin()
+        recipe = with_model(self._pipeline.setup.recipe, request.model, self._settings.base)
+        selection = replace(self.selection, model=request.model)  # a recipe that waits for its part still does
+        self._begin(asked, f"model {request.model}", recipe, selection)
+
+    def _check_may_begin(self) -> None:
+        """Else UserError, and nothing has changed."""
+        if self._change is not None:
+            what, by = self._change.what, _who(self._change.asked)
+            raise UserError(f"nothing was changed: {what} is being prepared for {by}; ask again later")
+        self._audit.check()
+
+    def _begin(self, asked: Asked, what: str, recipe: LoadedRecipe, selection: Selection) -> None:
+        from_part_id = selection.from_part_id or None
+
+        def commit(stopped: Sequence[str]) -> None:
+            if stopped and from_part_id is not None:
+                cameras = ", ".join(stopped)
+                raise UserError(
+                    f"cameras must be stopped for it ({cameras}), which can't wait for part {from_part_id}: "
+                    "select it without a part when the line is empty"
+                )
+            self._audit.write(_line_of(asked, self._used(), what, "done"))
+            self._keep(replace(selection, paused=self.selection.paused, failed=self.selection.failed))
+
+        log.info("preparing", what=what, by=_who(asked))
+        changeover = Changeover(self._pipeline, self._processes, recipe, from_part_id, commit)
+        self._change = _Change(asked, what, selection, changeover)
+
+    def _changed(self, change: _Change) -> None:
+        """The change is done, or has failed."""
+        self._change = None
+        asked, _, _, changeover = change
+        if not changeover.first:
+            self._not_changed(change)
+            return
+        if isinstance(asked.request, SelectRecipe):
+            self._release()
+        recipe, model = self._in_use()
+        stopped = ", ".join(changeover.stopped)
+        how = f"with cameras stopped: {stopped}" if stopped else "between two parts"
+        log.info("switched", how=how, recipe=recipe.id, model=model.name, by=_who(asked))
+        if changeover.error:
+            self._refuse(asked, f"{change.what} is in use, and inspects nothing yet: {changeover.error}")
+            return
+        self._answer(asked, {
+            "switched": "with cameras stopped" if stopped else "between two parts",
+            "stopped": changeover.stopped,
+            "recipe": {"id": recipe.id, "revision": recipe.revision},
+            "model": msgspec.to_builtins(model),
+            "first_part_ids": changeover.first,
+            "hold": self.selection.hold,
+        })  # fmt: skip
+
+    def _release(self) -> None:
+        """What failed before is over: the line has the recipe that was wanted last."""
+        self.selection = replace(self.selection, failed="")
+        try:
+            self._keep(self.selection)
+        except UserError as error:  # the next start is held then
+            log.error(str(error))
+        self._pipeline.hold(self.selection.hold)
+
+    def _not_changed(self, change: _Change) -> None:
+        asked, sentence = change.asked, change.changeover.error
+        if isinstance(asked.request, SelectRecipe):
+            self._failed(asked, sentence)
+            return
+        log.error("the model was not swapped", why=sentence)
+        try:
+            self._audit.write(_line_of(asked, self._used(), change.what, f"failed: {sentence}"))
+        except UserError as error:
+            log.error(str(error))
+        self._refuse(asked, f"the model was not swapped: {sentence}")
+
+    def _failed(self, asked: Asked, sentence: str) -> None:
+        """Another product was wanted and can't be had: no part is judged any more, least of all as the old one."""
+        request = asked.request
+        assert isinstance(request, SelectRecipe)
+        failed = f"recipe {request.recipe} was not selected: {sentence}"
+        log.error(failed, by=_who(asked))
+        self.selection = replace(self.selection, failed=failed)
+        self._pipeline.hold(self.selection.hold)  # the safe way first, whatever the disk says
+        try:
+            self._audit.write(_line_of(asked, self._used(), f"recipe {request.recipe}", f"failed: {sentence}"))
+            self._keep(self.selection)
+        except UserError as error:
+            log.error(str(error))
+        self._refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
+
+    def _in_use(self) -> tuple[RecipeRef, ModelRef]:
+        """What parts to come are inspected with."""
+        return self._pipeline.setup.refs
+
+    def _used(self) -> Result:
+        recipe, model = self._in_use()
+        return {"recipe": f"{recipe.id} {recipe.revision}", "model": f"{model.name} {model.sha256[:12]}"}
+
+
+def _who(asked: Asked) -> str:
+    key, client = asked.client
+    return f"{client} ({key})" if key else client
+
+
+def _line_of(asked: Asked, old: object, new: object, outcome: str) -> Change:
+    key, client = asked.client
+    return Change(
+        key or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome
+    )

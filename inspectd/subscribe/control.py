@@ -1,0 +1,103 @@
+"""Steering a daemon: one request, one answer.
+
+from inspectd.subscribe import Control
+
+with Control("tcp://127.0.0.1:5558", client="shift computer") as control:
+    print(control.request("status")["state"])
+"""
+
+import secrets
+import time
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from inspectd.errors import UnavailableError, UserError
+from inspectd.publish.keys import Keys
+from inspectd.publish.requests import decode_answer
+
+RECONNECT_MS = 100
+TURN_MS = 250
+
+
+class RefusedError(UserError):
+    """The daemon answered that it did not do it, and why."""
+
+
+class Control:
+    """Not for several threads at once. Raises errors.UserError for an endpoint that can't be one.
+
+    keys: of this daemon and of ours, where it wants keys.
+    """
+
+    def __init__(self, endpoint: str, client: str = "inspectd", keys: Keys | None = None) -> None:
+        self._endpoint, self._client = endpoint, client
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),  # a request does not wait for a daemon that is not there
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.HEARTBEAT_IVL, 500),
+            (zmq.HEARTBEAT_TIMEOUT, 1500),
+            (zmq.IPV6, int("[" in endpoint)),
+        ):
+            self._socket.setsockopt(option, value)
+        if keys is not None:
+            keys.use(self._socket)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        try:
+            self._socket.connect(endpoint)
+        except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
+            self.close()
+            reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
+            hint = "an endpoint looks like tcp://127.0.0.1:5558 or ipc://path"
+            raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
+        self._context.term()
+
+    def request(self, verb: str, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
+        """The result of one request; `fields` as in docs/protocol.md.
+
+        Over a broken connection it is asked again under its id, so that one daemon executes it once. Raises
+        RefusedError, UnavailableError if there is no daemon, or if it is not known what came of the request.
+        """
+        until_s = time.monotonic() + timeout_s
+        asked = {"id": secrets.token_hex(8), "client": self._client, "verb": verb, **fields}
+        body = msgspec.json.encode(asked)
+        if not self._socket.poll(max(1, int(timeout_s * 1e3)), zmq.POLLOUT):
+            raise UnavailableError(f"no daemon answers at {self._endpoint}: does it run? is this its endpoint?")
+        self._connected()
+        self._socket.send(body)
+        while (now_s := time.monotonic()) < until_s:
+            if self._socket.poll(min(TURN_MS, max(1, int((until_s - now_s) * 1e3)))):
+                answer = decode_answer(self._socket.recv_multipart()[-1])
+                if answer.id is None or answer.id == asked["id"]:  # else: the late answer to an older one
+                    if not answer.ok:
+                        raise RefusedError(answer.error)
+                    return answer.result or {}
+            elif self._connected():
+                with suppress(zmq.Again):
+                    self._socket.send(body, zmq.DONTWAIT)
+        raise UnavailableError(f"no answer within {timeout_s:g} s; it is not known whether {verb} was executed")
+
+    def _connected(self) -> bool:
+        """Whether a connection was made since the last call."""
+        made = False
+        while self._monitor.poll(0):
+            made = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED or made
+        return made
