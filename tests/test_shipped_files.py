@@ -148,11 +148,12 @@ def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
 
 def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
     from inspectd.publish import wire
-    from inspectd.results import Books, Reason, Region, Verdict
+    from inspectd.results import Books, ClockView, Losses, Reason, Region, Verdict
 
     text = (ROOT / "docs/protocol.md").read_text()
     structs = (wire.Result, wire.Heartbeat, wire.CameraView, wire.Times, Books, wire.RecipeRef, wire.ModelRef)
-    for struct in (*structs, Region):
+    asked = (wire.Snapshot, wire.Replay, wire.Next, wire.SnapshotReply, wire.ReplayReply, wire.QueryError)
+    for struct in (*structs, *asked, wire.ImageRef, Region, ClockView, Losses):
         for field in msgspec.structs.fields(struct):
             assert re.search(rf"\b{field.encode_name}\b", text), f"{struct.__name__}.{field.encode_name}"
     for word in (*Reason, *Verdict):
@@ -161,6 +162,28 @@ def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
         assert code.name.lower() in text.lower() and (code == 0 or f"{code:#06X}".replace("0X", "0x") in text)
     for flag in wire.Flag:
         assert f"{flag.value} {flag.name.lower().replace('_', ' ')}" in text
+
+
+def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
+    from inspectd.publish import history, query, sockets
+    from inspectd.publish import zmq as publisher
+    from inspectd.subscribe import client
+
+    text = " ".join((ROOT / "docs/protocol.md").read_text().split())
+    for said, number in (
+        ("at most {} KiB (more ends the connection)", sockets.MAX_INCOMING // 1024),
+        ("at most {}, and often fewer", history.MAX_ENTRIES),
+        ("while {} other clients wait", query.MAX_WAITING),
+        ("{} answers wait for it", publisher.QUERY_HWM),
+        ("let both ends notice after {} s", sockets.SILENT_PEER_MS / 1000),
+        ("No answer for {:.0f} s", client.ANSWER_S),
+        ("wait {} s instead of", client.CONNECTION_S),
+        ("does not answer for {:.0f} s", client.UNREACHABLE_S),
+        ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
+        ("`ZMQ_RECONNECT_IVL` | {} ms", client.RECONNECT_MS),
+        ("({} MiB by default", config.Journal().segments * config.Journal().segment_mib),
+    ):
+        assert said.format(number) in text
 
 
 def test_import_contracts_hold() -> None:

@@ -128,6 +128,7 @@ class Results:
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
         self._newest: Cursor = (0, 0)  # of the daemon's results, as far as heard
+        self._left: set[int] = set()  # epochs read to their end; live messages of them may still wait unread
         self._asked: Replay | Snapshot | None = None
         self._answer_until_s = 0.0
         self._asked_since_s: float | None = None  # in vain so far
@@ -223,6 +224,8 @@ class Results:
             raise WireError(f"a message has 3 frames, this one {len(frames)}")
         topic, packed, body = frames
         header = unpack_header(packed)
+        if self._is_old(header.epoch):
+            return
         is_result = topic.startswith(b"res/")
         event = Received(header, decode_result(body)) if is_result else Beat(header, decode_heartbeat(body))
         first = header.seq if is_result else header.seq + 1
@@ -238,6 +241,12 @@ class Results:
         elif self._next == (header.epoch, header.seq):
             self._hand_over(event)
 
+    def _is_old(self, epoch: int) -> bool:
+        """Whether it was read out of the journal to its end: what is heard of it now has waited unread."""
+        if self._next is not None and epoch == self._next[0]:
+            self._left.clear()  # whoever speaks of one that was left from now on has gone back to it
+        return epoch in self._left
+
     def _is_unreachable(self) -> bool:
         return self._asked_since_s is not None and time.monotonic() - self._asked_since_s > UNREACHABLE_S
 
@@ -249,6 +258,7 @@ class Results:
         """What was to come before result `first` is not waited for any more."""
         self._asked_since_s = None
         if self._next is None or self._next[0] != epoch:
+            self._left |= {self._next[0]} if self._next is not None else set()
             self._events.append(NewEpoch(epoch))
             self._next = epoch, first
         elif first > self._next[1]:
@@ -281,7 +291,9 @@ class Results:
                 self._replayed(msgspec.json.decode(frames[0], type=ReplayReply), frames[1:])
         except (msgspec.DecodeError, ValueError) as error:
             raise WireError(f"not an answer: {error}: {frames[0][:200]!r}") from None
-        if self._next is not None and (self._next[0] != self._newest[0] or self._next[1] <= self._newest[1]):
+        assert self._next is not None
+        is_ahead = self._newest[0] in self._left
+        if not is_ahead and (self._next[0] != self._newest[0] or self._next[1] <= self._newest[1]):
             self._ask()
 
     def _replayed(self, reply: ReplayReply, frames: list[bytes]) -> None:

@@ -1,6 +1,7 @@
 """A line's publisher on a real ipc socket, with its journal and books."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class Line:
         )
         self._wire = LossyWire(self.publisher._results)
         self.publisher._results = self._wire  # type: ignore[assignment]
-        self._end = threading.Event()
+        self._end, self._put = threading.Event(), 0
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -88,6 +89,7 @@ class Line:
     def put(self, one: Frame, judgement: Judgement = PASS) -> Frame:
         """What the judge does with a frame it has claimed."""
         one.claim()
+        self._put += 1
         self.ledger.trigger(one.camera, None if judgement.verdict is not Verdict.UNKNOWN else judgement.reason)
         self.results.put(Ended(one, judgement))
         return one
@@ -96,13 +98,22 @@ class Line:
         """Results that go past every subscriber, and that nobody keeps."""
         self.journal.seq += count
 
+    def finish_puts(self) -> None:
+        """All that was put so far is published."""
+        while len(self.results) or self.publisher.published < self._put:
+            time.sleep(0.001)
+
     def drop(self, *numbers: int) -> None:
         """These results get lost on the wire; they are in the journal."""
         self._wire.dropped.update(numbers)
 
-    def stop(self) -> None:
+    def finish(self) -> None:
+        """All that was put is published, and the sockets are closed."""
         self._end.set()
         self._thread.join(10)
+
+    def stop(self) -> None:
+        self.finish()
         if self.journal._fd >= 0:
             self.journal.close()
             self.journal._fd = -1
