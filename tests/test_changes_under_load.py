@@ -1,0 +1,86 @@
+"""A hundred changes of model and recipe while parts go by: none without a result, none judged by half a model."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from inspectd.results import Reason
+from inspectd.subscribe import Control, Missed, NewEpoch, Received, Results
+from tests.bundles import write_bundle
+from tests.lines import Line, camera_process_of, stop
+
+
+def two_models(line: Line) -> None:
+    """The line's own, and one that differs in name; two recipes of each, told apart by their limits."""
+    write_bundle(line.folder / "other")
+    for name in ("strict", "lax"):
+        text = (line.folder / "dark/recipe.toml").read_text().replace('model = "."', 'model = "dark"')
+        (line.folder / f"{name}.toml").write_text(text + f"# {name}\n")
+    line.write("acquisition_frame_rate_hz = 40.0\nspare_slots = 8")
+    text = line.config.read_text()
+    line.config.write_text(text.replace('["dark/recipe.toml"]', '["strict.toml", "lax.toml"]'))
+
+
+def resident_kib(pid: int) -> int:
+    fields = dict(text.split(":", 1) for text in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0])
+
+
+@pytest.mark.parametrize("changes", [pytest.param(100, marks=[pytest.mark.proof, pytest.mark.timeout(600)]), 6])
+def test_changes_under_load(line: Line, changes: int) -> None:
+    two_models(line)
+    daemon = line.start()
+    received: list[Received] = []
+    loading: list[tuple[int, int]] = []
+    starts: list[tuple[int, str, str]] = [(1, "strict", "dark")]
+    kib: list[int] = []
+    with Results(line.endpoint, start="oldest") as results, Control(f"ipc://{line.folder}/control", "test") as ctl:
+        gather(results, received, lambda: len(received) > 40)
+        for n in range(changes):
+            began_ns = time.time_ns()
+            if n % 2:
+                told = ctl.request("select_recipe", recipe=("strict", "lax")[n // 2 % 2])
+            else:
+                told = ctl.request("swap_model", model=("other", "dark")[n // 2 % 2])
+            loading.append((began_ns, time.time_ns()))
+            starts.append((told["first_part_ids"]["top"], told["recipe"]["id"], told["model"]["name"]))
+            wanted = len(received) + 20
+            gather(results, received, lambda wanted=wanted: len(received) >= wanted)
+            if n >= changes // 5:
+                kib.append(resident_kib(daemon.pid))
+        assert camera_process_of(daemon) is not None
+        assert stop(daemon) == 0, line.log
+        gather(results, received, lambda: False, 1.5)
+    assert [one.result.part_id for one in received] == list(range(1, len(received) + 1))
+    for one in received:
+        _, recipe, model = max(start for start in starts if start[0] <= one.result.part_id)
+        assert (one.result.recipe.id, one.result.model.name) == (recipe, model)
+        assert one.result.reason in (Reason.NONE, Reason.DEFECT), one  # no deadline missed, none in doubt
+    assert max(kib[-3:]) - min(kib[:3]) < 8 * 1024
+    report(received, loading, kib)
+
+
+def gather(results: Results, received: list[Received], enough, seconds: float = 30) -> None:
+    end_s = time.monotonic() + seconds
+    while not enough() and time.monotonic() < end_s:
+        event = results.receive(0.1)
+        assert not isinstance(event, Missed | NewEpoch)
+        if isinstance(event, Received):
+            received.append(event)
+
+
+def report(received: list[Received], loading: list[tuple[int, int]], kib: list[int]) -> None:
+    """What `pytest -s` shows: from trigger to hand-over to the socket, while a change is prepared and else."""
+    spans_ms: dict[bool, list[float]] = {True: [], False: []}
+    for one in received:
+        trigger_ns = one.result.times.trigger_utc_ns
+        spans_ms[any(a <= trigger_ns <= b for a, b in loading)].append(one.result.times.publish_us / 1e3)
+    shown = {"changes": len(loading), "results": len(received), "rss_anon_kib": [kib[0], kib[-1]]}
+    shown["change_s"] = round(statistics.median((b - a) / 1e9 for a, b in loading), 2)  # type: ignore[assignment]
+    for loads, name in ((False, "steady"), (True, "loading")):
+        ordered = sorted(spans_ms[loads])
+        shown[f"{name}_ms"] = [round(ordered[int(len(ordered) * q)], 1) for q in (0.5, 0.99)]
+    print(json.dumps(shown))
