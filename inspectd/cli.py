@@ -78,6 +78,8 @@ def run(
     if watch and settings.config.publish.server_key and not endpoint.startswith("ipc://"):
         raise UserError(f"--watch has no key for {endpoint}: leave it out, and use `inspectd watch` with one")
     daemon = Daemon(settings, wake)
+    if settings.config.publish.server_key:
+        signal.signal(signal.SIGHUP, lambda *_: daemon.renew_keys())
     if not watch:
         _leave(daemon.run(count))
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]

@@ -35,7 +35,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, wake: Handoff[str]) -> None:
         self._settings = settings
-        self._stopping = self._broken = False
+        self._stopping = self._broken = self._renew_keys = False
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
@@ -76,6 +76,18 @@ class Daemon:
         notify("STOPPING=1", f"STATUS=stopping: {reason}")
         return self._stop()
 
+    def renew_keys(self) -> None:
+        """Read the keys of clients anew, soon. For a signal handler."""
+        self._renew_keys = True
+
+    def _read_keys(self) -> None:
+        self._renew_keys = False
+        try:
+            self._pipeline.publisher.security.reload()
+            log.info("client keys read anew")
+        except UserError as error:
+            log.error("the old client keys stay", problem=str(error))
+
     def _supervise(self, count: int | None) -> str:
         """Tend the camera processes and the watchdog until there is a reason to stop; returns it."""
         period_s = watchdog_period_s()
@@ -86,6 +98,8 @@ class Daemon:
                 if not process.source.finished:
                     process.tend(self._pipeline.changed.put)
             self._wait(min(turn_s, self._steering.turn()))
+            if self._renew_keys:
+                self._read_keys()
             if reasons := list(self._wake.drain()):
                 return reasons[0]
             if count is not None and self._pipeline.publisher.published >= count:

@@ -1,7 +1,7 @@
 """Logs that can't stop the line: written by a thread of their own, dropped when nobody reads them."""
 
 import atexit
-import sys
+import os
 import threading
 from contextlib import suppress
 from queue import Empty, Full, Queue
@@ -14,6 +14,11 @@ class Stderr:
     """A file for structlog's PrintLogger; a full disk, a closed or a stalled reader is no fault of ours."""
 
     def __init__(self) -> None:
+        # Its own descriptor: `images.py` turns the standard error aside while a decoder may complain there.
+        try:
+            self._fd = os.dup(2)
+        except OSError:  # closed before we began
+            self._fd = -1
         self._waiting: Queue[str] = Queue(MOST_WAITING)
         self._idle = threading.Event()
         self._idle.set()
@@ -40,6 +45,7 @@ class Stderr:
             except Empty:
                 self._idle.set()
                 continue
-            with suppress(OSError, ValueError, AttributeError):  # AttributeError: it was closed before we began
-                sys.stderr.write(text)
-                sys.stderr.flush()
+            data = text.encode(errors="replace")
+            with suppress(OSError):
+                while data:
+                    data = data[os.write(self._fd, data) :]

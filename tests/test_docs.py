@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -203,7 +204,11 @@ def test_a_line_with_keys_as_shown(clone: Path) -> None:
         )
     assert hears(endpoint, Keys(clone / "keys/line1.key", clone / "keys/hmi.key_secret"), 30)
     assert not hears(endpoint, None, 0.5)
-    assert not hears(endpoint, Keys(clone / "keys/line1.key", clone / "keys/line1.key_secret"), 0.5)
+    line1 = Keys(clone / "keys/line1.key", clone / "keys/line1.key_secret")
+    assert not hears(endpoint, line1, 0.5)
+    shutil.copy(clone / "keys/line1.key", clone / hmi.replace("hmi", "line1"))
+    daemon.send_signal(signal.SIGHUP)
+    assert any(hears(endpoint, line1, 1) for _ in range(10)), (clone / "log").read_text()
     assert stop(daemon) == 0
     said = (clone / "log").read_text()
     assert 2 <= said.count("handshake failed") <= 5  # by kind and peer, known or not

@@ -201,10 +201,21 @@ class Results:
                 if now_s - max(self._heard_s, self._told_s) >= SILENCE_S and not self._live.poll(0):
                     self._told_s, self._asked_since_s = now_s, None
                     self._events.append(Silence(now_s - self._heard_s))
+                    if self._keys is not None:
+                        self._connect_again()
                 elif now_s >= until_s:
                     return
                 else:
                     self._turn(min(until_s, max(self._heard_s, self._told_s) + SILENCE_S) - now_s)
+
+    def _connect_again(self) -> None:
+        """ZeroMQ itself never tries again where a key was refused, which may be let in by now."""
+        for socket in (self._live, self._query):
+            endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+            assert isinstance(endpoint, bytes)
+            socket.disconnect(endpoint.rstrip(b"\0").decode())
+            socket.connect(endpoint.rstrip(b"\0").decode())
+        self._asked = None
 
     def _turn(self, wait_s: float) -> None:
         """Hear one message. While a question is open, live results wait in their socket, so that order holds."""

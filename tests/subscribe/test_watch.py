@@ -94,26 +94,37 @@ def test_a_gap_is_told_on_stderr(line: Line, capsys: pytest.CaptureFixture[str])
     assert len(out.splitlines()) == 40
 
 
-def test_with_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_with_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str], is_late: bool) -> None:
+    """A key that is let in late is tried again."""
     for name in ("line", "hmi"):
         write_pair(tmp_path, name)
     listed = tmp_path / "clients/read/hmi.key"
     listed.parent.mkdir(parents=True)
     (tmp_path / "clients/control").mkdir()
-    listed.write_bytes((tmp_path / "hmi.key").read_bytes())
+    if not is_late:
+        listed.write_bytes((tmp_path / "hmi.key").read_bytes())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     keys = {"server_key": f"{tmp_path}/line.key_secret", "client_keys": f"{tmp_path}/clients"}
     line = Line(tmp_path, endpoint=f"tcp://127.0.0.1:{port}", **keys)
     stop = threading.Event()
     thread = keep_sending(line, stop)
+
+    def let_in() -> None:
+        listed.write_bytes((tmp_path / "hmi.key").read_bytes())
+        line.publisher.security.reload()
+
+    if is_late:
+        threading.Timer(1.0, let_in).start()
     try:
         watch(line.endpoint, 3, True, Keys(tmp_path / "line.key", tmp_path / "hmi.key_secret"))
     finally:
         stop.set()
         thread.join()
         line.stop()
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    shown = [text for text in capsys.readouterr().out.splitlines() if text.startswith("{")]  # the log is there too
+    assert len(shown) == 3
 
 
 @pytest.mark.parametrize("given", ["--key", "--server-key"])
