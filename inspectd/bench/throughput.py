@@ -7,8 +7,6 @@ process; only the camera is left out: a slot that comes back is at once a new fr
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -19,6 +17,7 @@ from typing import assert_never
 import msgspec
 import numpy as np
 
+from inspectd.bench.counter import Counter
 from inspectd.clock import now_ns, utc_of
 from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Publish, Settings, SimCamera, TensorRtEngine
 from inspectd.engine.bundle import Bundle, load_bundle
@@ -34,26 +33,6 @@ from inspectd.ring import Ring, Shape, create
 SLOTS = 8
 WARM_UP_S = 0.5
 DEADLINE_MS = 60_000.0
-COUNTER = """
-import ctypes, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
-from inspectd.subscribe import Beat, Missed, Received, Results
-
-received = missing = beats = 0
-with Results(sys.argv[1]) as subscriber:
-    for event in subscriber:
-        if isinstance(event, Received):
-            received += 1
-        elif isinstance(event, Missed):
-            missing += event.last - event.first + 1
-        elif isinstance(event, Beat):
-            if not beats:
-                print("hears", flush=True)
-            beats += 1
-            if event.heartbeat.state == "Halted":
-                break
-print(received, missing)
-"""
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -235,12 +214,11 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
         pipeline = build(settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop)
-        subscriber = subprocess.Popen([sys.executable, "-c", COUNTER, endpoint], stdout=subprocess.PIPE, text=True)
+        subscriber = Counter(endpoint)
         for stage in pipeline.stages:
             stage.start()
         try:
-            assert subscriber.stdout is not None
-            subscriber.stdout.readline()  # it hears: now it would miss what it does not get
+            subscriber.wait_until_it_hears()
             time.sleep(WARM_UP_S)
             start, before = time.perf_counter(), pipeline.publisher.published
             time.sleep(seconds)
@@ -253,5 +231,4 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         for stage in pipeline.stages:
             if stage.error is not None:
                 raise stage.error
-        received, missing = (int(number) for number in subscriber.communicate()[0].split())
-        return rate, received, missing
+        return rate, *subscriber.result()
