@@ -295,10 +295,11 @@ def _delay_text(delay: Delay) -> str:
 
 
 def _text(result: Crowd) -> str:
+    verdict = "kept" if result.kept else "NOT KEPT"
     return (
-        f"frame in the ring -> handed to the socket, medians: alone with one subscriber {result.alone_ms:.2f} ms,\n"
-        f"with {SUBSCRIBERS} of which {STOPPED} are stopped, and a flood on query, {result.crowd_ms:.2f} ms: "
+        f"frame in the ring -> handed to the socket, medians: alone with one subscriber {result.alone_ms:.2f} ms, "
+        f"with\n{SUBSCRIBERS} of which {STOPPED} are stopped, and a flood on query, {result.crowd_ms:.2f} ms: "
         f"ratio {result.ratio:.3f}, difference {result.difference_ms:.3f} ms\n"
-        f"(bar: {RATIO_BAR} or {DIFFERENCE_BAR_MS} ms); deadlines missed {result.deadline}, results that went wrong "
-        f"at a subscriber {result.wrong};\ncrowd and flood are niced: " + ("kept" if result.kept else "NOT KEPT")
+        f"(bar: {RATIO_BAR} or {DIFFERENCE_BAR_MS} ms); deadlines missed {result.deadline}, results that went "
+        f"wrong at a subscriber {result.wrong};\ncrowd and flood are niced: {verdict}"
     )

@@ -33,10 +33,10 @@ QUERY_HWM = 64
 """Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
 SHARE = 0.25
-"""Of this thread's time, services get so much: however much is asked for, the stages need their cores, and Python runs
-one thread at a time."""
+"""Of this thread's time services get so much, however much is asked for: the other stages need the cores, and
+Python runs one thread at a time."""
 BURST_NS = 4_000_000
-"""Who was idle for so long may do a quarter of it in one go."""
+"""After so long without them they have their share of it in one go."""
 
 
 class Service(Protocol):
@@ -152,7 +152,7 @@ class Publisher:
             poller.register(socket, zmq.POLLIN)
         while not (upstream() and not len(results)):
             progress.stamp("publish")
-            rest_ms = max(0, -(-(self._paid_ns - now_ns()) // 1_000_000))
+            rest_ms = self._rest_ms()
             ready = resting.poll(min(rest_ms, self._beat_ms())) if rest_ms else poller.poll(self._wait_ms())
             for item in results.drain():
                 if isinstance(item, Late):
@@ -166,6 +166,10 @@ class Publisher:
                 self._beat()
         self._beat()
 
+    def _rest_ms(self) -> int:
+        """Until services have their turn again, rounded up."""
+        return max(0, -((now_ns() - self._paid_ns) // 1_000_000))
+
     def _beat_ms(self) -> int:
         return max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
 
@@ -174,7 +178,7 @@ class Publisher:
         return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
     def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
-        """In turn, so that a flood at one socket does not silence another; results come first."""
+        """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
         began_ns, steps = now_ns(), 0
         paid_ns = max(self._paid_ns, began_ns - BURST_NS)
         while services and steps < MAX_OTHERS and not len(results):

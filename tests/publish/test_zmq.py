@@ -16,7 +16,7 @@ from inspectd.health import Ledger
 from inspectd.publish.journal import Journal
 from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.wire import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
-from inspectd.publish.zmq import Publisher
+from inspectd.publish.zmq import SHARE, Publisher
 from inspectd.results import Judgement, Late, Reason, Verdict, unknown
 from inspectd.subscribe.client import Beat, Results
 from tests.makers import frame, region
@@ -194,6 +194,52 @@ def test_a_journal_that_fails_is_told_and_results_go_on(line: Line, subscriber: 
     line.put(frame(1, slot=0))
     assert results(subscriber, 1)[0].seq == 1
     assert connected(subscriber).heartbeat.journal == line.journal.failure
+
+
+class Greedy:
+    """A service that always has something to do."""
+
+    busy, counts = True, dict[str, int]()
+
+    def __init__(self) -> None:
+        self.spent_s, self.steps = 0.0, 0
+
+    def sockets(self) -> list[int]:
+        return []
+
+    def serve(self) -> bool:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 0.0003:
+            pass
+        self.spent_s += time.monotonic() - began_s
+        self.steps += 1
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def test_services_get_a_share_of_the_time_and_no_more(tmp_path: Path) -> None:
+    greedy = Greedy()
+
+    class Busy(Line):
+        def _run(self) -> None:
+            self.publisher.serve(greedy)
+            super()._run()
+
+    line = Busy(tmp_path)
+    try:
+        with Results(line.endpoint) as subscriber:
+            connected(subscriber)
+            began_s, before_s, steps = time.monotonic(), greedy.spent_s, greedy.steps
+            for n in range(1, 101):
+                line.put(frame(n, slot=0))
+                time.sleep(0.01)
+            share = (greedy.spent_s - before_s) / (time.monotonic() - began_s)
+            assert len(results(subscriber, 100)) == 100
+    finally:
+        line.stop()
+    assert share < SHARE * 1.3 and greedy.steps - steps > 100
 
 
 def test_every_subscriber_gets_everything_and_a_slow_one_slows_nobody(line: Line, subscriber: Results) -> None:
