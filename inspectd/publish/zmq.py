@@ -32,10 +32,10 @@ NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 QUERY_HWM = 64
 """Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
-SHARE = 0.25
-"""Of this thread's time services get so much, however much is asked for: the other stages need the cores, and
-Python runs one thread at a time."""
-BURST_NS = 4_000_000
+SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
+"""Of this thread's time services get so much, however much is asked for, and less while a frame is on its way: the
+other stages need the cores, and Python runs one thread at a time."""
+BURST_NS = 2_000_000
 """After so long without them they have their share of it in one go."""
 
 
@@ -181,6 +181,7 @@ class Publisher:
         """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
         began_ns, steps = now_ns(), 0
         paid_ns = max(self._paid_ns, began_ns - BURST_NS)
+        share = SHARE_IN_FLIGHT if self._ledger.in_flight else SHARE
         while services and steps < MAX_OTHERS and not len(results):
             for service in tuple(services):
                 if service.serve():
@@ -188,7 +189,7 @@ class Publisher:
                 else:
                     services.remove(service)
                 now = now_ns()
-                self._paid_ns = paid_ns + int((now - began_ns) / SHARE)
+                self._paid_ns = paid_ns + int((now - began_ns) / share)
                 if len(results) or self._paid_ns >= now:
                     return
 
