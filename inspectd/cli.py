@@ -201,6 +201,31 @@ def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> Non
     bench_faults(config.load(path), json)
 
 
+@bench.command()
+def wire(
+    path: ConfigOption = DEFAULT_CONFIG,
+    count: Annotated[int, typer.Option(min=100, help="Results of each kind.")] = 20_000,
+    json: JsonOption = False,
+) -> None:
+    """Measure what a result costs on its way out: encoded, kept in the journal, handed to the socket."""
+    from inspectd.bench.wire import bench_wire
+
+    bench_wire(config.load(path), count, json)
+
+
+@bench.command()
+def crowd(
+    path: ConfigOption = DEFAULT_CONFIG,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
+    json: JsonOption = False,
+) -> None:
+    """Measure what 20 subscribers, half of them stopped, and a flood of questions do to a result's time."""
+    from inspectd.bench.crowd import bench_crowd
+
+    bench_crowd(config.load(path), seconds, rounds, json)
+
+
 def _log_to_stderr(level: int) -> None:
     processors: list[Callable[..., Any]] = [
         structlog.processors.add_log_level,

@@ -17,7 +17,6 @@ from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.processes import Process
-from inspectd.publish.control import Counts, Link
 from inspectd.publish.journal import Journal, boot_id
 from inspectd.selection import begin_with
 
@@ -45,7 +44,7 @@ class Daemon:
         self._ledger = Ledger(len(settings.config.camera))
         self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
-        link = Link(Handoff(), Handoff(), Counts())
+        link = make_link()
         self._pipeline: Pipeline = build(
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
             self._state, self._fail, link, wake,

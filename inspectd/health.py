@@ -50,6 +50,12 @@ class Ledger:
         with self._lock:
             self._books = [Books(triggered=b.in_flight, received=b.in_flight) for b in self._books]
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether any frame was received and has no result yet."""
+        with self._lock:
+            return any(books.in_flight > 0 for books in self._books)
+
     def read(self, camera: int) -> Books:
         """A consistent copy."""
         with self._lock:

@@ -85,6 +85,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
     tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN, *STEERED}
+    tested |= {"inspectd bench wire", "inspectd bench crowd"}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -237,6 +238,26 @@ def test_bench_faults_finds_every_book_balanced(clone: Path) -> None:
     for name in ("unplugged for 1 s", "unplugged for 1 s, power lost"):
         (unplugged,) = (s for s in scenarios if s["name"] == name)
         assert unplugged["recovery_s"] <= 2.0
+
+
+def test_bench_wire(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench wire --count 200", clone)  # the default takes half a minute
+    assert shown.returncode == 0 and "journal append" in shown.stdout, shown.stderr
+    found = json.loads(run_as_shown("inspectd bench wire --count 200 --json", clone).stdout)
+    steps = [(cost["step"], cost["transport"], cost["regions"]) for cost in found["costs"]]
+    assert len(set(steps)) == len(steps) == 12 and all(0 < cost["p50_us"] < 10_000 for cost in found["costs"])
+    assert found["kept"] == all(cost["p50_us"] <= cost["bar_us"] for cost in found["costs"])
+    assert not list((clone / "state/line1").glob("tmp*"))
+
+
+@needs_simcam
+def test_bench_crowd(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench crowd --seconds 2 --rounds 1 --json", clone)  # the default takes minutes
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    (only,) = found["rounds"]
+    assert found["wrong"] == 0 and only["refused"] > 10 and only["answered"] > 10
+    assert min(only["alone"]["results"], only["crowd"]["results"]) > 5
 
 
 @needs_simcam

@@ -50,18 +50,21 @@ def _recipe_text(settings: Settings) -> str:
 class BenchLine:
     """`with` starts the daemon and waits until its camera streams; the end stops it."""
 
-    def __init__(self, settings: Settings, folder: Path, camera: str) -> None:
+    def __init__(self, settings: Settings, folder: Path, camera: str, high_water_mark: int = 100_000) -> None:
         images, width, height = pictures_of(settings)
         self.folder, self.endpoint = folder, f"ipc://{folder}/results"
         self.state_dir = folder / "state" / "bench"
         self.results: list[Received] = []
         self.view: CameraView | None = None
         self.state = ""
+        self.counts: dict[str, int] = {}
+        """What clients asked, by the last heartbeat."""
         (folder / "recipe.toml").write_text(_recipe_text(settings))
         self._config = folder / "config.toml"
         self._config.write_text(
             f'line = "bench"\nrecipes = ["recipe.toml"]\n'
-            f'state_dir = "state"\n\n[publish]\nresults = "{self.endpoint}"\nhigh_water_mark = 100000\n\n'
+            f'state_dir = "state"\n\n[publish]\nresults = "{self.endpoint}"\n'
+            f"high_water_mark = {high_water_mark}\n\n"
             f'[[camera]]\nname = "{CAMERA}"\nkind = "sim"\nfolder = {_quoted(images)}\n'
             f"width = {width}\nheight = {height}\n{camera}\n"
         )
@@ -106,6 +109,7 @@ class BenchLine:
                 self.results.append(event)
             elif isinstance(event, Beat):
                 self.state, self.view = event.heartbeat.state, event.heartbeat.cameras[CAMERA]
+                self.counts = event.heartbeat.counts
             event = self._subscriber.receive(0)
 
     def until(self, holds: Callable[[], bool], timeout_s: float, else_say: str) -> None:

@@ -7,8 +7,6 @@ process; only the camera is left out: a slot that comes back is at once a new fr
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -19,16 +17,16 @@ from typing import assert_never
 import msgspec
 import numpy as np
 
+from inspectd.bench.counter import Counter
 from inspectd.clock import now_ns, utc_of
 from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Publish, Settings, SimCamera, TensorRtEngine
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
 from inspectd.errors import ConfigError
-from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.images import U8, image_files, read_image
 from inspectd.pipeline import STAGES, build
-from inspectd.publish.control import Counts, Link
+from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal, boot_id
 from inspectd.results import ClockView, Ended, Frame, Losses
 from inspectd.ring import Ring, Shape, create
@@ -36,26 +34,6 @@ from inspectd.ring import Ring, Shape, create
 SLOTS = 8
 WARM_UP_S = 0.5
 DEADLINE_MS = 60_000.0
-COUNTER = """
-import ctypes, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
-from inspectd.subscribe import Beat, Missed, Received, Results
-
-received = missing = beats = 0
-with Results(sys.argv[1]) as subscriber:
-    for event in subscriber:
-        if isinstance(event, Received):
-            received += 1
-        elif isinstance(event, Missed):
-            missing += event.last - event.first + 1
-        elif isinstance(event, Beat):
-            if not beats:
-                print("hears", flush=True)
-            beats += 1
-            if event.heartbeat.state == "Halted":
-                break
-print(received, missing)
-"""
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -236,16 +214,14 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
-        nobody = Link(Handoff(), Handoff(), Counts())
         pipeline = build(
-            settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop, nobody
+            settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop, make_link()
         )
-        subscriber = subprocess.Popen([sys.executable, "-c", COUNTER, endpoint], stdout=subprocess.PIPE, text=True)
+        subscriber = Counter(endpoint)
         for stage in pipeline.stages:
             stage.start()
         try:
-            assert subscriber.stdout is not None
-            subscriber.stdout.readline()  # it hears: now it would miss what it does not get
+            subscriber.wait_until_it_hears()
             time.sleep(WARM_UP_S)
             start, before = time.perf_counter(), pipeline.publisher.published
             time.sleep(seconds)
@@ -258,5 +234,4 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         for stage in pipeline.stages:
             if stage.error is not None:
                 raise stage.error
-        received, missing = (int(number) for number in subscriber.communicate()[0].split())
-        return rate, received, missing
+        return rate, *subscriber.result()

@@ -68,6 +68,11 @@ class Link(NamedTuple):
     counts: Counts
 
 
+def make_link() -> Link:
+    """A new one, empty."""
+    return Link(Handoff(), Handoff(), Counts())
+
+
 class _Kept:
     """One request of a client: who waits for the answer, and the answer once it is there."""
 

@@ -9,7 +9,8 @@ from inspectd.publish.journal import Journal
 from inspectd.publish.records import RECORD, RESULT, Entry, Segment, decode_entry, records
 from inspectd.publish.wire import Next
 
-MAX_ENTRIES = 256
+MAX_ENTRIES = 64
+"""Of a chunk: the protocol allows 256, but nothing else goes out while one is made."""
 STEP_BYTES = 256 * 1024
 """Read in one step."""
 

@@ -23,7 +23,10 @@ from inspectd.publish.wire import (
     encode,
     result_topic,
 )
-from inspectd.results import ClockView, Frame, Judgement, Losses
+from inspectd.results import ClockView, Frame, Judgement, Losses, Verdict
+
+CODES = {verdict: VerdictCode[verdict.name] for verdict in Verdict}
+"""Looked up once: of enums that takes longer than the whole header."""
 
 
 class CameraStatus(Protocol):
@@ -63,15 +66,16 @@ class Messages:
         self._journal, self._ledger = journal, ledger
         self._cameras, self._state = cameras, state
         self._topics = [result_topic(identity.line, camera.name) for camera in cameras]
+        self._flags = [Flag.SIMULATED if simulated else Flag(0) for simulated in identity.simulated]
 
     def entry(self, frame: Frame, judgement: Judgement, seq: int) -> Entry:
         """A result under its number; under 0 an answer that came after the deadline."""
-        flags = Flag.SIMULATED if self._identity.simulated[frame.camera] else Flag(0)
+        flags = self._flags[frame.camera]
         if frame.counting_restarted:
             flags |= Flag.COUNTING_RESTARTED
         if not seq:
             flags |= Flag.LATE
-        code = VerdictCode[judgement.verdict.name]
+        code = CODES[judgement.verdict]
         header = Header(flags, code, self._journal.epoch, seq, frame.part_id, frame.trigger_utc_ns, time.time_ns())
         body = encode(self._result(frame, judgement, now_ns()))
         name, topic = self._cameras[frame.camera].name, self._topics[frame.camera]
@@ -130,15 +134,13 @@ class Messages:
 
 
 def _times(frame: Frame, publish_ns: int) -> Times:
-    def since_trigger(moment_ns: int) -> float | None:
-        return (moment_ns - frame.trigger_ns) / 1e3 if moment_ns else None
-
+    trigger_ns = frame.trigger_ns
     return Times(
         trigger_utc_ns=frame.trigger_utc_ns,
-        ring_us=since_trigger(frame.ring_ns),
-        engine_us=since_trigger(frame.engine_ns),
-        judge_us=since_trigger(frame.judge_ns),
-        publish_us=(publish_ns - frame.trigger_ns) / 1e3,
-        deadline_us=(frame.deadline_ns - frame.trigger_ns) / 1e3,
+        ring_us=(frame.ring_ns - trigger_ns) / 1e3 if frame.ring_ns else None,
+        engine_us=(frame.engine_ns - trigger_ns) / 1e3 if frame.engine_ns else None,
+        judge_us=(frame.judge_ns - trigger_ns) / 1e3 if frame.judge_ns else None,
+        publish_us=(publish_ns - trigger_ns) / 1e3,
+        deadline_us=(frame.deadline_ns - trigger_ns) / 1e3,
         device_ns=frame.device_ns or None,
     )

@@ -7,6 +7,7 @@ import msgspec
 import zmq
 
 from inspectd.publish.history import History
+from inspectd.publish.sockets import send_at_once
 from inspectd.publish.wire import (
     Heartbeat,
     QueryError,
@@ -20,6 +21,10 @@ from inspectd.publish.wire import (
 
 MAX_WAITING = 256
 """Replays that wait for their turn, one of each client; beyond that the oldest is dropped, to be asked again."""
+MAX_FRAMES = 64
+"""Taken in one step; of a question that has more the rest is passed over, step by step."""
+MAX_ERROR = 200
+"""Characters of what is wrong with a question: it may quote all of it."""
 
 Envelope = list[bytes]
 
@@ -36,13 +41,14 @@ class Query:
         """`snapshot`: epoch, last number and heartbeat as of now."""
         self._socket, self._history, self._snapshot = socket, history, snapshot
         self._waiting: OrderedDict[bytes, tuple[Envelope, Replay]] = OrderedDict()
+        self._passing_over = False
         self._decode = msgspec.json.Decoder(Snapshot | Replay).decode
         self.counts = {"query_answered": 0, "query_refused": 0, "query_dropped": 0}
 
     @property
     def busy(self) -> bool:
-        """Whether a replay waits."""
-        return bool(self._waiting)
+        """Whether a replay waits, or the rest of a question."""
+        return bool(self._waiting) or self._passing_over
 
     def sockets(self) -> list["zmq.Socket[bytes] | int"]:
         """What wakes the loop."""
@@ -58,15 +64,16 @@ class Query:
         self._history.close()
 
     def _take(self) -> bool:
-        try:
-            envelope, body = _split(self._socket.recv_multipart(zmq.DONTWAIT))
-        except zmq.Again:
-            return False
+        rest_of_one = self._passing_over
+        frames = self._receive()
+        if rest_of_one or not frames:
+            return bool(frames)
+        envelope, body = _split(frames)
         try:
             question = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.counts["query_refused"] += 1
-            self._answer(envelope, [encode(QueryError(f"not a query: {error}"))])
+            self._answer(envelope, [encode(QueryError(f"not a query: {str(error)[:MAX_ERROR]}"))])
             return True
         if isinstance(question, Replay):
             self._waiting.pop(envelope[0], None)
@@ -79,6 +86,19 @@ class Query:
             reply = SnapshotReply(question.id, epoch, last, self._history.oldest(), heartbeat)
             self._answer(envelope, [encode(reply)])
         return True
+
+    def _receive(self) -> list[bytes]:
+        """A message, or some frames of one; none if nothing is there."""
+        frames: list[bytes] = []
+        try:
+            while len(frames) < MAX_FRAMES:
+                frames.append(self._socket.recv(zmq.DONTWAIT))
+                self._passing_over = bool(self._socket.getsockopt(zmq.RCVMORE))
+                if not self._passing_over:
+                    break
+        except zmq.Again:  # a message comes whole: there was none
+            self._passing_over = False
+        return frames
 
     def _step(self) -> bool:
         if not self._waiting:
@@ -96,7 +116,7 @@ class Query:
 
     def _answer(self, envelope: Envelope, frames: list[bytes]) -> None:
         try:
-            self._socket.send_multipart([*envelope, *frames], zmq.DONTWAIT)
+            send_at_once(self._socket, [*envelope, *frames])
             self.counts["query_answered"] += 1
         except zmq.ZMQError:  # it is gone (EHOSTUNREACH), or does not read what it asked for (EAGAIN)
             self.counts["query_dropped"] += 1

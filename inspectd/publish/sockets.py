@@ -1,5 +1,6 @@
 """The sockets that the publisher binds."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,8 @@ SILENT_PEER_MS = 1500
 """A tcp peer whose machine is gone is let go of after so long."""
 HANDSHAKE_MS = 5000
 """A connection that has not proved itself by then is closed."""
+MORE, LAST = int(zmq.SNDMORE | zmq.DONTWAIT), int(zmq.DONTWAIT)
+"""Plain ints: to join enums takes longer than to send a frame."""
 
 
 def opened(
@@ -49,6 +52,13 @@ def bind(socket: "zmq.Socket[bytes]", key: str, endpoint: str) -> None:
         ) from None
     if path := ipc_path(endpoint):
         open_to_group(path)
+
+
+def send_at_once(socket: "zmq.Socket[bytes]", frames: Sequence[bytes]) -> None:
+    """A message of many frames, without waiting; `send_multipart` takes five times as long. Raises ZMQError."""
+    for frame in frames[:-1]:
+        socket.send(frame, MORE)
+    socket.send(frames[-1], LAST)
 
 
 def ipc_path(endpoint: str) -> Path | None:

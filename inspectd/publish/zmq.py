@@ -20,6 +20,7 @@ from inspectd.publish.ipc import own_path
 from inspectd.publish.journal import Journal
 from inspectd.publish.messages import CameraStatus, Identity, Messages
 from inspectd.publish.query import Query
+from inspectd.publish.records import Entry
 from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.sockets import bind, ipc_path, opened
 from inspectd.publish.wire import Heartbeat, ModelRef, RecipeRef, encode, heartbeat_topic
@@ -30,8 +31,13 @@ MAX_OTHERS = 64
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Why a frame that was received has no answer that could be late."""
 QUERY_HWM = 64
-"""Answers kept for a client that does not read them; it asks again for what is dropped."""
+"""Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
+SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
+"""Of this thread's time services get so much, however much is asked for, and less while a frame is on its way: the
+other stages need the cores, and Python runs one thread at a time."""
+BURST_NS = 2_000_000
+"""After so long without them they have their share of it in one go."""
 
 
 class Service(Protocol):
@@ -101,6 +107,8 @@ class Publisher:
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
         self._told, self._next_beat_ns = ("", ""), 0
+        self._paid_ns = 0
+        """Until then services have had their share."""
         with ExitStack() as undo:
             keyring = read_keyring(config)
             for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
@@ -112,6 +120,7 @@ class Publisher:
             self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
             query = opened(context, zmq.ROUTER, config.query, undo)
             query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+            query.setsockopt(zmq.RCVHWM, QUERY_HWM)
             router = opened(context, zmq.ROUTER, config.control, undo)
             limit_queues(router)
             self.security = Security(context, config, keyring)  # before any bind
@@ -141,39 +150,54 @@ class Publisher:
 
     def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
         """Until `upstream` says that no more results come and none is left."""
-        poller = zmq.Poller()
+        poller, resting = zmq.Poller(), zmq.Poller()
         poller.register(results.fileno(), zmq.POLLIN)
+        resting.register(results.fileno(), zmq.POLLIN)
         of_socket = {socket: service for service in self._services for socket in service.sockets()}
         for socket in of_socket:
             poller.register(socket, zmq.POLLIN)
         while not (upstream() and not len(results)):
             progress.stamp("publish")
-            called = {of_socket[socket] for socket, _ in poller.poll(self._wait_ms()) if socket in of_socket}
+            rest_ms = self._rest_ms()
+            ready = resting.poll(min(rest_ms, self._beat_ms())) if rest_ms else poller.poll(self._wait_ms())
             for item in results.drain():
                 if isinstance(item, Late):
                     self._late(*item)
                 else:
                     self._publish(*item)
-            self._serve([s for s in self._services if s in called or s.busy], results)
+            if not rest_ms:
+                called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
+                self._serve([s for s in self._services if s in called or s.busy], results)
             if now_ns() >= self._next_beat_ns or self._state() != self._told:
                 self._beat()
         self._beat()
 
+    def _rest_ms(self) -> int:
+        """Until services have their turn again, rounded up."""
+        return max(0, -((now_ns() - self._paid_ns) // 1_000_000))
+
+    def _beat_ms(self) -> int:
+        return max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
+
     def _wait_ms(self) -> int:
-        left_ms = max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
+        left_ms = self._beat_ms()
         return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
     def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
-        """In turn, so that a flood at one socket does not silence another; results come first."""
-        steps = 0
-        while services and steps < MAX_OTHERS:
+        """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
+        began_ns, steps = now_ns(), 0
+        paid_ns = max(self._paid_ns, began_ns - BURST_NS)
+        share = SHARE_IN_FLIGHT if self._ledger.in_flight else SHARE
+        while services and steps < MAX_OTHERS and not len(results):
             for service in tuple(services):
-                if len(results):
-                    return
                 if service.serve():
                     steps += 1
                 else:
                     services.remove(service)
+                now = now_ns()
+                self._paid_ns = paid_ns + int((now - began_ns) / share)
+                if len(results) or self._paid_ns >= now:
+                    return
 
     def _publish(self, frame: Frame, found: Judgement) -> None:
         judgement = self._in_time(frame, found)
@@ -183,12 +207,16 @@ class Publisher:
             judgement = self._in_time(frame, judgement)
             entry = self._messages.entry(frame, judgement, entry.seq)
             self._journal.append(entry)
-        self._results.send_multipart((entry.topic, entry.header, entry.body))
+        self.send(entry)
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
         self.setup = max(self.setup, frame.setup)
         if judgement is not found:
             self._late(frame, found)
+
+    def send(self, entry: Entry) -> None:
+        """Hand a result to the socket of the subscribers."""
+        self._results.send_multipart((entry.topic, entry.header, entry.body))
 
     def _late(self, frame: Frame, judgement: Judgement) -> None:
         """The frame has had its result at its deadline: what came after it is only kept."""

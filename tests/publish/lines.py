@@ -11,7 +11,7 @@ from inspectd.config import Journal as JournalConfig
 from inspectd.config import Publish
 from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
-from inspectd.publish.control import Counts, Link
+from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal
 from inspectd.publish.messages import Identity
 from inspectd.publish.wire import ModelRef, RecipeRef, VerdictCode, unpack_header
@@ -34,11 +34,6 @@ class Camera:
     def __init__(self, name: str) -> None:
         self.name, self.state, self.detail, self.newest_ns = name, "idle", f"the {name} camera", 0
         self.losses, self.clock, self.process_starts = Losses(), ClockView(), 1
-
-
-def nobody() -> Link:
-    """Who steers this line."""
-    return Link(Handoff(), Handoff(), Counts())
 
 
 class LossyWire:
@@ -74,7 +69,7 @@ class Line:
         config = Publish(results=self.endpoint, heartbeat_ms=100, **publish)
         self.setups = dict(SETUPS)
         self.publisher = Publisher(
-            config, IDENTITY, self.setups, self.journal, self.ledger, self.cameras, lambda: self.state, nobody()
+            config, IDENTITY, self.setups, self.journal, self.ledger, self.cameras, lambda: self.state, make_link()
         )
         self._wire = LossyWire(self.publisher._results)
         self.publisher._results = self._wire  # type: ignore[assignment]

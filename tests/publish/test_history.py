@@ -63,12 +63,12 @@ def test_what_was_just_written_is_read(journal: Journal) -> None:
     history.close()
 
 
-def test_a_chunk_has_at_most_256_and_the_oldest_are_recycled(journal: Journal) -> None:
+def test_a_chunk_is_bounded_and_the_oldest_are_recycled(journal: Journal) -> None:
     history = History(journal)
     fill(journal, 20_000)
     oldest = history.oldest().first
     assert 1 < oldest < 15_000
-    assert len(read(history, journal.epoch, oldest).entries) == 256
+    assert len(read(history, journal.epoch, oldest).entries) == module.MAX_ENTRIES <= 256
     found, upto, after = all_from(history, journal.epoch, 1)
     assert found == list(range(oldest, 20_001)) and upto == 20_000 and after is None
 

@@ -13,14 +13,15 @@ from inspectd.clock import now_ns
 from inspectd.config import Publish
 from inspectd.errors import UnavailableError
 from inspectd.health import Ledger
+from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal
 from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.wire import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
-from inspectd.publish.zmq import Publisher
+from inspectd.publish.zmq import SHARE, SHARE_IN_FLIGHT, Publisher
 from inspectd.results import Judgement, Late, Reason, Verdict, unknown
 from inspectd.subscribe.client import Beat, Results
 from tests.makers import frame, region
-from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, nobody, results
+from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, results
 
 
 @pytest.fixture
@@ -196,6 +197,55 @@ def test_a_journal_that_fails_is_told_and_results_go_on(line: Line, subscriber: 
     assert connected(subscriber).heartbeat.journal == line.journal.failure
 
 
+class Greedy:
+    """A service that always has something to do."""
+
+    busy, counts = True, dict[str, int]()
+
+    def __init__(self) -> None:
+        self.spent_s, self.steps = 0.0, 0
+
+    def sockets(self) -> list[int]:
+        return []
+
+    def serve(self) -> bool:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 0.0003:
+            pass
+        self.spent_s += time.monotonic() - began_s
+        self.steps += 1
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("in_flight", "most"), [(0, SHARE), (1, SHARE_IN_FLIGHT)])
+def test_services_get_a_share_of_the_time_and_no_more(tmp_path: Path, in_flight: int, most: float) -> None:
+    greedy = Greedy()
+
+    class Busy(Line):
+        def _run(self) -> None:
+            self.publisher.serve(greedy)
+            super()._run()
+
+    line = Busy(tmp_path)
+    for _ in range(in_flight):
+        line.ledger.trigger(0, None)
+    try:
+        with Results(line.endpoint) as subscriber:
+            connected(subscriber)
+            began_s, before_s, steps = time.monotonic(), greedy.spent_s, greedy.steps
+            for n in range(1, 101):
+                line.put(frame(n, slot=0))
+                time.sleep(0.01)
+            share = (greedy.spent_s - before_s) / (time.monotonic() - began_s)
+            assert len(results(subscriber, 100)) == 100
+    finally:
+        line.stop()
+    assert share < most * 1.3 and greedy.steps - steps > 100
+
+
 def test_every_subscriber_gets_everything_and_a_slow_one_slows_nobody(line: Line, subscriber: Results) -> None:
     with Results(line.endpoint, high_water_mark=1) as slow, Results(line.endpoint) as other:
         connected(slow)
@@ -234,7 +284,7 @@ def refused(tmp_path: Path, endpoint: str) -> str:
     try:
         with pytest.raises(UnavailableError) as caught:
             publish = Publish(results=endpoint)
-            Publisher(publish, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), nobody())
+            Publisher(publish, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), make_link())
     finally:
         journal.close()
     return str(caught.value)
@@ -263,7 +313,7 @@ def test_the_ipv6_loopback_can_be_bound(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", SMALL, "boot")
     try:
         config = Publish(results=f"tcp://[::1]:{port}")
-        Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), nobody()).close()
+        Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), make_link()).close()
     finally:
         journal.close()
 
