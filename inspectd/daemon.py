@@ -17,6 +17,7 @@ from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress, notify, watchdog_period_s
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.processes import Process
+from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal, boot_id
 from inspectd.selection import begin_with
 

@@ -346,7 +346,7 @@ def hostile(rng: random.Random) -> list[bytes]:
 
 def check_hostile(control: Control, messages: int, seed: int) -> None:
     rng, client = random.Random(seed), control.client()
-    counts, peak_kib = control.service.counts, 0
+    counts, peak_kib = control.counts, 0
     for n in range(messages):
         client.send_multipart(hostile(rng))
         if n % 32 == 31:
