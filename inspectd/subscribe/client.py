@@ -202,20 +202,18 @@ class Results:
                     self._told_s, self._asked_since_s = now_s, None
                     self._events.append(Silence(now_s - self._heard_s))
                     if self._keys is not None:
-                        self._connect_again()
+                        self._connect_again(self._live)
                 elif now_s >= until_s:
                     return
                 else:
                     self._turn(min(until_s, max(self._heard_s, self._told_s) + SILENCE_S) - now_s)
 
-    def _connect_again(self) -> None:
+    def _connect_again(self, socket: "zmq.Socket[bytes]") -> None:
         """ZeroMQ itself never tries again where a key was refused, which may be let in by now."""
-        for socket in (self._live, self._query):
-            endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
-            assert isinstance(endpoint, bytes)
-            socket.disconnect(endpoint.rstrip(b"\0").decode())
-            socket.connect(endpoint.rstrip(b"\0").decode())
-        self._asked = None
+        endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        socket.disconnect(endpoint.rstrip(b"\0").decode())
+        socket.connect(endpoint.rstrip(b"\0").decode())
 
     def _turn(self, wait_s: float) -> None:
         """Hear one message. While a question is open, live results wait in their socket, so that order holds."""
@@ -228,6 +226,8 @@ class Results:
             self._answered(self._query.recv_multipart())
         elif time.monotonic() >= self._answer_until_s:
             self._asked = None  # what is heard next tells whether the daemon lives; then it is asked again
+            if self._keys is not None:
+                self._connect_again(self._query)
 
     def _take(self, frames: list[bytes]) -> None:
         self._heard_s = time.monotonic()
