@@ -334,7 +334,8 @@ class Steering:
 
     def _in_use(self) -> tuple[RecipeRef, ModelRef]:
         """What parts to come are inspected with."""
-        return self._pipeline.setup.refs
+        names = self._pipeline.setup.names
+        return names.recipe, names.model
 
     def _used(self) -> Result:
         recipe, model = self._in_use()

@@ -124,7 +124,7 @@ class Pipeline:
         self._open[setup.number] = setup.backend
         self._criteria[setup.number] = criteria_of(setup)
         setups = self.publisher.setups
-        setups[setup.number] = setup.refs
+        setups[setup.number] = setup.names
         for number in sorted(setups)[:-KEPT_SETUPS]:
             if number not in self._criteria:
                 del setups[number]
@@ -206,11 +206,11 @@ def build(
     config = settings.config
     setup = open_setup(settings, bundle, rings, wake)
     simulated = tuple(isinstance(camera, SIMULATED) for camera in config.camera)
-    identity = Identity(config.line, setup.backend.description, simulated)
+    identity = Identity(config.line, simulated)
     with ExitStack() as undo:
         undo.callback(setup.backend.close)  # where the endpoint can't be had, a GPU is let go of
         named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
-        publisher = Publisher(config.publish, identity, {1: setup.refs}, journal, ledger, sources, state, control)
+        publisher = Publisher(config.publish, identity, {1: setup.names}, journal, ledger, sources, state, control)
         undo.callback(publisher.close)
         publisher.serve(ImageServer(Path(config.publish.images), config.line, named))
         undo.pop_all()

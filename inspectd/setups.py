@@ -14,6 +14,7 @@ from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
 from inspectd.errors import BundleError, ConfigError, UserError
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.handoff import Handoff
+from inspectd.publish.messages import Names
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.ring import Ring
 
@@ -36,10 +37,10 @@ class Setup(NamedTuple):
     backend: Backend
 
     @property
-    def refs(self) -> tuple[RecipeRef, ModelRef]:
-        """What each result says."""
+    def names(self) -> Names:
+        """What messages say of it."""
         model = ModelRef(self.manifest.name, self.manifest.graphs["fp32"].sha256)
-        return RecipeRef(self.recipe.id, self.recipe.revision), model
+        return Names(RecipeRef(self.recipe.id, self.recipe.revision), model, self.backend.description)
 
     @property
     def deadline_ns(self) -> int:

@@ -69,7 +69,7 @@ def test_other_limits_use_the_engine_on(bench: Bench) -> None:
 
 def test_another_model_and_another_region_get_an_engine_of_their_own(bench: Bench) -> None:
     swapped, cut = bench.next("swapped"), bench.next("cut")
-    assert swapped.refs[1].name == "other" and changed_cameras(swapped, bench.now) == []
+    assert swapped.names.model.name == "other" and changed_cameras(swapped, bench.now) == []
     assert cut.rings[0].shape == (64, 64, 3) and changed_cameras(cut, bench.now) == [0]
     assert cut.jobs[0].slot_bytes == bench.ring.slot_bytes == WIDTH * HEIGHT * 3
     assert len({id(setup.backend) for setup in (bench.now, swapped, cut)}) == 3

@@ -26,7 +26,7 @@ from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal, boot_id
-from inspectd.publish.messages import Identity, Messages
+from inspectd.publish.messages import Identity, Messages, Names
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.publish.zmq import Publisher
 from inspectd.results import ClockView, Frame, Judgement, Losses, Reason, Region, Verdict
@@ -38,7 +38,7 @@ BURST = 50
 WARM_UP = 500
 BARS_US = {"encode": 10.0, "journal append": 10.0, "publish": 30.0}
 """Medians."""
-SETUPS = {1: (RecipeRef("bench", "0" * 12), ModelRef("bench", "0" * 64))}
+SETUPS = {1: Names(RecipeRef("bench", "0" * 12), ModelRef("bench", "0" * 64), "none")}
 REGION = Region(
     class_="scratch", score=0.91, mean_score=0.73, bbox=(396, 76, 104, 80), centroid=(445.4, 119.6),
     area_px=4530.5, length_px=105.9, contour=[(400 + 6 * i, 80 + 5 * (i % 7)) for i in range(8)], zone="left",
@@ -77,7 +77,7 @@ class Wire:
     def __init__(self, publish: Publish, journal: Journal) -> None:
         self.state = "ContinuousExecution"
         self.journal = journal
-        identity, ledger, cameras = Identity("bench", "none", (True,)), Ledger(1), [Camera()]
+        identity, ledger, cameras = Identity("bench", (True,)), Ledger(1), [Camera()]
         common = (journal, ledger, cameras, lambda: (self.state, "bench"))
         self._messages = Messages(identity, SETUPS, *common)
         self._publisher = Publisher(publish, identity, SETUPS, *common, make_link())

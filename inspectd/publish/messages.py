@@ -41,11 +41,18 @@ class CameraStatus(Protocol):
     process_starts: int
 
 
+class Names(NamedTuple):
+    """What messages say of a setup."""
+
+    recipe: RecipeRef
+    model: ModelRef
+    engine: str
+
+
 class Identity(NamedTuple):
     """What is the same in every message of this run."""
 
     line: str
-    engine: str
     simulated: tuple[bool, ...]
     """By camera."""
 
@@ -56,7 +63,7 @@ class Messages:
     def __init__(
         self,
         identity: Identity,
-        setups: dict[int, tuple[RecipeRef, ModelRef]],
+        setups: dict[int, Names],
         journal: Journal,
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
@@ -83,7 +90,7 @@ class Messages:
 
     def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
         identity = self._identity
-        recipe, model = self._setups[frame.setup]
+        names = self._setups[frame.setup]
         return Result(
             line=identity.line,
             camera=self._cameras[frame.camera].name,
@@ -96,8 +103,8 @@ class Messages:
             counting_restarted=frame.counting_restarted,
             regions=judgement.regions,
             truncated=judgement.truncated,
-            recipe=recipe,
-            model=model,
+            recipe=names.recipe,
+            model=names.model,
             part_ref=frame.part_ref,
             image=ImageRef(frame.slot, frame.generation) if frame.slot >= 0 else None,
             times=_times(frame, publish_ns),
@@ -106,16 +113,16 @@ class Messages:
     def heartbeat(self, setup: int, counts: dict[str, int]) -> tuple[Header, Heartbeat]:
         """How the line is now; `setup`: the one in use, `counts`: what came in at the publisher's sockets."""
         state, detail = self._state()
-        recipe, model = self._setups[setup]
+        names = self._setups[setup]
         identity, journal = self._identity, self._journal
         beat = Heartbeat(
             line=identity.line,
             state=state,
-            detail=detail,
+            detail=f"{detail}; degraded: {journal.failure}" if journal.failure else detail,
             last_seq=journal.seq,
-            recipe=recipe,
-            model=model,
-            engine=identity.engine,
+            recipe=names.recipe,
+            model=names.model,
+            engine=names.engine,
             cameras={camera.name: self._view(index, camera) for index, camera in enumerate(self._cameras)},
             journal=journal.failure or "ok",
             counts=counts,

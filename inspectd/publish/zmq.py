@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
+import structlog
 import zmq
 
 from inspectd.clock import now_ns
@@ -18,14 +19,15 @@ from inspectd.publish.control import ControlService, Link, limit_queues
 from inspectd.publish.history import History
 from inspectd.publish.ipc import own_path
 from inspectd.publish.journal import Journal
-from inspectd.publish.messages import CameraStatus, Identity, Messages
+from inspectd.publish.messages import CameraStatus, Identity, Messages, Names
 from inspectd.publish.query import Query
 from inspectd.publish.records import Entry
 from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.sockets import bind, ipc_path, opened
-from inspectd.publish.wire import Heartbeat, ModelRef, RecipeRef, encode, heartbeat_topic
+from inspectd.publish.wire import Heartbeat, encode, heartbeat_topic
 from inspectd.results import Ended, Frame, Judgement, Late, Reason, unknown
 
+log = structlog.get_logger()
 MAX_OTHERS = 64
 """Steps of services in a turn of the loop, if no result comes in between."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
@@ -90,7 +92,7 @@ class Publisher:
         self,
         config: Publish,
         identity: Identity,
-        setups: dict[int, tuple[RecipeRef, ModelRef]],
+        setups: dict[int, Names],
         journal: Journal,
         ledger: Ledger,
         cameras: Sequence[CameraStatus],
@@ -107,6 +109,7 @@ class Publisher:
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
         self._told, self._next_beat_ns = ("", ""), 0
+        self._failure = ""  # of the journal, as far as told
         self._paid_ns = 0
         """Until then services have had their share."""
         with ExitStack() as undo:
@@ -237,6 +240,9 @@ class Publisher:
         return {name: count for service in self._services for name, count in service.counts.items()}
 
     def _beat(self) -> None:
+        if self._journal.failure != self._failure:
+            self._failure = self._journal.failure
+            log.error("the journal fails, the line goes on without", problem=self._failure)
         self._told, self._next_beat_ns = self._state(), now_ns() + self._period_ns
         header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
         self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))

@@ -13,7 +13,7 @@ from inspectd.handoff import Handoff
 from inspectd.health import Ledger, Progress
 from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal
-from inspectd.publish.messages import Identity
+from inspectd.publish.messages import Identity, Names
 from inspectd.publish.wire import ModelRef, RecipeRef, VerdictCode, unpack_header
 from inspectd.publish.zmq import Publisher
 from inspectd.results import ClockView, Ended, Frame, Judgement, Late, Losses, Reason, Verdict
@@ -22,10 +22,10 @@ from inspectd.subscribe.client import Beat, Event, Received, Results
 PASS = Judgement(Verdict.PASS, Reason.NONE)
 FAIL = Judgement(Verdict.FAIL, Reason.DEFECT)
 SMALL = JournalConfig(segment_mib=1, segments=2)
-IDENTITY = Identity("a", "the engine", (False, True))
+IDENTITY = Identity("a", (False, True))
 
 
-SETUPS = {1: (RecipeRef("screw", "012345678901"), ModelRef("toy", "f" * 64))}
+SETUPS = {1: Names(RecipeRef("screw", "012345678901"), ModelRef("toy", "f" * 64), "the engine")}
 
 
 class Camera:

@@ -15,6 +15,7 @@ from inspectd.errors import UnavailableError
 from inspectd.health import Ledger
 from inspectd.publish.control import make_link
 from inspectd.publish.journal import Journal
+from inspectd.publish.messages import Names
 from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.wire import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
 from inspectd.publish.zmq import SHARE, SHARE_IN_FLIGHT, Publisher
@@ -77,7 +78,7 @@ def test_what_a_result_says(line: Line, subscriber: Results) -> None:
     assert (result.simulated, result.counting_restarted, result.truncated) == (True, True, True)
     assert result.regions == (one_region,)
     assert result.image == ImageRef(3, 8)
-    assert (result.recipe, result.model) == SETUPS[1]
+    assert (result.recipe, result.model) == SETUPS[1][:2]
     assert (result.times.ring_us, result.times.engine_us, result.times.judge_us) == (1500, 2500, None)
     assert result.times.deadline_us == 2e6
     assert 0 < result.times.publish_us < 2e6
@@ -120,15 +121,16 @@ def test_a_frame_that_came_while_not_ready_stays_so_after_its_deadline(line: Lin
 
 
 def test_each_result_names_the_setup_of_its_frame(line: Line, subscriber: Results) -> None:
-    line.setups[2] = (RecipeRef("nut", "1" * 12), ModelRef("other", "0" * 64))
+    line.setups[2] = Names(RecipeRef("nut", "1" * 12), ModelRef("other", "0" * 64), "another engine")
     new = frame(2, slot=0)
     new.setup = 2
     line.put(frame(1, slot=0))
     line.put(new)
     assert [(one.result.recipe, one.result.model) for one in results(subscriber, 2)] == [
-        SETUPS[1],
-        line.setups[2],
+        SETUPS[1][:2],
+        line.setups[2][:2],
     ]
+    assert connected(subscriber).heartbeat.engine == "another engine"
 
 
 def test_a_pass_that_the_journal_held_up_is_no_pass(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_the_heartbeat(line: Line, subscriber: Results) -> None:
     assert header.epoch == line.journal.epoch
     assert (beat.line, beat.state, beat.detail) == ("a", "ContinuousExecution", "inspecting")
     assert (beat.engine, beat.version, beat.journal) == ("the engine", __version__, "ok")
-    assert (beat.recipe, beat.model) == SETUPS[1]
+    assert (beat.recipe, beat.model) == SETUPS[1][:2]
     top, side = beat.cameras["top"], beat.cameras["side"]
     assert (top.state, top.detail, side.state) == ("streaming", "the top camera", "idle")
     assert top.newest_frame_age_s == pytest.approx(2, abs=1)
@@ -194,7 +196,9 @@ def test_a_journal_that_fails_is_told_and_results_go_on(line: Line, subscriber: 
     line.journal.failure = "results are not kept: No space left on device"
     line.put(frame(1, slot=0))
     assert results(subscriber, 1)[0].seq == 1
-    assert connected(subscriber).heartbeat.journal == line.journal.failure
+    beat = connected(subscriber).heartbeat
+    assert beat.journal == line.journal.failure
+    assert (beat.state, beat.detail) == ("ContinuousExecution", f"inspecting; degraded: {line.journal.failure}")
 
 
 class Greedy:
