@@ -172,11 +172,11 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
     text = " ".join((ROOT / "docs/protocol.md").read_text().split())
     for said, number in (
         ("at most {} KiB (more ends the connection)", sockets.MAX_INCOMING // 1024),
-        ("at most {}, and often fewer", history.MAX_ENTRIES),
+        ("at most 256 (of this daemon {}), and often fewer", history.MAX_ENTRIES),
         ("while {} other clients wait", query.MAX_WAITING),
         ("{} answers wait for it", publisher.QUERY_HWM),
         ("let both ends notice after {} s", sockets.SILENT_PEER_MS / 1000),
-        ("No answer for {:.0f} s", client.ANSWER_S),
+        ("No answer for {:g} s", client.ANSWER_S),
         ("wait {} s instead of", client.CONNECTION_S),
         ("does not answer for {:.0f} s", client.UNREACHABLE_S),
         ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),

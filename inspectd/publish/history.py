@@ -5,14 +5,19 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from inspectd.publish.journal import Journal
 from inspectd.publish.records import RECORD, RESULT, Entry, Segment, decode_entry, records
 from inspectd.publish.wire import Next
 
+log = structlog.get_logger()
 MAX_ENTRIES = 64
 """Of a chunk: the protocol allows 256, but nothing else goes out while one is made."""
 STEP_BYTES = 256 * 1024
 """Read in one step."""
+MAX_RECORD = 16 * 2**20
+"""What claims to be longer is damage."""
 
 
 class Chunk(NamedTuple):
@@ -30,7 +35,8 @@ class History:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._fd, self._path = -1, Path()
+        self._fd, self._path, self._size = -1, Path(), 0
+        self._unreadable: list[Segment] = []  # those of which that was said
 
     def oldest(self) -> Next:
         """Of the oldest result that is kept; of the coming one, if none is."""
@@ -47,10 +53,16 @@ class History:
             return Chunk([], max(start - 1, 0), self.oldest())
         place = max((i for i in own if segments[i].position.seq < start), default=own[0])
         segment = segments[place]
-        if segment.last < start and not segment.whole:
-            self._scan(segment)
-            return None
-        found = self._collect(segment, start)
+        try:
+            if segment.last < start and not segment.whole:
+                self._scan(segment)
+                return None
+            found = self._collect(segment, start)
+        except OSError as error:  # a bad disk: what it holds is not kept any more
+            if segment not in self._unreadable:
+                self._unreadable = [*self._unreadable[-MAX_ENTRIES:], segment]
+                log.error("the journal can't be read", file=str(segment.path), problem=str(error))
+            found = [], True
         if found is None:
             return None
         entries, ended = found
@@ -75,19 +87,20 @@ class History:
 
     def _scan(self, segment: Segment) -> None:
         """Learn where results are in one more piece of a segment that an earlier daemon wrote."""
-        data = self._read(segment, segment.scanned, STEP_BYTES)
-        if data is None:
-            return
-        end = 0
-        for kind, payload, at, end in records(data, 0, segment.seed):  # noqa: B007
-            if kind == RESULT:
-                segment.note(decode_entry(payload).seq, segment.scanned + at)
-        segment.whole = _nothing_follows(data, end)
-        if not end and not segment.whole:  # one record is larger than a step
-            data = self._read(segment, segment.scanned, RECORD.size + RECORD.unpack_from(data)[0])
-            end = next((end for *_, end in records(data, 0, segment.seed)), 0) if data else 0
-            segment.whole = bool(data) and not end
-        segment.scanned += end
+        size = STEP_BYTES
+        while size:
+            data = self._read(segment, segment.scanned, size)
+            if data is None:
+                return
+            end = 0
+            for kind, payload, at, end in records(data, 0, segment.seed):  # noqa: B007
+                if kind == RESULT:
+                    segment.note(decode_entry(payload).seq, segment.scanned + at)
+            segment.scanned += end
+            size = self._rest(data, end, segment.scanned)
+            if end:
+                break
+        segment.whole = not size
 
     def _collect(self, segment: Segment, start: int) -> tuple[list[Entry], bool] | None:
         """Results of a segment from a number on, and whether they are all it holds; None: not read yet.
@@ -110,19 +123,32 @@ class History:
                 entries.append(entry)
                 if len(entries) > MAX_ENTRIES:
                     return entries[:-1], False
-            if _nothing_follows(data, end):
+            at += end
+            size = self._rest(data, end, at)
+            if not size:
                 return entries, True
             if len(entries) > 1:
                 return entries[:-1], False
-            size = STEP_BYTES if end else RECORD.size + RECORD.unpack_from(data)[0]  # that record is larger
-            at += end
+
+    def _rest(self, data: bytes, end: int, at: int) -> int:
+        """How much to read for the record behind the last whole one of this piece, which ends there; 0 if none
+        follows, but zeros or damage. `at`: that place in the file.
+        """
+        if end + RECORD.size > len(data):
+            return STEP_BYTES if at + RECORD.size <= self._size else 0
+        length, _, kind = RECORD.unpack_from(data, end)
+        size = RECORD.size + length
+        if kind == 0 or end + size <= len(data) or size > min(MAX_RECORD, self._size - at):
+            return 0
+        return int(max(size, STEP_BYTES))
 
     def _read(self, segment: Segment, at: int, size: int) -> bytes | None:
         """Bytes of a segment; None if they are on the disk alone: they are asked for, and others go on."""
         if segment.path != self._path or self._fd < 0:
             self.close()
             self._fd, self._path = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC), segment.path
-        buffer = bytearray(min(size, os.fstat(self._fd).st_size - at))
+        self._size = os.fstat(self._fd).st_size
+        buffer = bytearray(max(0, min(size, self._size - at)))
         try:
             got = os.preadv(self._fd, [buffer], at, os.RWF_NOWAIT)
         except OSError as error:
@@ -136,14 +162,6 @@ class History:
             os.posix_fadvise(self._fd, at, size, os.POSIX_FADV_WILLNEED)
             return None
         return bytes(buffer)
-
-
-def _nothing_follows(data: bytes, at: int) -> bool:
-    """Whether the records end there; else one follows that the data cuts off."""
-    if at + RECORD.size > len(data):
-        return False
-    length, _, kind = RECORD.unpack_from(data, at)
-    return bool(kind == 0 or at + RECORD.size + length <= len(data))
 
 
 def _first_of(segment: Segment) -> Next:

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
-import structlog
 import zmq
 
 from inspectd.publish.history import History
@@ -20,7 +19,6 @@ from inspectd.publish.wire import (
     replayed,
 )
 
-log = structlog.get_logger()
 MAX_WAITING = 256
 """Replays that wait for their turn, one of each client; beyond that the oldest is dropped, to be asked again."""
 MAX_FRAMES = 64
@@ -106,12 +104,7 @@ class Query:
         if not self._waiting:
             return False
         client, (envelope, question) = self._waiting.popitem(last=False)
-        try:
-            chunk = self._history.read(question.epoch, question.start)
-        except OSError as error:  # a bad disk: results go on without it
-            log.error("the journal can't be read", problem=str(error))
-            self.counts["query_dropped"] += 1
-            return True
+        chunk = self._history.read(question.epoch, question.start)
         if chunk is None:
             self._waiting[client] = envelope, question  # the others first
             return True

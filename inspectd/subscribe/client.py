@@ -39,8 +39,8 @@ SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
 RECONNECT_MS = 100
 """Always so often: what a daemon sends before it is connected has to be asked for."""
-ANSWER_S = 1.0
-"""So long an answer is waited for, then the question is asked again."""
+ANSWER_S = 0.7
+"""So long an answer is waited for, then it is asked again. It leaves time for a beat before SILENCE_S."""
 CONNECTION_S = 0.1
 """The same, where there is no connection to ask by."""
 UNREACHABLE_S = 10.0
@@ -226,8 +226,14 @@ class Results:
             self._answered(self._query.recv_multipart())
         elif time.monotonic() >= self._answer_until_s:
             self._asked = None  # what is heard next tells whether the daemon lives; then it is asked again
+            self._drop_unread()
             if self._keys is not None:
                 self._connect_again(self._query)
+
+    def _drop_unread(self) -> None:
+        """What waited meanwhile is old, tells nothing of now, and comes with the answer once there is one."""
+        while self._live.poll(0):
+            self._live.recv_multipart()
 
     def _take(self, frames: list[bytes]) -> None:
         self._heard_s = time.monotonic()

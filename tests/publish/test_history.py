@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from inspectd.config import Journal as JournalConfig
 from inspectd.publish import history as module
 from inspectd.publish.history import Chunk, History
-from inspectd.publish.journal import Journal
+from inspectd.publish.journal import TAINTED, Journal
 from inspectd.publish.records import Entry
 from inspectd.publish.wire import Next
 
@@ -150,3 +150,43 @@ def test_results_that_were_not_kept_are_passed_over(journal: Journal) -> None:
     fill(journal, 3)
     assert read(history, journal.epoch, 1) == Chunk([entry(1), entry(2)], 5)
     journal.failure = ""
+
+
+def test_an_unreadable_segment_is_passed_over(tmp_path: Path, journal: Journal) -> None:
+    fill(journal, 6000)  # in two segments
+    first, second = journal.segments
+    history = History(journal)
+    first.path.unlink()
+    assert read(history, journal.epoch, 1) == Chunk([], second.position.seq)
+    found, upto, _ = all_from(history, journal.epoch, second.position.seq + 1)
+    assert found == list(range(second.position.seq + 1, 6001)) and upto == 6000
+    second.path.write_bytes(second.path.read_bytes()[:5000])  # cut off
+    assert read(history, journal.epoch, 5990) == Chunk([], 6000)
+    history.close()
+
+
+@given(st.binary(max_size=600), st.booleans(), st.integers(0, 300))
+@settings(max_examples=80, deadline=None)
+def test_whatever_stands_behind_the_last_record_reading_ends(
+    tmp_path_factory: pytest.TempPathFactory, rubbish: bytes, learns: bool, start: int
+) -> None:
+    """As a power cut leaves it: pages of a former life where zeros should be."""
+    folder = tmp_path_factory.mktemp("j")
+    journal = Journal(folder, SMALL, "boot")
+    fill(journal, 200, 20)
+    epoch, at, path = journal.epoch, journal._at, journal.segments[-1].path
+    journal.close()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(rubbish)
+    (folder / TAINTED).touch()
+    journal = Journal(folder, SMALL, "another boot")
+    if learns:
+        journal.segments[0].whole = False
+        journal.segments[0].last = 0
+    history = History(journal)
+    found, upto, after = all_from(history, epoch, start)
+    assert found == list(range(max(1, start), 201))
+    assert upto == max(200, start - 1) and after == Next(journal.epoch, 201)
+    history.close()
+    journal.close()

@@ -106,18 +106,6 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
 SNAPSHOT = b'{"verb": "snapshot", "id": 7}'
 
 
-def test_a_journal_that_cannot_be_read_is_passed_over(asked: Asked) -> None:
-    asked.fill(3)
-    client = asked.client()
-    for segment in asked.journal.segments:
-        segment.path.unlink()
-    client.send(asked.replay(1))
-    asked.arrived()
-    asked.serve()
-    assert asked.query.counts["query_dropped"] == 1 and not client.poll(50)
-    assert json.loads(asked.ask(client, b'{"verb": "snapshot", "id": 7}')[0])["id"] == 7
-
-
 def test_a_snapshot(asked: Asked) -> None:
     asked.fill(3)
     (answer,) = asked.ask(asked.client(), SNAPSHOT)

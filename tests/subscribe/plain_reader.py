@@ -72,6 +72,8 @@ class Reader:
                 self.hear(Message(frames))
         elif self.asked and time.monotonic() > self.give_up_s:  # 11
             self.asked = None
+            while self.live.poll(0):
+                self.live.recv_multipart()
         elif time.monotonic() - self.heard_s > 1.0 and not self.live.poll(0):  # 12
             self.tell({"item": "silence"})
             self.heard_s, self.vain_since_s = time.monotonic(), None
@@ -108,7 +110,7 @@ class Reader:
             self.vain_since_s = now_s
         try:
             self.query.send(json.dumps({**question, "id": self.id}).encode(), zmq.DONTWAIT)
-            self.give_up_s = now_s + 1.0
+            self.give_up_s = now_s + 0.7
         except zmq.Again:
             self.give_up_s = now_s + 0.1
 

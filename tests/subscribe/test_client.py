@@ -213,6 +213,33 @@ def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
         assert results(subscriber, 1)[0].seq in (2, 3)
 
 
+def test_a_dead_daemon_is_not_taken_for_one_that_does_not_answer(
+    line: Line, subscriber: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Live messages that wait unread are no sign of life."""
+    monkeypatch.setattr(client, "UNREACHABLE_S", 1.0)
+    line.drop(1)
+    for n in range(1, 301):
+        line.put(frame(n, slot=0))
+    while line.publisher.published < 300:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    line.stop()
+    heard_of = [event for _ in range(12) if (event := subscriber.receive(0.3))]
+    assert sum(isinstance(event, Silence) for event in heard_of) >= 2
+    assert not any(isinstance(event, Missed | NewEpoch) for event in heard_of)
+    found = [event.seq for event in heard_of if isinstance(event, Received)]
+    again = Line(tmp_path)
+    try:
+        while len(found) < 300:
+            event = subscriber.receive(5)
+            assert event is not None and not isinstance(event, Missed | NewEpoch)
+            found += [event.seq] if isinstance(event, Received) else []
+    finally:
+        again.stop()
+    assert found == list(range(1, 301))
+
+
 async def first_results(subscriber: Results, count: int) -> list[int]:
     found: list[int] = []
     async for event in subscriber:
