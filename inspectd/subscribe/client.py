@@ -127,6 +127,7 @@ class Results:
         self._query = self._socket(zmq.DEALER, query or self._beside(connect))
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
+        self._is_sure = self._next is None  # whether the daemon is known to have come as far as our cursor
         self._newest: Cursor = (0, 0)  # of the daemon's results, as far as heard
         self._left: set[int] = set()  # epochs read to their end; live messages of them may still wait unread
         self._asked: Replay | Snapshot | None = None
@@ -247,6 +248,11 @@ class Results:
         event = Received(header, decode_result(body)) if is_result else Beat(header, decode_heartbeat(body))
         first = header.seq if is_result else header.seq + 1
         self._newest = header.epoch, header.seq
+        if not self._is_sure and self._next is not None:
+            self._is_sure = True
+            if header.epoch == self._next[0] and first < self._next[1]:  # a journal of before, put back by hand
+                self._next = None
+                self._pass_over(header.epoch, first)
         if self._next is None and not self._oldest:
             self._next = header.epoch, first
         if self._live_only or self._is_unreachable():

@@ -83,8 +83,11 @@ class Reader:
             return
         if self.position and message.epoch == self.position[0]:
             self.left.clear()
-        self.newest = (message.epoch, message.seq)  # 3
+        is_first, self.newest = self.newest is None, (message.epoch, message.seq)  # 3
         first = message.seq if message.is_result else message.seq + 1
+        if is_first and self.position and message.epoch == self.position[0] and first < self.position[1]:  # 2
+            self.tell({"item": "epoch", "epoch": message.epoch})
+            self.position = (message.epoch, first)
         if self.position is None:  # 2
             if self.start == "oldest":
                 self.ask({"verb": "snapshot"})

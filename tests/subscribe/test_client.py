@@ -199,6 +199,14 @@ def test_a_cursor_of_an_epoch_that_nobody_knows(line: Line) -> None:
         assert numbers(line, subscriber, 1) == [1]
 
 
+def test_a_cursor_ahead_of_the_daemon_is_of_another_time(line: Line) -> None:
+    line.put(frame(1, slot=0))
+    with Results(line.endpoint, start=(line.journal.epoch, 17)) as subscriber:
+        assert heard(subscriber, not_beat)[-1] == NewEpoch(line.journal.epoch)
+        line.put(frame(2, slot=0))
+        assert numbers(line, subscriber, 1) == [2]
+
+
 def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

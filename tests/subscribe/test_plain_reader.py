@@ -185,6 +185,16 @@ def test_an_epoch_that_nobody_knows(scene: Scene) -> None:
     assert [item[0] for item in agreed(both)] == ["epoch", scene.epoch, scene.epoch]
 
 
+def test_a_position_ahead_of_the_daemon(scene: Scene) -> None:
+    scene.put(2)
+    scene.line.finish()
+    both = scene.read(f"{scene.epoch}:17")
+    time.sleep(1)  # both hear a heartbeat
+    scene.put(1)
+    both.hear(scene.epoch, 3)
+    assert [item[0] for item in agreed(both)] == ["epoch", scene.epoch]
+
+
 def test_messages_of_an_epoch_that_has_been_read_out_of_the_journal(scene: Scene) -> None:
     """A reader that was slow: what it has not heard yet is older than what it has been told."""
     both = scene.read()
