@@ -201,6 +201,8 @@ def test_a_cursor_of_an_epoch_that_nobody_knows(line: Line) -> None:
 
 def test_a_cursor_ahead_of_the_daemon_is_of_another_time(line: Line) -> None:
     line.put(frame(1, slot=0))
+    while line.publisher.published < 1:
+        time.sleep(0.01)
     with Results(line.endpoint, start=(line.journal.epoch, 17)) as subscriber:
         assert heard(subscriber, not_beat)[-1] == NewEpoch(line.journal.epoch)
         line.put(frame(2, slot=0))

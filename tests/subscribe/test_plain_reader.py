@@ -187,7 +187,8 @@ def test_an_epoch_that_nobody_knows(scene: Scene) -> None:
 
 def test_a_position_ahead_of_the_daemon(scene: Scene) -> None:
     scene.put(2)
-    scene.line.finish()
+    while scene.line.publisher.published < 2:
+        time.sleep(0.01)
     both = scene.read(f"{scene.epoch}:17")
     time.sleep(1)  # both hear a heartbeat
     scene.put(1)
