@@ -172,7 +172,7 @@ def test_a_genicam_camera_is_named_by_one(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["tcp://127.0.0.1:5556", "tcp://127.1.2.3:1", "tcp://localhost:65534", "tcp://[::1]:5556", "ipc://x"],
+    ["tcp://127.0.0.1:5556", "tcp://127.1.2.3:1", "tcp://localhost:65533", "tcp://[::1]:5556", "ipc://x"],
 )
 def test_endpoints_that_may_be_bound(folder: Path, endpoint: str) -> None:
     (folder / "config.toml").write_text(f'{CONFIG}[publish]\nresults = "{endpoint}"\n')
