@@ -19,7 +19,7 @@ from inspectd.errors import ConfigError, UnavailableError
 from inspectd.publish import handshakes
 from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.keys import Keys, write_pair
-from inspectd.publish.security import Security, client_of, read_keyring
+from inspectd.publish.security import Security, client_of, name_of, read_keyring
 from tests.makers import frame
 from tests.publish.lines import Line
 
@@ -167,7 +167,7 @@ def test_who_is_listed_for_reading_reads_and_does_not_control(place: Place, gate
 def test_who_is_listed_for_control_may_do_both_and_is_known_by_name(place: Place, gate: Gate) -> None:
     assert controls(gate.endpoints["control"], place.keys("hmi"))
     assert reads(gate.endpoints["read"], place.keys("hmi"))
-    assert gate.heard == [(b"do it", "hmi")]
+    assert [(body, name_of(user)) for body, user in gate.heard] == [(b"do it", "hmi")]
     assert gate.failures == 0
 
 
@@ -256,12 +256,24 @@ class TestReload:
         assert not controls(endpoint, place.keys("stranger"), 0.3)
         gate.security.reload()
         assert controls(endpoint, place.keys("stranger"))
-        assert gate.heard[-1][1] == "stranger" and gate.security.allows("stranger", "control")
+        stranger = gate.heard[-1][1]
+        assert name_of(stranger) == "stranger" and gate.security.allows(stranger, "control")
         (place.clients / "control/stranger.key").unlink()
         gate.security.reload()
         assert not controls(endpoint, place.keys("stranger"), 0.3)
-        assert not gate.security.allows("stranger", "control")
-        assert gate.security.allows("scada", "read") and not gate.security.allows("scada", "control")
+        assert not gate.security.allows(stranger, "control") and not gate.security.allows(stranger, "read")
+
+    def test_a_key_that_took_the_name_of_another_does_not_stand_for_it(self, place: Place, gate: Gate) -> None:
+        """A stolen hmi.key is replaced under its name; the thief is connected."""
+        endpoint = gate.endpoints["control"]
+        assert controls(endpoint, place.keys("hmi"))
+        stolen = gate.heard[-1][1]
+        (place.clients / "control/hmi.key").write_bytes((place.folder / "stranger.key").read_bytes())
+        gate.security.reload()
+        assert not gate.security.allows(stolen, "control") and not gate.security.allows(stolen, "read")
+        assert controls(endpoint, place.keys("stranger"))
+        new = gate.heard[-1][1]
+        assert name_of(new) == name_of(stolen) == "hmi" and gate.security.allows(new, "control")
 
     def test_a_bad_file_leaves_the_old_keys(self, place: Place, gate: Gate) -> None:
         place.list("stranger", "control")
