@@ -1,5 +1,6 @@
 """Who gets in and who does not, over real sockets; what a bad handshake costs and leaves behind."""
 
+import json
 import os
 import resource
 import socket
@@ -156,6 +157,13 @@ def controls(endpoint: str, keys: Keys | None, seconds: float = 5) -> bool:
         return bool(asking.poll(seconds * 1000))
 
 
+def answer(asking: "zmq.Socket[bytes]") -> bytes:
+    """To a question where the line stands."""
+    asking.send(b'{"verb": "snapshot", "id": 7}')
+    assert asking.poll(5000)
+    return asking.recv()
+
+
 def test_who_is_listed_for_reading_reads_and_does_not_control(place: Place, gate: Gate, logs: list[Any]) -> None:
     assert reads(gate.endpoints["read"], place.keys("scada"))
     assert not controls(gate.endpoints["control"], place.keys("scada"), 0.5)
@@ -274,6 +282,26 @@ class TestReload:
         assert controls(endpoint, place.keys("stranger"))
         new = gate.heard[-1][1]
         assert name_of(new) == name_of(stolen) == "hmi" and gate.security.allows(new, "control")
+
+    def test_a_key_that_was_taken_away_asks_nothing_more(self, place: Place) -> None:
+        """Over the connection that stands; the control key may read as well."""
+        query = free_endpoint()
+        line = Line(place.folder, endpoint=free_endpoint(), query=query, control=free_endpoint(), **place.settings)
+        try:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as old, context.socket(zmq.DEALER) as good:
+                for asking, name in ((old, "scada"), (good, "hmi")):
+                    asking.setsockopt(zmq.LINGER, 0)
+                    place.keys(name).use(asking)
+                    asking.connect(query)
+                    assert json.loads(answer(asking))["id"] == 7
+                (place.clients / "read/scada.key").unlink()
+                line.publisher.security.reload()
+                assert json.loads(answer(old)) == {"error": "this key may no longer be used to ask", "id": 0}
+                assert json.loads(answer(good))["id"] == 7
+        finally:
+            line.stop()
+        counts = line.publisher._counts()
+        assert (counts["query_refused"], counts["query_answered"]) == (1, 4)
 
     def test_a_bad_file_leaves_the_old_keys(self, place: Place, gate: Gate) -> None:
         place.list("stranger", "control")
