@@ -351,5 +351,11 @@ def _who(asked: Asked) -> str:
 def _line_of(asked: Asked, old: object, new: object, outcome: str) -> Change:
     user, client = asked.client
     return Change(
-        name_of(user) or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome
+        name_of(user) or "local",
+        client,
+        asked.request.id,
+        str(asked.request.__struct_config__.tag),
+        old,
+        new,
+        outcome,
     )
