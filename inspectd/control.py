@@ -31,6 +31,7 @@ from inspectd.publish.requests import (
     SwapModel,
     Trigger,
 )
+from inspectd.publish.security import name_of
 from inspectd.publish.wire import ModelRef, RecipeRef
 from inspectd.selection import Audit, Change, Selection, keep_selection, with_model
 
@@ -343,12 +344,18 @@ class Steering:
 
 
 def _who(asked: Asked) -> str:
-    key, client = asked.client
-    return f"{client} ({key})" if key else client
+    user, client = asked.client
+    return f"{client} ({name_of(user)})" if user else client
 
 
 def _line_of(asked: Asked, old: object, new: object, outcome: str) -> Change:
-    key, client = asked.client
+    user, client = asked.client
     return Change(
-        key or "local", client, asked.request.id, str(asked.request.__struct_config__.tag), old, new, outcome
+        name_of(user) or "local",
+        client,
+        asked.request.id,
+        str(asked.request.__struct_config__.tag),
+        old,
+        new,
+        outcome,
     )

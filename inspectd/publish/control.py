@@ -13,6 +13,7 @@ import zmq
 
 from inspectd.handoff import Handoff
 from inspectd.publish.requests import Answer, Request, RequestError, decode_request, encode
+from inspectd.publish.security import client_of
 
 OUTSTANDING = 64
 """Requests that wait for their answer at once, of all clients."""
@@ -151,7 +152,7 @@ class ControlService:
                 frame = self._socket.recv(zmq.DONTWAIT, copy=False)
                 if not self._skipping:
                     frames.append(frame.bytes)
-                    user = _user_of(frame)
+                    user = client_of(frame)
                 self._skipping = frame.more and (self._skipping or len(frames) > FRAMES)
                 if not frame.more:
                     break
@@ -246,11 +247,3 @@ def _opened(frames: list[bytes]) -> tuple[Envelope, list[bytes]]:
     if len(rest) > 1 and not rest[0]:
         return (identity, b""), rest[1:]
     return (identity,), rest
-
-
-def _user_of(frame: zmq.Frame) -> str:
-    """The user id that the key was given; "" without keys."""
-    try:
-        return str(frame.get("User-Id"))
-    except zmq.ZMQError:
-        return ""

@@ -27,6 +27,7 @@ from inspectd.publish.records import (
     PAGE,
     RECORD,
     RESULT,
+    VOID,
     Entry,
     Position,
     Segment,
@@ -34,6 +35,7 @@ from inspectd.publish.records import (
     never_begun,
     pack_header,
     pack_record,
+    pack_void,
     read_segment,
     records,
 )
@@ -50,6 +52,15 @@ class _Tail(NamedTuple):
     end: int
     closed: bool
     damaged: bool
+
+
+class _Newest(NamedTuple):
+    """Where the newest result lies."""
+
+    seq: int
+    segment: Segment
+    at: int
+    payload: bytes
 
 
 class Journal:
@@ -76,6 +87,7 @@ class Journal:
         self._order = deque([path for path in paths if path not in found] + [s.path for s in self.segments])
         self._stopped, self._dirty = threading.Event(), False
         self._retired: deque[int] = deque()  # descriptors of full segments, synced and closed by the helper
+        self._newest: _Newest | None = None
         if tail and same_epoch:
             self._fd, self._at = os.open(tail.segment.path, os.O_RDWR | os.O_CLOEXEC), tail.end
         else:
@@ -88,25 +100,46 @@ class Journal:
         self._syncer.start()
 
     def append(self, entry: Entry) -> None:
-        """Keep one result; its failure is told by `failure`, never raised: results go out all the same."""
+        """Keep one result; its failure is told by `failure`, never raised: results go out all the same.
+
+        Under the number of the last one it corrects that; if it can't be kept, neither is what it corrects.
+        """
         self.seq = entry.seq - 1  # should a segment be begun for it
-        self._keep(RESULT, entry)
+        payload = msgspec.msgpack.encode(entry)
+        at = self._keep(RESULT, payload)
+        if at:
+            self.segments[-1].note(entry.seq, at)
+            self._newest = _Newest(entry.seq, self.segments[-1], at, payload)
+        elif self._newest is not None and self._newest.seq == entry.seq:
+            self._void(self._newest)
         self.seq = entry.seq
         self.part_ids[entry.camera] = max(entry.part_id, self.part_ids.get(entry.camera, 0))
 
     def append_late(self, entry: Entry) -> None:
         """Keep an answer that came after its deadline; it has no number (seq 0), for it is no result."""
-        self._keep(LATE, entry)
+        self._keep(LATE, msgspec.msgpack.encode(entry))
 
-    def _keep(self, kind: int, entry: Entry) -> None:
+    def _keep(self, kind: int, payload: bytes) -> int:
+        """Returns where the record begins; 0 if it is not kept."""
         if not self.failure:
             try:
-                at = self._append(kind, msgspec.msgpack.encode(entry))
+                return self._append(kind, payload)
             except OSError as error:
                 self._fail(error)
-            else:
-                if kind == RESULT:
-                    self.segments[-1].note(entry.seq, at)
+        return 0
+
+    def _void(self, newest: _Newest) -> None:
+        """Over the head of the record: that changes a page in memory even where nothing can be added."""
+        head = pack_void(newest.segment.seed, newest.payload)
+        try:
+            fd = os.open(newest.segment.path, os.O_RDWR | os.O_CLOEXEC)  # a later one may have been begun
+            try:
+                if os.pwrite(fd, head, newest.at) != len(head):
+                    raise OSError(errno.EIO, "short write")
+            finally:
+                self._retired.append(fd)  # synced and closed like those
+        except OSError as error:
+            self._fail(error)
 
     def close(self) -> None:
         """Write the mark of a clean end and sync."""
@@ -219,7 +252,7 @@ def _find_tail(segment: Segment) -> _Tail:
     for kind, payload, at, end in records(data, PAGE, segment.seed):  # noqa: B007  (the last are looked at below)
         if kind == OPENED:
             boot = payload.decode()
-        elif kind == RESULT:
+        elif kind in (RESULT, VOID):
             entry = decode_entry(payload)
             segment.note(entry.seq, at)
             seq = max(seq, entry.seq)

@@ -7,6 +7,7 @@ import msgspec
 import zmq
 
 from inspectd.publish.history import History
+from inspectd.publish.security import client_of
 from inspectd.publish.sockets import send_at_once
 from inspectd.publish.wire import (
     Heartbeat,
@@ -37,9 +38,11 @@ class Query:
         socket: "zmq.Socket[bytes]",
         history: History,
         snapshot: Callable[[], tuple[int, int, Heartbeat]],
+        allows: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`snapshot`: epoch, last number and heartbeat as of now."""
+        """`snapshot`: epoch, last number and heartbeat as of now; `allows`: whether a user id may still ask."""
         self._socket, self._history, self._snapshot = socket, history, snapshot
+        self._allows = allows
         self._waiting: OrderedDict[bytes, tuple[Envelope, Replay]] = OrderedDict()
         self._passing_over = False
         self._decode = msgspec.json.Decoder(Snapshot | Replay).decode
@@ -65,10 +68,14 @@ class Query:
 
     def _take(self) -> bool:
         rest_of_one = self._passing_over
-        frames = self._receive()
+        frames, user = self._receive()
         if rest_of_one or not frames:
             return bool(frames)
         envelope, body = _split(frames)
+        if not self._allows(user):
+            self.counts["query_refused"] += 1
+            self._answer(envelope, [encode(QueryError("this key may no longer be used to ask"))])
+            return True
         try:
             question = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -87,18 +94,21 @@ class Query:
             self._answer(envelope, [encode(reply)])
         return True
 
-    def _receive(self) -> list[bytes]:
-        """A message, or some frames of one; none if nothing is there."""
+    def _receive(self) -> tuple[list[bytes], str]:
+        """A message, or some frames of one, and the user id it came under; none if nothing is there."""
         frames: list[bytes] = []
+        user = ""
         try:
             while len(frames) < MAX_FRAMES:
-                frames.append(self._socket.recv(zmq.DONTWAIT))
-                self._passing_over = bool(self._socket.getsockopt(zmq.RCVMORE))
+                frame = self._socket.recv(zmq.DONTWAIT, copy=False)
+                frames.append(frame.bytes)
+                user = client_of(frame)
+                self._passing_over = frame.more
                 if not self._passing_over:
                     break
         except zmq.Again:  # a message comes whole: there was none
             self._passing_over = False
-        return frames
+        return frames, user
 
     def _step(self) -> bool:
         if not self._waiting:

@@ -20,7 +20,8 @@ import msgspec
 PAGE = 4096
 RECORD = struct.Struct("<IIB")
 MAGIC = b"INSJRNL1"
-RESULT, OPENED, CLOSED, NEXT, LATE = 1, 2, 3, 4, 5
+RESULT, OPENED, CLOSED, NEXT, LATE, VOID = 1, 2, 3, 4, 5, 6
+"""VOID: was a RESULT, whose correction could not be kept; its number is used up, its contents nobody reads."""
 END = bytes(RECORD.size)
 STEP = 64
 """Every so many results the place of one is remembered."""
@@ -86,6 +87,11 @@ def crc(seed: int, kind: int, payload: bytes | memoryview) -> int:
 def pack_record(seed: int, kind: int, payload: bytes) -> bytes:
     """A record, and the empty one behind it."""
     return RECORD.pack(len(payload), crc(seed, kind, payload), kind) + payload + END
+
+
+def pack_void(seed: int, payload: bytes) -> bytes:
+    """The head of a VOID record, to be written over that of the RESULT with this payload."""
+    return RECORD.pack(len(payload), crc(seed, VOID, payload), VOID)
 
 
 def records(data: bytes, at: int, seed: int) -> Iterator[tuple[int, bytes, int, int]]:

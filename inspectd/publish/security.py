@@ -46,11 +46,20 @@ def read_keyring(config: Publish) -> Keyring | None:
 
 
 def client_of(frame: zmq.Frame) -> str:
-    """The name of the key of whoever sent this frame, received with copy=False; empty where none was asked for."""
+    """The user id of whoever sent this frame, received with copy=False; empty where no key was asked for."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:
         return ""
+
+
+def name_of(user: str) -> str:
+    """The name of a user id's key, for people: keys may follow each other under one name."""
+    return user.partition(" ")[0]
+
+
+def _user_id(name: str, key: bytes) -> str:
+    return f"{name} {key.decode()}"  # neither has a space in it
 
 
 class Security:
@@ -97,9 +106,12 @@ class Security:
         if self._keyring is not None:
             self._keyring = self._keyring._replace(clients=load_clients(Path(self._config.client_keys)))
 
-    def allows(self, name: str, domain: Domain) -> bool:
-        """Whether this client, as `client_of` names it, may still do what the domain stands for."""
-        return self._keyring is None or not name or name in self._keyring.clients[domain].values()
+    def allows(self, user: str, domain: Domain) -> bool:
+        """Whether this client, as `client_of` tells it, may still do what the domain stands for: name and key."""
+        if self._keyring is None or not user:
+            return True
+        name, _, key = user.partition(" ")
+        return self._keyring.clients[domain].get(key.encode()) == name
 
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
         """What to poll, once all sockets are protected."""
@@ -130,14 +142,14 @@ class Security:
             )
         except zmq.Again:
             return False
-        name = self._name(domain.decode(), address.decode(), mechanism, credentials)
-        status = (b"200", b"OK") if name else (b"400", b"not listed")
+        user = self._user(domain.decode(), address.decode(), mechanism, credentials)
+        status = (b"200", b"OK") if user else (b"400", b"not listed")
         # User-Id: from now on every message of this connection says who sent it.
-        self._zap.send_multipart((peer, empty, version, request, *status, name.encode(), b""), zmq.DONTWAIT)
+        self._zap.send_multipart((peer, empty, version, request, *status, user.encode(), b""), zmq.DONTWAIT)
         return True
 
-    def _name(self, domain: str, address: str, mechanism: bytes, credentials: list[bytes]) -> str:
-        """Of the client that may use this domain; empty, counted and told if it may not."""
+    def _user(self, domain: str, address: str, mechanism: bytes, credentials: list[bytes]) -> str:
+        """Id of the client that may use this domain; empty, counted and told if it may not."""
         if self._keyring is None or mechanism != b"CURVE" or len(credentials) != 1:
             self._failures.add(AUTH, address, "it offers no key")
             return ""
@@ -147,4 +159,5 @@ class Security:
             reader = self._keyring.clients["read"].get(key)
             why = f"the key {key.decode()} is not listed" if reader is None else f"{reader} may only read"
             self._failures.add(AUTH, address, why)
-        return name
+            return ""
+        return _user_id(name, key)

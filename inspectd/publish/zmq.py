@@ -135,8 +135,8 @@ class Publisher:
             self._services: list[Service] = [
                 self.security,
                 Subscriptions(self._results),
-                Query(query, History(journal), self._snapshot),
-                ControlService(router, control, lambda name: self.security.allows(name, "control")),
+                Query(query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")),
+                ControlService(router, control, lambda user: self.security.allows(user, "control")),
             ]
             for service in self._services:
                 undo.callback(service.close)

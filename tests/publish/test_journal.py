@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from inspectd.config import Journal as JournalConfig
 from inspectd.errors import UnavailableError
+from inspectd.publish.history import Chunk, History
 from inspectd.publish.journal import TAINTED, Journal, boot_id
-from inspectd.publish.records import PAGE, Entry, read_entries
+from inspectd.publish.records import PAGE, RESULT, Entry, read_entries
 from tests.makers import examples
 
 SMALL = JournalConfig(segment_mib=1, segments=2)
@@ -290,10 +291,7 @@ def until(condition: Callable[[], object]) -> None:
 def test_a_write_error_is_told_and_the_next_start_is_a_new_epoch(tmp_path: Path, make: Make) -> None:
     journal = make(tmp_path / "j")
     written = write(journal, 2)
-    until(lambda: not journal._dirty)
-    full = os.open("/dev/full", os.O_RDWR)
-    os.dup2(full, journal._fd)
-    os.close(full)
+    full_disk(journal)
     write(journal, 3)
     assert journal.failure == "results are not kept: No space left on device"
     assert journal.seq == 5  # they went out all the same
@@ -304,6 +302,70 @@ def test_a_write_error_is_told_and_the_next_start_is_a_new_epoch(tmp_path: Path,
     assert again.epoch != journal.epoch
     assert again.failure == ""
     assert not (tmp_path / "j" / TAINTED).exists()
+
+
+def full_disk(journal: Journal) -> None:
+    """From now on nothing can be added."""
+    until(lambda: not journal._dirty)
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, journal._fd)
+    os.close(full)
+
+
+@pytest.mark.parametrize("tainted", [True, False])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_what_a_lost_correction_corrects_is_not_kept_either(
+    tmp_path: Path, make: Make, tainted: bool, earlier: bool
+) -> None:
+    """The first said PASS, on the wire was UNKNOWN. earlier: the helper met the bad disk first."""
+    journal = make(tmp_path / "j")
+    written = write(journal, 70)
+    history = History(journal)
+    wrong, corrected = entry(71), entry(71, 50)
+    journal.append(wrong)
+    full_disk(journal)
+    if earlier:
+        journal._fail(OSError(5, "Input/output error"))
+    journal.append(corrected)
+    assert journal.failure and journal.seq == 71
+    assert list(read_entries(tmp_path / "j")) == written
+    assert history.read(journal.epoch, 65) == Chunk(written[64:], 71)
+    assert history.read(journal.epoch, 71) == Chunk([], 71)
+    history.close()
+    until(lambda: not journal._retired)
+    if not tainted:
+        (tmp_path / "j" / TAINTED).unlink()  # as on a disk where that can't be made either
+    again = make(killed(tmp_path / "j"))
+    assert (again.epoch == journal.epoch, again.seq, again.part_ids) == (not tainted, 71, {"top": 171})
+    written += write(again, 2)
+    assert list(read_entries(again._folder)) == written
+    again_history = History(again)
+    assert again_history.read(again.epoch, 72) == Chunk(written[-2:], 73)
+    again_history.close()
+
+
+def test_a_correction_that_is_lost_in_the_next_segment(tmp_path: Path, make: Make) -> None:
+    journal = make(tmp_path / "j")
+    written = write(journal, 2)
+    journal.append(entry(3))
+    journal._write = lambda kind, payload: (  # type: ignore[method-assign]
+        full_disk(journal) if kind == RESULT else None,
+        Journal._write(journal, kind, payload),
+    )
+    journal.append(entry(3, 2**20 - PAGE - 300))  # there is no room behind the first
+    assert journal.failure and len(journal.segments) == 2
+    assert list(read_entries(tmp_path / "j")) == written
+
+
+def test_a_correction_that_is_kept_counts(tmp_path: Path, make: Make) -> None:
+    journal = make(tmp_path / "j")
+    written = write(journal, 2)
+    journal.append(entry(3))
+    journal.append(entry(3, 50))
+    full_disk(journal)
+    journal.append(entry(4))
+    assert journal.failure
+    assert list(read_entries(tmp_path / "j")) == [*written, entry(3, 50)]
 
 
 def test_an_error_of_the_sync_is_told_too(tmp_path: Path, make: Make) -> None:

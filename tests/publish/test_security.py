@@ -1,5 +1,6 @@
 """Who gets in and who does not, over real sockets; what a bad handshake costs and leaves behind."""
 
+import json
 import os
 import resource
 import socket
@@ -19,7 +20,7 @@ from inspectd.errors import ConfigError, UnavailableError
 from inspectd.publish import handshakes
 from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.keys import Keys, write_pair
-from inspectd.publish.security import Security, client_of, read_keyring
+from inspectd.publish.security import Security, client_of, name_of, read_keyring
 from tests.makers import frame
 from tests.publish.lines import Line
 
@@ -156,6 +157,13 @@ def controls(endpoint: str, keys: Keys | None, seconds: float = 5) -> bool:
         return bool(asking.poll(seconds * 1000))
 
 
+def answer(asking: "zmq.Socket[bytes]") -> bytes:
+    """To a question where the line stands."""
+    asking.send(b'{"verb": "snapshot", "id": 7}')
+    assert asking.poll(5000)
+    return asking.recv()
+
+
 def test_who_is_listed_for_reading_reads_and_does_not_control(place: Place, gate: Gate, logs: list[Any]) -> None:
     assert reads(gate.endpoints["read"], place.keys("scada"))
     assert not controls(gate.endpoints["control"], place.keys("scada"), 0.5)
@@ -167,7 +175,7 @@ def test_who_is_listed_for_reading_reads_and_does_not_control(place: Place, gate
 def test_who_is_listed_for_control_may_do_both_and_is_known_by_name(place: Place, gate: Gate) -> None:
     assert controls(gate.endpoints["control"], place.keys("hmi"))
     assert reads(gate.endpoints["read"], place.keys("hmi"))
-    assert gate.heard == [(b"do it", "hmi")]
+    assert [(body, name_of(user)) for body, user in gate.heard] == [(b"do it", "hmi")]
     assert gate.failures == 0
 
 
@@ -256,12 +264,44 @@ class TestReload:
         assert not controls(endpoint, place.keys("stranger"), 0.3)
         gate.security.reload()
         assert controls(endpoint, place.keys("stranger"))
-        assert gate.heard[-1][1] == "stranger" and gate.security.allows("stranger", "control")
+        stranger = gate.heard[-1][1]
+        assert name_of(stranger) == "stranger" and gate.security.allows(stranger, "control")
         (place.clients / "control/stranger.key").unlink()
         gate.security.reload()
         assert not controls(endpoint, place.keys("stranger"), 0.3)
-        assert not gate.security.allows("stranger", "control")
-        assert gate.security.allows("scada", "read") and not gate.security.allows("scada", "control")
+        assert not gate.security.allows(stranger, "control") and not gate.security.allows(stranger, "read")
+
+    def test_a_key_that_took_the_name_of_another_does_not_stand_for_it(self, place: Place, gate: Gate) -> None:
+        """A stolen hmi.key is replaced under its name; the thief is connected."""
+        endpoint = gate.endpoints["control"]
+        assert controls(endpoint, place.keys("hmi"))
+        stolen = gate.heard[-1][1]
+        (place.clients / "control/hmi.key").write_bytes((place.folder / "stranger.key").read_bytes())
+        gate.security.reload()
+        assert not gate.security.allows(stolen, "control") and not gate.security.allows(stolen, "read")
+        assert controls(endpoint, place.keys("stranger"))
+        new = gate.heard[-1][1]
+        assert name_of(new) == name_of(stolen) == "hmi" and gate.security.allows(new, "control")
+
+    def test_a_key_that_was_taken_away_asks_nothing_more(self, place: Place) -> None:
+        """Over the connection that stands; the control key may read as well."""
+        query = free_endpoint()
+        line = Line(place.folder, endpoint=free_endpoint(), query=query, control=free_endpoint(), **place.settings)
+        try:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as old, context.socket(zmq.DEALER) as good:
+                for asking, name in ((old, "scada"), (good, "hmi")):
+                    asking.setsockopt(zmq.LINGER, 0)
+                    place.keys(name).use(asking)
+                    asking.connect(query)
+                    assert json.loads(answer(asking))["id"] == 7
+                (place.clients / "read/scada.key").unlink()
+                line.publisher.security.reload()
+                assert json.loads(answer(old)) == {"error": "this key may no longer be used to ask", "id": 0}
+                assert json.loads(answer(good))["id"] == 7
+        finally:
+            line.stop()
+        counts = line.publisher._counts()
+        assert (counts["query_refused"], counts["query_answered"]) == (1, 4)
 
     def test_a_bad_file_leaves_the_old_keys(self, place: Place, gate: Gate) -> None:
         place.list("stranger", "control")

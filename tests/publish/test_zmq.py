@@ -1,5 +1,6 @@
 """The publish thread against real subscribers."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -153,6 +154,29 @@ def test_a_pass_that_the_journal_held_up_is_no_pass(tmp_path: Path) -> None:
         line.stop()
     assert now_ns() > sent.deadline_ns
     assert found.header.verdict is not VerdictCode.PASS or Flag.LATE in found.header.flags
+
+
+def test_a_pass_whose_correction_cannot_be_kept_is_not_kept(tmp_path: Path) -> None:
+    class FailingDisk(Journal):
+        """It stalls at the first result and takes no second one."""
+
+        def append(self, entry: Entry) -> None:
+            super().append(entry)
+            time.sleep(0.3)
+            full = os.open("/dev/full", os.O_RDWR)
+            os.dup2(full, self._fd)
+            os.close(full)
+
+    line = Line(tmp_path, FailingDisk)
+    try:
+        with Results(line.endpoint) as subscriber:
+            connected(subscriber)
+            line.put(frame(1, deadline_s=0.15, slot=0))
+            (found,) = results(subscriber, 1)
+    finally:
+        line.stop()
+    assert (found.result.verdict, found.result.reason) == (Verdict.UNKNOWN, Reason.DEADLINE)
+    assert line.journal.failure and list(read_entries(line.folder)) == []
 
 
 def test_the_heartbeat(line: Line, subscriber: Results) -> None:
