@@ -40,6 +40,8 @@ def status(
     print(f"line {result['line']}: {result['state']}, {result['detail']}")
     print(f"recipe {result['recipe']['id']} {result['recipe']['revision']} of {', '.join(result['recipes'])}")
     print(f"model {result['model']['name']} {result['model']['sha256'][:12]}")
+    if waiting := result["waiting"]:
+        print(f"from part {waiting['from_part_id']} on: recipe {waiting['recipe']}")
     if result["preparing"]:
         print(f"preparing {result['preparing']}")
     if result["journal"] != "ok":
@@ -89,7 +91,12 @@ def pause(
 ) -> None:
     """Judge no part until `resume`: each is UNKNOWN/not_ready."""
     result = _ask(Daemon(connect, server_key, key), timeout, "pause", why=why)
-    _print_json(result) if json else print(f"held: {result['hold']}")
+    if json:
+        _print_json(result)
+        return
+    print(f"held: {result['hold']}")
+    if result["problem"]:
+        print(f"but a restart may not know of it: {result['problem']}")
 
 
 @ctl.command()

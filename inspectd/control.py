@@ -32,8 +32,7 @@ from inspectd.publish.requests import (
     Trigger,
 )
 from inspectd.publish.security import name_of
-from inspectd.publish.wire import ModelRef, RecipeRef
-from inspectd.selection import Audit, Change, Selection, keep_selection, with_model
+from inspectd.selection import Audit, Change, Selection, UnwritableError, keep_selection, with_model
 
 log = structlog.get_logger()
 PER_TURN = 16
@@ -68,7 +67,8 @@ class Steering:
         ledger: Ledger,
         state: Callable[[], tuple[str, str]],
     ) -> None:
-        self.selection = self._kept = selection  # the one in force, the one on the disk
+        self.selection = selection  # the one in force
+        self._kept: Selection | None = selection  # the one on the disk, if that is known
         self._settings, self._link, self._pipeline, self._processes = settings, link, pipeline, processes
         self._journal, self._ledger, self._line_state = journal, ledger, state
         self._sources = [process.source for process in processes]
@@ -77,6 +77,9 @@ class Steering:
         self._change: _Change | None = None
         self._ending = False
         pipeline.hold(selection.hold)
+        if selection.failed:  # found at this start, maybe: the next one must be held for it as well
+            self._kept = None
+            self._try_to_keep(selection)
 
     # ---- the main thread's loop ----
 
@@ -119,6 +122,8 @@ class Steering:
             if self._ending:
                 raise UserError(f"nothing was changed: {ENDS}")
             result = self._execute(asked, asked.request)
+        except UnwritableError as error:
+            self._refuse(asked, f"nothing was changed: {error}")
         except UserError as error:
             self._refuse(asked, str(error))
         else:
@@ -154,7 +159,7 @@ class Steering:
 
     def _status(self) -> Result:
         state, detail = self._line_state()
-        recipe, model = self._in_use()
+        recipe, model, _ = self._pipeline.in_use
         return {
             "line": self._settings.config.line,
             "state": state,
@@ -163,6 +168,7 @@ class Steering:
             "hold": self.selection.hold,
             "recipe": {"id": recipe.id, "revision": recipe.revision},
             "model": msgspec.to_builtins(model),
+            "waiting": self._waits_for_part(),
             "recipes": [recipe.id for recipe in self._settings.recipes],
             "preparing": self._change.what if self._change else "",
             "journal": self._journal.failure or "ok",
@@ -170,23 +176,38 @@ class Steering:
             "control": msgspec.to_builtins(self._link.counts),
         }
 
+    def _waits_for_part(self) -> Result | None:
+        """What parts are judged by from a later one on."""
+        part_id = self.selection.from_part_id
+        if not part_id or not self._pipeline.waits:
+            return None
+        return {"recipe": self._pipeline.setup.recipe.id, "from_part_id": part_id}
+
     def _camera(self, source: Source) -> Result:
         books = self._ledger.read(source.index)
         more = {"in_flight": books.in_flight, "balanced": books.balanced}
         return {"state": source.state, "detail": source.detail, "books": msgspec.to_builtins(books)} | more
 
     def _pause(self, asked: Asked, request: Pause) -> Result:
+        """Whatever the disk says: it is the safe way."""
         why = f"paused by {_who(asked)}" + (f": {request.why}" if request.why else "")
+        problems = []
         if not self.selection.paused:
-            self._set_hold(asked, replace(self.selection, paused=why), self.selection.hold, why)
-        return {"hold": self.selection.hold}
+            old, self.selection = self.selection.hold, replace(self.selection, paused=why)
+            self._pipeline.hold(self.selection.hold)
+            log.info("pause", by=_who(asked), hold=self.selection.hold)
+            problems.append(self._note(_line_of(asked, old, why, "done")))
+        problems.append(self._try_to_keep(self.selection))
+        return {"hold": self.selection.hold, "problem": "; ".join(filter(None, problems))}
 
     def _resume(self, asked: Asked) -> Result:
         old = self.selection.hold
         if self._change is not None and self.selection.failed:
             raise UserError(f"nothing is ready yet: {self._change.what} is being prepared")
         if old:
-            self._set_hold(asked, replace(self.selection, paused="", failed=""), old, "")
+            self._commit(asked, old, "", replace(self.selection, paused="", failed=""))
+            self._pipeline.hold("")
+            log.info("resume", by=_who(asked))
         return {"state": self._line_state()[0]}
 
     def _trigger(self, asked: Asked, request: Trigger) -> None:
@@ -207,23 +228,45 @@ class Steering:
         source.order(request.part_ref, sent)
 
     def _reset(self, asked: Asked) -> Result:
-        books = {source.name: msgspec.to_builtins(self._ledger.read(source.index)) for source in self._sources}
-        self._audit.write(_line_of(asked, books, "", "done"))
-        self._ledger.reset()
+        self._audit.check()
+        old = self._ledger.reset()  # first: the line that is written down has the books as they were then
+        books = {source.name: msgspec.to_builtins(old[source.index]) for source in self._sources}
         log.info("counters reset", by=_who(asked))
-        return {"books": books}
+        return {"books": books, "problem": self._note(_line_of(asked, books, "", "done"))}
 
-    def _set_hold(self, asked: Asked, selection: Selection, old: object, new: object) -> None:
-        """A change of the hold."""
+    def _commit(self, asked: Asked, old: object, new: object, selection: Selection) -> None:
+        """Write a change down and keep it; raises UnwritableError, and then it must not happen."""
         self._audit.write(_line_of(asked, old, new, "done"))
-        self._keep(selection)
-        self._pipeline.hold(selection.hold)
-        log.info(asked.request.__struct_config__.tag, by=_who(asked), hold=selection.hold)
+        try:
+            self._keep(selection)
+        except UnwritableError as error:
+            self._note(_line_of(asked, old, new, f"failed: {error}"))
+            raise
 
     def _keep(self, selection: Selection) -> None:
+        """Put it in force once it is on the disk; raises UnwritableError."""
         if selection != self._kept:
+            self._kept = None
             keep_selection(self._settings.state_dir, selection)
         self.selection = self._kept = selection
+
+    def _try_to_keep(self, selection: Selection) -> str:
+        """Of what is in force in any case; why it could not be kept, which is tried again with the next change."""
+        try:
+            self._keep(selection)
+        except UnwritableError as error:
+            log.error(str(error))
+            return str(error)
+        return ""
+
+    def _note(self, change: Change) -> str:
+        """Write down what happens in any case; why that could not be done."""
+        try:
+            self._audit.write(change)
+        except UnwritableError as error:
+            log.error(str(error))
+            return str(error)
+        return ""
 
     # ---- recipe and model ----
 
@@ -245,7 +288,11 @@ class Steering:
     def _swap(self, asked: Asked, request: SwapModel) -> None:
         self._check_may_begin()
         recipe = with_model(self._pipeline.setup.recipe, request.model, self._settings.base)
-        selection = replace(self.selection, model=request.model)  # a recipe that waits for its part still does
+        first = self._settings.recipes[0].id
+        part_id = self.selection.from_part_id if self._pipeline.waits else 0  # what waits for its part still does
+        selection = replace(
+            self.selection, recipe=recipe.id, first=first, model=request.model, from_part_id=part_id
+        )
         self._begin(asked, f"model {request.model}", recipe, selection)
 
     def _check_may_begin(self) -> None:
@@ -265,8 +312,8 @@ class Steering:
                     f"cameras must be stopped for it ({cameras}), which can't wait for part {from_part_id}: "
                     "select it without a part when the line is empty"
                 )
-            self._audit.write(_line_of(asked, self._used(), what, "done"))
-            self._keep(replace(selection, paused=self.selection.paused, failed=self.selection.failed))
+            held = replace(selection, paused=self.selection.paused, failed=self.selection.failed)
+            self._commit(asked, self._used(), what, held)
 
         log.info("preparing", what=what, by=_who(asked))
         changeover = Changeover(self._pipeline, self._processes, recipe, from_part_id, commit)
@@ -281,7 +328,7 @@ class Steering:
             return
         if isinstance(asked.request, SelectRecipe):
             self._release()
-        recipe, model = self._in_use()
+        recipe, model, _ = self._pipeline.setup.names
         stopped = ", ".join(changeover.stopped)
         how = f"with cameras stopped: {stopped}" if stopped else "between two parts"
         log.info("switched", how=how, recipe=recipe.id, model=model.name, by=_who(asked))
@@ -300,10 +347,7 @@ class Steering:
     def _release(self) -> None:
         """What failed before is over: the line has the recipe that was wanted last."""
         self.selection = replace(self.selection, failed="")
-        try:
-            self._keep(self.selection)
-        except UserError as error:  # the next start is held then
-            log.error(str(error))
+        self._try_to_keep(self.selection)  # else the next start is held
         self._pipeline.hold(self.selection.hold)
 
     def _not_changed(self, change: _Change) -> None:
@@ -312,10 +356,7 @@ class Steering:
             self._failed(asked, sentence)
             return
         log.error("the model was not swapped", why=sentence)
-        try:
-            self._audit.write(_line_of(asked, self._used(), change.what, f"failed: {sentence}"))
-        except UserError as error:
-            log.error(str(error))
+        self._note(_line_of(asked, self._used(), change.what, f"failed: {sentence}"))
         self._refuse(asked, f"the model was not swapped: {sentence}")
 
     def _failed(self, asked: Asked, sentence: str) -> None:
@@ -326,20 +367,12 @@ class Steering:
         log.error(failed, by=_who(asked))
         self.selection = replace(self.selection, failed=failed)
         self._pipeline.hold(self.selection.hold)  # the safe way first, whatever the disk says
-        try:
-            self._audit.write(_line_of(asked, self._used(), f"recipe {request.recipe}", f"failed: {sentence}"))
-            self._keep(self.selection)
-        except UserError as error:
-            log.error(str(error))
+        self._try_to_keep(self.selection)
+        self._note(_line_of(asked, self._used(), f"recipe {request.recipe}", f"failed: {sentence}"))
         self._refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
 
-    def _in_use(self) -> tuple[RecipeRef, ModelRef]:
-        """What parts to come are inspected with."""
-        names = self._pipeline.setup.names
-        return names.recipe, names.model
-
     def _used(self) -> Result:
-        recipe, model = self._in_use()
+        recipe, model, _ = self._pipeline.in_use
         return {"recipe": f"{recipe.id} {recipe.revision}", "model": f"{model.name} {model.sha256[:12]}"}
 
 

@@ -45,10 +45,15 @@ class Ledger:
         with self._lock:
             self._books[camera].late += 1
 
-    def reset(self) -> None:
-        """All books begin anew, at one moment: with the frames that are in flight, so that they balance."""
+    def reset(self) -> list[Books]:
+        """All books begin anew, at one moment: with the frames that are in flight, so that they balance.
+
+        Returns them as they were then.
+        """
         with self._lock:
-            self._books = [Books(triggered=b.in_flight, received=b.in_flight) for b in self._books]
+            old = self._books
+            self._books = [Books(triggered=b.in_flight, received=b.in_flight) for b in old]
+            return old
 
     @property
     def in_flight(self) -> bool:
@@ -95,7 +100,7 @@ def notify(*assignments: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         try:
             sock.connect(address)
-            sock.sendall("\n".join(assignments).encode())
+            sock.sendall("\n".join(text.replace("\n", " ") for text in assignments).encode())
         except OSError:
             return  # a manager that does not listen must not stop the line
 

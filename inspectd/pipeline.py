@@ -27,7 +27,7 @@ from inspectd.judge.loop import Criteria, Judge
 from inspectd.publish.control import Link
 from inspectd.publish.images import ImageServer
 from inspectd.publish.journal import Journal
-from inspectd.publish.messages import CameraStatus, Identity
+from inspectd.publish.messages import CameraStatus, Identity, Names
 from inspectd.publish.zmq import Publisher
 from inspectd.results import Ended, Frame, Late
 from inspectd.ring import Ring, create
@@ -84,6 +84,7 @@ class Pipeline:
         self.setup = setup
         """The newest one that was switched to."""
         self._engine: Engine | None = None
+        self._sources: Sequence[FrameSource] = ()
         self._criteria = criteria
         self._open = {setup.number: setup.backend}
         self._closing = threading.Lock()
@@ -93,9 +94,22 @@ class Pipeline:
         """What the backend says of itself: library, precision, threads."""
         return self.setup.backend.description
 
-    def join_stages(self, engine: Engine, stages: Sequence[Stage]) -> None:
+    @property
+    def in_use(self) -> Names:
+        """What parts are judged by now, as results say it; `setup` may still wait for its part."""
+        return self.publisher.setups[self.publisher.setup]
+
+    @property
+    def waits(self) -> bool:
+        """Whether the newest setup still waits for its part, at any camera."""
+        return not self._is_everywhere(self.setup.number)
+
+    def _is_everywhere(self, number: int) -> bool:
+        return all(source.setups == {number} or source.finished for source in self._sources)
+
+    def join_stages(self, engine: Engine, sources: Sequence[FrameSource], stages: Sequence[Stage]) -> None:
         """Once, by its maker."""
-        self._engine, self.stages = engine, tuple(stages)
+        self._engine, self._sources, self.stages = engine, sources, tuple(stages)
 
     def prepare(self, recipe: LoadedRecipe) -> Setup:
         """A setup of this recipe, whose model is loaded, self-tested and warm, to be switched to.
@@ -126,12 +140,12 @@ class Pipeline:
         setups = self.publisher.setups
         setups[setup.number] = setup.names
         for number in sorted(setups)[:-KEPT_SETUPS]:
-            if number not in self._criteria:
+            if number not in self._criteria and number != self.publisher.setup:
                 del setups[number]
         self.setup = setup
 
         def told(first: dict[str, int]) -> None:
-            if from_part_id is None:
+            if self._is_everywhere(setup.number):  # else it is in use with its first result
                 self.publisher.setup = setup.number
             done(first)
 
@@ -229,5 +243,5 @@ def build(
             "publish", lambda: publisher.run(results, judging_ended.is_set, progress), (publisher.close,), failed
         ),
     )
-    pipeline.join_stages(engine, stages)
+    pipeline.join_stages(engine, sources, stages)
     return pipeline

@@ -25,6 +25,14 @@ MAX_AUDIT_BYTES = 256 * 2**20
 """Some 800,000 changes; then nothing is changed until somebody has put the file away."""
 
 
+ROOM = 16 * 1024
+"""Bytes by which the audit log must be able to grow when a change is begun: for its lines, and the selection."""
+
+
+class UnwritableError(UserError):
+    """What must be on the disk before a change could not be written."""
+
+
 class Selection(Struct, frozen=True, forbid_unknown_fields=True):
     """`selection.json`; empty strings are nothing."""
 
@@ -63,8 +71,9 @@ def begin_with(settings: Settings, part_ids: Mapping[str, int]) -> tuple[Setting
     except ConfigError as error:
         if not selection.model:
             raise
-        why = f"model {selection.model} was in use and can't be loaded ({error}): swap it, or resume without it"
+        why = f"model {selection.model} was in use and can't be loaded ({error})"
     own = next(recipe for recipe in settings.recipes if recipe.id == start.recipe.id)
+    why += f": swap it, or resume with recipe {own.id} and its own model"
     doubtful = _doubtful(start._replace(recipe=own), replace(selection, model=""), why)
     return *doubtful, load_bundle(own.model_dir)
 
@@ -92,30 +101,40 @@ def load_selection(settings: Settings, part_ids: Mapping[str, int]) -> Start:
 
     `part_ids`: the last part of each camera that had a result.
     """
-    path = settings.state_dir / "selection.json"
+    path, first = settings.state_dir / "selection.json", settings.recipe.id
     try:
         chosen = msgspec.json.decode(path.read_bytes(), type=Selection)
     except FileNotFoundError:
         return Start(settings, Selection())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _doubtful(settings, Selection(), f"{path} can't be read ({error}): select the recipe")
+        return _doubtful(
+            settings, Selection(), f"{path} can't be read ({error}): select a recipe, or resume with {first}"
+        )
     recipe = next((recipe for recipe in settings.recipes if recipe.id == chosen.recipe), None)
     if chosen.recipe and recipe is None:
         why = f"recipe {chosen.recipe} was in use and the config no longer has it: select another, or resume with"
-        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {settings.recipe.id}")
-    if chosen.recipe and chosen.first != settings.recipe.id:
+        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {first}")
+    if chosen.recipe and chosen.first != first:
         why = f"recipe {chosen.recipe} was in use, the config begins with another now: select one, or resume with"
-        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {settings.recipe.id}")
+        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {first}")
+    if chosen.model and not chosen.recipe:  # for whichever recipe was the config's first then
+        why = (
+            f"model {chosen.model} was in use with a recipe that {path} does not name: select one, or resume with"
+        )
+        return _doubtful(settings, Selection(paused=chosen.paused), f"{why} {first} and its own model")
     settings = settings._replace(recipe=with_model(recipe or settings.recipe, chosen.model, settings.base))
     if any(part_ids.get(camera.name, 0) + 1 < chosen.from_part_id for camera in settings.config.camera):
         why = f"recipe {chosen.recipe} was to be used from part {chosen.from_part_id} on when the daemon ended"
-        return _doubtful(settings, chosen, f"{why}: select the recipe of the parts that come now, or resume")
+        why += f": select the recipe of the parts that come now, or resume with {settings.recipe.id}"
+        return _doubtful(settings, chosen, why)
     return Start(settings, chosen)
 
 
 def _doubtful(settings: Settings, chosen: Selection, why: str) -> Start:
+    """Held, and kept with the recipe that `resume` goes on with: a later config does not change that unnoticed."""
     log.warning(why)
-    return Start(settings, replace(chosen, from_part_id=0, failed=why))
+    recipe, first = settings.recipe.id, settings.recipes[0].id
+    return Start(settings, replace(chosen, recipe=recipe, first=first, from_part_id=0, failed=why))
 
 
 def with_model(recipe: LoadedRecipe, model: str, base: Path) -> LoadedRecipe:
@@ -124,7 +143,7 @@ def with_model(recipe: LoadedRecipe, model: str, base: Path) -> LoadedRecipe:
 
 
 def keep_selection(state_dir: Path, selection: Selection) -> None:
-    """On the disk when this returns, or raises UserError and nothing is changed."""
+    """On the disk when this returns, or raises UnwritableError."""
     path = state_dir / "selection.json"
     new = path.with_suffix(".new")
     try:
@@ -132,7 +151,7 @@ def keep_selection(state_dir: Path, selection: Selection) -> None:
         new.rename(path)
         _sync_folder(state_dir)
     except OSError as error:
-        raise UserError(f"nothing was changed: {path} can't be written: {error.strerror}") from None
+        raise UnwritableError(f"{path} can't be written: {error.strerror}") from None
 
 
 class Audit:
@@ -142,11 +161,11 @@ class Audit:
         self._path = path
 
     def check(self) -> None:
-        """Raises UserError if no change could be written down."""
+        """Raises UnwritableError if a change could not be written down."""
         self._append(b"")
 
     def write(self, change: Change) -> None:
-        """On the disk when this returns; raises UserError if it can't be, and then the change must not happen."""
+        """On the disk when this returns; raises UnwritableError if not: then the change must not happen."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._append(msgspec.json.encode(replace(change, when=when)) + b"\n")
 
@@ -154,15 +173,15 @@ class Audit:
         try:
             is_new = not self._path.exists()
             if not is_new and self._path.stat().st_size > MAX_AUDIT_BYTES:
-                raise UserError(f"nothing was changed: {self._path} has grown too large, move it away")
+                raise UnwritableError(f"{self._path} has grown too large, move it away")
             if line and not is_new and not _ends_a_line(self._path):  # power was lost in the middle of one
                 line = b"\n" + line
             _write(self._path, line, os.O_APPEND)
             if is_new:
                 _sync_folder(self._path.parent)
         except OSError as error:
-            sentence = f"nothing was changed: the audit log {self._path} can't be written: {error.strerror}"
-            raise UserError(sentence) from None
+            sentence = f"the audit log {self._path} can't be written: {error.strerror}"
+            raise UnwritableError(sentence) from None
 
 
 def _ends_a_line(path: Path) -> bool:
@@ -174,11 +193,15 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """All of it, synced; or OSError, and of an appended line nothing."""
+    """All of it, synced; or OSError, and of an appended line nothing. Without data: there is room for some."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | mode, 0o640)
     try:
         size = os.fstat(fd).st_size
         try:
+            if not data:
+                os.posix_fallocate(fd, size, ROOM)
+                os.ftruncate(fd, size)
+                return
             if os.write(fd, data) != len(data):
                 raise OSError(0, "the disk is full")
             os.fsync(fd)

@@ -1,6 +1,8 @@
 """Steering a real daemon through its control socket."""
 
 import json
+import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import zmq
 from inspectd.config import load
 from inspectd.errors import UserError
 from inspectd.health import Ledger
+from inspectd.pipeline import KEPT_SETUPS
 from inspectd.publish.records import read_entries
 from inspectd.publish.wire import Result, decode_result
 from inspectd.results import Judgement, Reason, Verdict
@@ -151,11 +154,67 @@ def test_a_recipe_from_a_named_part_on(line: Line) -> None:
     triggers = two_recipes(line)
     with steered(line) as run:
         assert run.ask("select_recipe", recipe="other", from_part_id=3)["first_part_ids"] == {"top": 3}
+        told = run.ask("status")
+        assert (told["recipe"]["id"], told["waiting"]) == ("dark", {"recipe": "other", "from_part_id": 3})
+        run.ask("select_recipe", recipe="other", from_part_id=3)
+        assert [change["old"]["recipe"][:5] for change in run.audit] == ["dark ", "dark "]
         used = []
         for _ in range(4):
             triggers.fire()
             used.append(run.result().recipe.id)
         assert used == ["dark", "dark", "other", "other"]
+        told = run.ask("status")
+        assert (told["recipe"]["id"], told["waiting"]) == ("other", None)
+        run.ask("swap_model", model="dark")
+        assert run.kept["from_part_id"] == 0
+
+
+def test_a_part_that_has_been_is_no_part_to_wait_for(line: Line) -> None:
+    triggers = two_recipes(line)
+    with steered(line) as run:
+        triggers.fire()
+        run.result()
+        assert run.ask("select_recipe", recipe="other", from_part_id=1)["first_part_ids"] == {"top": 2}
+        told = run.ask("status")
+        assert (told["recipe"]["id"], told["waiting"]) == ("other", None)
+        for _ in range(KEPT_SETUPS + 2):  # and not one part in between
+            run.ask("select_recipe", recipe="other", from_part_id=1)
+        events = collect(run.subscriber, lambda events: len(beats_of(events)) >= 2)
+        assert beats_of(events)[-1].recipe.id == "other"
+        assert stop(run.daemon) == 0, line.log
+
+
+def test_a_doubtful_start_is_held_until_somebody_resumes(line: Line) -> None:
+    triggers = two_recipes(line)
+    with steered(line) as run:
+        run.ask("select_recipe", recipe="other", from_part_id=3)
+        stop(run.daemon, signal.SIGKILL)
+        run.start()
+        detail = run.until("Initialized")
+        assert "was to be used from part 3 on" in detail and "resume with other" in detail
+        for _ in range(3):
+            triggers.fire()
+            assert run.result().reason is Reason.NOT_READY
+        stop(run.daemon, signal.SIGKILL)
+        run.start()  # part 3 has been
+        assert run.until("Initialized") == detail
+        run.ask("resume")
+        triggers.fire()
+        assert run.result().recipe.id == "other"
+
+
+def test_a_doubtful_start_that_cant_be_kept_is_kept_with_the_next_change(line: Line) -> None:
+    two_recipes(line)
+    in_the_way = line.state_dir / "selection.new"
+    in_the_way.mkdir(parents=True)
+    (line.state_dir / "selection.json").write_text("{")
+    run = Steered(line)
+    assert "can't be read" in run.until("Initialized") and "selection.new" not in run.until("Initialized")
+    assert (line.state_dir / "selection.json").read_text() == "{"
+    in_the_way.rmdir()
+    run.ask("pause")
+    assert "can't be read" in run.kept["failed"]
+    run.close()
 
 
 def test_swapping_a_model_before_a_named_part_leaves_the_parts_before_alone(line: Line) -> None:
@@ -243,7 +302,10 @@ def test_a_model_is_swapped_and_one_that_fails_is_rolled_back(line: Line) -> Non
         shutil.copy(line.folder / "lies/golden/0.png", line.folder / "lies/golden/0.scores.png")
         assert run.refused("swap_model", model="lies").startswith("the model was not swapped: ")
         assert "no such model" in run.refused("swap_model", model="nowhere")
+        assert "File name too long); check `model`" in run.refused("swap_model", model="x" * 300)
+        assert "Traceback" not in line.log
         assert run.ask("status")["ready"] and run.kept["model"] == "other"
+        assert run.kept["recipe"] == run.kept["first"] == "dark"
         triggers.fire()
         assert run.result().model.name == "other"
 
@@ -278,7 +340,7 @@ def test_a_selected_recipe_that_the_config_lost_is_a_hold(line: Line) -> None:
         run.ask("resume")
         triggers.fire()
         assert run.result().recipe.id == "dark"
-        assert run.kept["recipe"] == run.kept["failed"] == ""
+        assert (run.kept["recipe"], run.kept["failed"]) == ("dark", "")
 
 
 def test_a_swapped_model_that_is_gone_is_a_hold(line: Line) -> None:
@@ -289,8 +351,14 @@ def test_a_swapped_model_that_is_gone_is_a_hold(line: Line) -> None:
         shutil.rmtree(line.folder / "other")
         line.write(TRIGGERED)
         run.start()
-        assert "model other was in use and can't be loaded" in run.until("Initialized")
+        detail = run.until("Initialized")
+        assert "model other was in use and can't be loaded" in detail
+        assert "resume with recipe dark and its own model" in detail
         assert run.ask("status")["model"]["name"] == "dark"
+        write_bundle(line.folder / "other")
+        stop(run.daemon, signal.SIGKILL)
+        run.start()  # nobody has resumed
+        assert run.until("Initialized") == detail and run.ask("status")["model"]["name"] == "dark"
 
 
 def test_only_one_thing_is_prepared_at_a_time(line: Line) -> None:
@@ -310,13 +378,69 @@ def test_nothing_changes_that_cant_be_audited(line: Line) -> None:
     two_recipes(line)
     (line.state_dir / "audit.jsonl").mkdir(parents=True)
     with steered(line) as run:
-        requests: list[tuple[str, dict[str, str]]] = [("pause", {}), ("select_recipe", {"recipe": "other"})]
-        requests += [("swap_model", {"model": "other"}), ("reset_counters", {})]
-        for verb, fields in requests:
-            assert "audit.jsonl can't be written" in run.refused(verb, **fields)
+        nothing_can_be_written_but_a_pause(run)
         told = run.ask("status")
-        assert told["ready"] and told["recipe"]["id"] == "dark"
-        assert not (line.state_dir / "selection.json").exists()
+        assert told["recipe"]["id"] == "dark" and run.kept["recipe"] == ""
+
+
+def nothing_can_be_written_but_a_pause(run: Steered) -> None:
+    requests = [("select_recipe", {"recipe": "other"}), ("select_recipe", {"recipe": "third"})]
+    requests += [("swap_model", {"model": "other"}), ("reset_counters", {})]
+    for verb, fields in requests:
+        sentence = run.refused(verb, **fields)
+        assert sentence.startswith("nothing was changed: the audit log") and "can't be written" in sentence
+    assert run.ask("status")["ready"] and not (run.line.state_dir / "selection.json").exists()
+    told = run.ask("pause")
+    assert told["hold"] == "paused by test" and "audit.jsonl can't be written" in told["problem"]
+    assert run.until("Ready") == run.kept["paused"] == "paused by test"
+    assert "audit.jsonl can't be written" in run.refused("resume") and not run.ask("status")["ready"]
+
+
+def test_on_a_full_disk_nothing_changes_but_a_pause(line: Line) -> None:
+    two_recipes(line)
+    with steered(line) as run:
+        size = 100 * 2**20  # more than any other file here
+        with (line.state_dir / "audit.jsonl").open("wb") as file:
+            file.truncate(size)
+        resource.prlimit(run.daemon.pid, resource.RLIMIT_FSIZE, (size + 10, size + 10))
+        nothing_can_be_written_but_a_pause(run)
+        assert (line.state_dir / "audit.jsonl").stat().st_size == size
+
+
+def test_what_is_written_down_and_cant_be_kept_has_a_second_line(line: Line) -> None:
+    two_recipes(line)
+    in_the_way = line.state_dir / "selection.new"
+    with steered(line) as run:
+        run.ask("pause")
+        in_the_way.mkdir()
+        assert run.refused("resume").startswith("nothing was changed: ") and not run.ask("status")["ready"]
+        assert "selection.json can't be written" in run.refused("swap_model", model="other")
+        outcomes = [(c["verb"], c["outcome"].split(":")[0]) for c in run.audit]
+        assert outcomes[:3] == [("pause", "done"), ("resume", "done"), ("resume", "failed")]
+        assert ("swap_model", "failed") in outcomes[4:]
+        in_the_way.rmdir()
+        run.ask("resume")
+        assert run.kept["paused"] == ""
+        in_the_way.mkdir()
+        assert "selection.json can't be written" in run.ask("pause", why="now")["problem"]
+        run.until("Ready")
+        in_the_way.rmdir()
+        assert run.ask("pause")["problem"] == "" and run.kept["paused"] == "paused by test: now"
+
+
+def test_a_failed_selection_is_kept_even_if_it_cant_be_audited(line: Line) -> None:
+    two_recipes(line)
+    model = line.folder / "other/model.onnx"
+    with steered(line) as run:
+        model.unlink()
+        os.mkfifo(model)  # whoever reads it waits for a writer
+        asking = threading.Thread(target=run.refused, args=("select_recipe",), kwargs={"recipe": "other"})
+        asking.start()
+        with model.open("wb"):  # it is being prepared
+            (line.state_dir / "audit.jsonl").unlink()
+            (line.state_dir / "audit.jsonl").mkdir()
+        asking.join(20)
+        assert "recipe other was not selected" in run.until("Initialized") == run.kept["failed"]
 
 
 def test_counters_begin_anew_under_load_and_balance(line: Line) -> None:
@@ -422,7 +546,8 @@ def test_a_reset_keeps_what_is_in_flight() -> None:
         ledger.trigger(0, None)
     ledger.trigger(0, Reason.LOST)
     ledger.publish(0, Judgement(Verdict.PASS, Reason.NONE))
-    ledger.reset()
+    before = ledger.read(0)
+    assert ledger.reset() == [before]
     books = ledger.read(0)
     assert (books.triggered, books.received, books.in_flight, books.lost, books.passed) == (4, 4, 4, 0, 0)
     for _ in range(4):
@@ -439,6 +564,15 @@ def test_a_recipe_for_a_later_part_is_in_doubt_after_a_restart(line: Line) -> No
     assert "from part 10 on" in early.selection.failed and early.settings.recipe.id == "other"
     late = load_selection(settings, {"top": 9})
     assert late.selection.hold == "" and late.settings.recipe.id == "other"
+
+
+def test_a_model_without_the_recipe_it_was_for_is_a_hold(line: Line) -> None:
+    settings = load(line.config)
+    settings.state_dir.mkdir(parents=True)
+    keep_selection(settings.state_dir, Selection(model="other"))
+    start = load_selection(settings, {})
+    assert "resume with dark and its own model" in start.selection.failed
+    assert start.selection.model == "" and start.settings.recipe.model_dir == settings.recipe.model_dir
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"recipe": 3}', b'{"recipes": "a"}', b"\xff"])

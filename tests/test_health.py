@@ -89,6 +89,8 @@ def test_systemd_gets_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         notify("READY=1", "STATUS=line a: ready")
         assert sock.recv(4096) == b"READY=1\nSTATUS=line a: ready"
+        notify("STATUS=paused by me: x\nMAINPID=1")
+        assert sock.recv(4096) == b"STATUS=paused by me: x MAINPID=1"
 
 
 def test_a_deaf_systemd_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

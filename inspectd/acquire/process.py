@@ -141,7 +141,7 @@ def _acquisition(job: Job, ring: Ring, link: Link) -> None:
         except EndOfImagesError:
             break
         finally:
-            link.orders.close("the camera is not there, or the daemon ends")
+            link.orders.close("the camera is not there, or is being stopped")
             if camera is not None:
                 camera.close()
         attempt = 1 if link.handed > handed else attempt + 1
@@ -171,7 +171,7 @@ def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
     while True:
         if link.stop.is_set() and not is_stopping:
             is_stopping = True
-            link.orders.close("the daemon ends")
+            link.orders.close("the camera is being stopped")
             camera.stop()
         try:
             found = camera.wait(WAIT_S)

@@ -90,8 +90,9 @@ class Source:
 
     @property
     def setups(self) -> Set[int]:
-        """The setup in use, and the one that parts to come wait for."""
-        return {self._setup.number} if self._next_setup is None else {self._setup.number, self._next_setup.number}
+        """The setup in use, and the one that parts to come wait for. For any thread."""
+        waiting = self._next_setup  # read first: the engine thread sets the one in use before it forgets this
+        return {self._setup.number} if waiting is None else {self._setup.number, waiting.number}
 
     def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
         """Parts from this id on, but none that has come, belong to a setup; gives the first id that does.
@@ -276,6 +277,7 @@ class Source:
             if counted is not None:
                 log.error("the trigger count jumped", camera=self.name, was=self._counted, now=counted)
                 self._alarm = True
+                self._refs.clear()  # of triggers by the count before
             self._restarted = self._counted is not None
             self._counted = counted or 0
         elif self._counted is None:
@@ -293,6 +295,7 @@ class Source:
         if not 0 <= message.frame_id - self._counted - 1 <= MAX_GAP:
             log.error("the trigger count jumped", camera=self.name, was=self._counted, now=message.frame_id)
             self._restarted, self._counted = True, message.frame_id - 1
+            self._refs.clear()  # of triggers by the count before
             return True
         skipped = message.frame_id - self._counted - 1  # their part ids come before this one's
         encoder = message.part_id + self._part_offset

@@ -117,7 +117,11 @@ class Bundle(NamedTuple):
 
 def load_manifest(path: Path) -> Manifest:
     """What a bundle folder says of itself, unchecked by hashes; raises BundleError as `load_bundle` does."""
-    if not path.is_dir():
+    try:
+        is_there = path.is_dir()
+    except OSError as error:  # such a name can't be, or the way there is forbidden
+        raise BundleError(f"{path}: can't be read ({error.strerror}); check `model` in the recipe") from None
+    if not is_there:
         raise BundleError(f"{path}: there is no such model bundle; check `model` in the recipe")
     return _manifest(path / "manifest.json")
 

@@ -12,15 +12,18 @@ from msgspec import Meta, Struct
 MAX_REQUEST = 64 * 1024
 """Bytes; a client that sends more is disconnected."""
 REF_LENGTH = 64
-Text = Annotated[str, Meta(min_length=1, max_length=64)]
-Ref = Annotated[str, Meta(max_length=REF_LENGTH)]
+PLAIN = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"
+"""No control characters: it is shown in logs, states and answers."""
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Text = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)]
+Ref = Annotated[str, Meta(max_length=REF_LENGTH, pattern=PLAIN)]
 PartId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
 class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="verb"):
     """What every request has."""
 
-    id: Text
+    id: Id
     """Told apart by it: a request that is sent again under its id is not executed again."""
     client: Text
     """The name of whoever asks; ids are its own."""
@@ -33,7 +36,7 @@ class Status(Base, frozen=True, tag="status"):
 class SelectRecipe(Base, frozen=True, tag="select_recipe"):
     """Another product."""
 
-    recipe: Annotated[str, Meta(min_length=1, max_length=255)]
+    recipe: Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
     """Id of one of the config's recipes."""
     from_part_id: PartId | None = None
     """The first part of the new product, at each camera; None = from now on."""
@@ -42,14 +45,14 @@ class SelectRecipe(Base, frozen=True, tag="select_recipe"):
 class SwapModel(Base, frozen=True, tag="swap_model"):
     """Another model for the recipe in use."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=4096)]
+    model: Annotated[str, Meta(min_length=1, max_length=4096, pattern=PLAIN)]
     """Folder of the bundle, relative to the config's folder."""
 
 
 class Pause(Base, frozen=True, tag="pause"):
     """Cameras go on, no part is judged."""
 
-    why: Annotated[str, Meta(max_length=200)] = ""
+    why: Annotated[str, Meta(max_length=200, pattern=PLAIN)] = ""
 
 
 class Resume(Base, frozen=True, tag="resume"):
@@ -83,7 +86,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
 
 
 class _Signed(Struct):
-    id: Text
+    id: Id
 
 
 class RequestError(ValueError):

@@ -104,7 +104,7 @@ class Publisher:
         self.setups = setups
         """Recipe and model by number; added to by the main thread before there is a frame of it."""
         self.setup = next(iter(setups), 1)
-        """The one in use, for the heartbeat."""
+        """The one in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
@@ -213,7 +213,8 @@ class Publisher:
         self.send(entry)
         self._ledger.publish(frame.camera, judgement)
         self.published += 1
-        self.setup = max(self.setup, frame.setup)
+        if frame.setup > self.setup:
+            self.setup = frame.setup
         if judgement is not found:
             self._late(frame, found)
 

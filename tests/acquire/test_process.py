@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.acquire.camera import Exposure, Filled, FromCamera, Missed, Started
-from inspectd.acquire.process import Link, _hand_over
+from inspectd.acquire.camera import Declined, Exposure, Filled, FromCamera, Missed, Started, Trigger
+from inspectd.acquire.process import Link, _hand_over, _stream
 from inspectd.errors import CameraError
-from inspectd.results import ClockView, Reason
+from inspectd.results import ClockView, Losses, Reason
 from inspectd.ring import Ring, Shape, create
 
 
@@ -120,3 +120,11 @@ def test_a_camera_lost_while_copying_leaks_no_slot_and_no_trigger(bench: Bench) 
     said = bench.heard()
     assert isinstance(said, Missed)
     assert said.frame_id == 5
+
+
+def test_a_trigger_for_a_camera_that_is_being_stopped_is_declined(bench: Bench) -> None:
+    bench.link.stop.set()
+    bench.link.orders.open()
+    bench.link.orders.put(Trigger(3, "x"))
+    _stream(Toy(), bench.ring, bench.link, Losses())
+    assert bench.heard() == Declined(3, "the camera is being stopped")

@@ -516,6 +516,25 @@ def test_a_software_trigger_under_way_when_the_process_dies_is_one_unknown(line:
     assert ends(line.say(line.filled(3))) == [(3, "frame")]
 
 
+def refs(items: list[Frame | Ended]) -> list[str]:
+    return [item.part_ref if isinstance(item, Frame) else item.frame.part_ref for item in items]
+
+
+def test_a_count_that_jumps_takes_no_part_ref_of_the_count_before(line: Line) -> None:
+    line.say(Triggered(1, now_ns(), part_ref="one"))
+    assert refs(line.say(line.filled(1))) == ["one"]
+    line.say(Triggered(5, now_ns(), part_ref="five"))
+    line.say(missed(1))  # it stepped back
+    assert refs(line.say(*(missed(n) for n in range(2, 7)))) == [""] * 5
+
+
+def test_a_count_that_jumps_while_down_takes_no_part_ref_of_the_count_before(line: Line) -> None:
+    line.say(line.filled(1), Triggered(2, now_ns(), part_ref="two"))
+    line.say(Streaming("toy", Started(0)))
+    line.say(Triggered(3, now_ns(), part_ref="three"))
+    assert refs(line.say(*(missed(n) for n in range(1, 4)))) == ["", "", "three"]
+
+
 def test_losses_add_up_over_camera_processes(line: Line) -> None:
     line.say(Vitals(Losses(frame_id_gaps=2, timeouts=1), ClockView(5, 6, "Slave")))
     assert line.source.clock == ClockView(5, 6, "Slave")
