@@ -43,6 +43,8 @@ class Steered:
         self.daemon = self.start()
 
     def start(self) -> subprocess.Popen[str]:
+        while self.subscriber.receive(0.1):
+            pass  # what the daemon before still said: it is not the new one's state
         self.daemon = self.line.start()
         collect(self.subscriber, lambda events: bool(beats_of(events[-1:])))
         return self.daemon
