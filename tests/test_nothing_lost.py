@@ -35,7 +35,7 @@ def test_every_result_exactly_once_in_order_none_invented(line: Line, count: int
     until(lambda: published(line) > 0)
     time.sleep(0.5)  # the subscriber comes late
     with seen.open("w") as out:
-        reader = line.spawn([sys.executable, "-c", READER, line.endpoint], stdout=out)
+        reader = line.spawn([sys.executable, "-X", "faulthandler", "-c", READER, line.endpoint], stdout=out)
     stalls = kills = 0
     began_s = time.monotonic()
     while (done := published(line)) < count:
@@ -54,8 +54,10 @@ def test_every_result_exactly_once_in_order_none_invented(line: Line, count: int
     kept = [[e.seq, e.part_id] for e in read_entries(line.state_dir / "journal")]
     assert [seq for seq, _ in kept] == list(range(1, len(kept) + 1)) and len(kept) >= count
     daemon = line.start()  # for the subscriber to ask what it has not had yet
-    until(lambda: len(told(seen)) >= len(kept), 60)
+    until(lambda: len(told(seen)) >= len(kept) or reader.poll() is not None, 60)
     stop(daemon)
+    time.sleep(1)
+    assert reader.poll() is None  # nor did it end when the daemon did
     items = told(seen)
     assert all(len(item) == 3 for item in items), Counter(item[0] for item in items if len(item) == 1)
     assert [item[1:] for item in items][: len(kept)] == kept

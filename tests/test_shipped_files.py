@@ -177,7 +177,6 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
         ("{} answers wait for it", publisher.QUERY_HWM),
         ("let both ends notice after {} s", sockets.SILENT_PEER_MS / 1000),
         ("No answer for {:g} s", client.ANSWER_S),
-        ("wait {} s instead.", client.CONNECTION_S),
         ("does not answer for {:.0f} s", client.UNREACHABLE_S),
         ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
         ("`ZMQ_RECONNECT_IVL` | {} ms", client.RECONNECT_MS),

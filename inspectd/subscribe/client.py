@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -41,8 +42,6 @@ RECONNECT_MS = 100
 """Always so often: what a daemon sends before it is connected has to be asked for."""
 ANSWER_S = 0.7
 """So long an answer is waited for, then it is asked again. It leaves time for a beat before SILENCE_S."""
-CONNECTION_S = 0.1
-"""The same, where there is no connection to ask by."""
 UNREACHABLE_S = 10.0
 """A living daemon that was asked in vain for so long: its query socket is out of reach."""
 
@@ -149,8 +148,8 @@ class Results:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        if kind == zmq.DEALER:  # no questions pile up for a daemon that is not there
-            socket.setsockopt(zmq.IMMEDIATE, 1)  # not for SUB: what it has not read yet would go with a connection
+        # No ZMQ_IMMEDIATE: what a SUB has not read yet would go with a connection, and libzmq 4.3.5 aborts
+        # (fq.cpp:80, !_more) if a DEALER's is lost while an answer of several frames is being read.
         socket.setsockopt(zmq.IPV6, "[" in endpoint)
         try:
             if self._keys is not None:
@@ -291,15 +290,12 @@ class Results:
     def _ask(self) -> None:
         """For what is missing before what was just heard."""
         self._id += 1
-        now_s = time.monotonic()
         self._asked = Snapshot(self._id) if self._next is None else Replay(self._id, *self._next)
+        self._answer_until_s = time.monotonic() + ANSWER_S
         if self._asked_since_s is None:
-            self._asked_since_s = now_s
-        try:
+            self._asked_since_s = time.monotonic()
+        with suppress(zmq.Again):  # so many questions wait for a connection already
             self._query.send(encode(self._asked), zmq.DONTWAIT)
-            self._answer_until_s = now_s + ANSWER_S
-        except zmq.Again:
-            self._answer_until_s = now_s + CONNECTION_S
 
     def _answered(self, frames: list[bytes]) -> None:
         self._heard_s = time.monotonic()

@@ -6,6 +6,7 @@ Prints a line of JSON per result, per stretch that is missed, per new epoch, and
 The numbers in comments are the steps of "A reader that misses nothing".
 """
 
+import contextlib
 import json
 import struct
 import sys
@@ -40,7 +41,6 @@ class Reader:
         self.live = self.context.socket(zmq.SUB)
         self.live.setsockopt(zmq.RCVHWM, 10_000)
         self.query = self.context.socket(zmq.DEALER)
-        self.query.setsockopt(zmq.IMMEDIATE, 1)
         for socket in (self.live, self.query):
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, 100)
@@ -111,11 +111,9 @@ class Reader:
         now_s = time.monotonic()
         if self.vain_since_s is None:
             self.vain_since_s = now_s
-        try:
+        self.give_up_s = now_s + 0.7
+        with contextlib.suppress(zmq.Again):
             self.query.send(json.dumps({**question, "id": self.id}).encode(), zmq.DONTWAIT)
-            self.give_up_s = now_s + 0.7
-        except zmq.Again:
-            self.give_up_s = now_s + 0.1
 
     def answer(self, frames):
         head = json.loads(frames[0])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,6 +250,40 @@ def test_a_dead_daemon_is_not_taken_for_one_that_does_not_answer(
     finally:
         again.stop()
     assert found == list(range(1, 301))
+
+
+SLOW_READER = """
+import sys, zmq
+from inspectd.subscribe import Results
+query = Results(sys.argv[1])._query
+query.send(b'{"id": 1, "verb": "replay", "epoch": %s, "from": 1}' % sys.argv[2].encode())
+query.poll(5000)
+frames = [query.recv()]
+print("reading", flush=True)
+sys.stdin.readline()
+while query.get(zmq.RCVMORE):
+    frames.append(query.recv())
+print(len(frames), flush=True)
+"""
+"""Reads the frames of an answer one by one, and waits after the first."""
+
+
+def test_a_daemon_that_dies_while_its_answer_is_read_is_no_harm(line: Line) -> None:
+    """libzmq aborts the process of a DEALER with ZMQ_IMMEDIATE."""
+    for n in range(1, 101):
+        line.put(frame(n, slot=0))
+    while line.publisher.published < 100:
+        time.sleep(0.01)
+    command = [sys.executable, "-c", SLOW_READER, line.endpoint, str(line.journal.epoch)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stdin is not None
+        assert reader.stdout.readline() == "reading\n"
+        line.stop()
+        time.sleep(0.2)
+        reader.stdin.write("\n")
+        reader.stdin.flush()
+        assert int(reader.stdout.readline() or 0) > 3
+    assert reader.returncode == 0
 
 
 async def first_results(subscriber: Results, count: int) -> list[int]:
