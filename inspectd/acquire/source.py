@@ -283,8 +283,7 @@ class Source:
         elif self._counted is None:
             self._counted, self._part_id = counted, max(counted, self._part_id)
         else:
-            reason = Reason.NOT_READY if self._away else Reason.CAMERA
-            yield from self._missing_before(counted + 1, reason, self._away)
+            yield from self._missing_before(counted + 1, Reason.CAMERA)
 
     def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
@@ -306,11 +305,11 @@ class Source:
             return True
         return False
 
-    def _missing_before(self, frame_id: int, reason: Reason, detail: str = "") -> Iterator[Ended]:
+    def _missing_before(self, frame_id: int, reason: Reason) -> Iterator[Ended]:
         """A result for every trigger between the last one accounted for and this one."""
         assert self._counted is not None
         for _ in range(frame_id - self._counted - 1):
-            yield self._never(reason, detail, now_ns())
+            yield self._never(reason, "", now_ns())
 
     def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:
         """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""
@@ -344,6 +343,9 @@ class Source:
         return frame
 
     def _never(self, reason: Reason, detail: str, trigger_ns: int, encoder: int = 0) -> Ended:
+        """No picture of this trigger; while the camera is paused that is the reason, whatever shows it."""
+        if self._away and reason in (Reason.LOST, Reason.CAMERA):
+            reason, detail = Reason.NOT_READY, self._away
         frame = self._next(trigger_ns, encoder)
         frame.claim()
         self._ledger.trigger(self.index, reason)

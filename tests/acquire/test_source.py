@@ -642,6 +642,13 @@ def test_a_paused_camera_that_reconnects_before_it_hears_of_it_is_still_paused(l
     assert line.say(Finished()) == [] and not line.source.finished and line.source.is_down
 
 
+def test_a_trigger_that_the_stopping_camera_has_no_frame_of_was_not_ready(line: Line) -> None:
+    paused(line)
+    items = line.say(Missed(1, 100, Reason.LOST, "counted without a frame"), line.filled(3), Finished())
+    assert ends(items) == [(1, "not_ready"), (2, "not_ready"), (3, "frame")]
+    assert isinstance(items[0], Ended) and items[0].judgement.detail == "another recipe"
+
+
 def test_a_paused_camera_whose_process_dies_is_down(line: Line) -> None:
     paused(line)
     assert line.die() == [] and line.source.is_down and not line.source.finished
