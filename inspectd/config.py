@@ -144,7 +144,7 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     control: str = ""
     """Where the daemon is steered; "" = beside `results`: the port after the next one, or the file `control`."""
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    """Messages kept per slow subscriber before ZeroMQ drops its oldest; it then sees a gap."""
+    """Messages kept per slow subscriber; what comes when it has so many is dropped, and it has to ask for it."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
     images: str = ""
     """Path of the image socket; empty = `images` beside an ipc `results`, else in `state_dir`/`line`."""

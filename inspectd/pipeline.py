@@ -156,11 +156,6 @@ class Pipeline:
         assert self._engine is not None
         self._engine.hold(why)
 
-    @property
-    def setups_open(self) -> int:
-        """How many backends there are: 2 until the frames of the setup before have all been judged."""
-        return len(self._open)
-
     def retire(self, number: int, backend: Backend) -> None:
         """No frame of this setup is left. For the engine thread, which must not wait while memory is freed."""
         del self._criteria[number]

@@ -161,7 +161,7 @@ def test_limits_change_at_a_part_and_the_engine_stays(running: Callable[[], Runn
     change = line.change("blind")
     assert (change.error, change.stopped) == ("", [])
     line.more(20)
-    line.until(lambda: line.pipeline.setups_open == 1)
+    line.until(lambda: len(line.pipeline._open) == 1)
     line.more(5)
     line.ends()
     found = by_recipe(line.results)
@@ -180,7 +180,7 @@ def test_a_model_is_swapped_at_a_named_part(running: Callable[[], Running]) -> N
     change = line.change("swapped", part_id)
     assert (change.error, change.first) == ("", {"top": part_id})
     line.until(lambda: line.results[-1].part_id > part_id + 20)
-    line.until(lambda: line.pipeline.setups_open == 1)
+    line.until(lambda: len(line.pipeline._open) == 1)
     line.ends()
     found = by_recipe(line.results)
     assert found["dark"][-1].part_id + 1 == found["swapped"][0].part_id == part_id
@@ -204,7 +204,7 @@ def test_another_region_stops_the_camera_and_what_it_counts_meanwhile_is_not_rea
     back = run.change("dark")
     assert back.error == ""
     run.more(60)
-    run.until(lambda: run.pipeline.setups_open == 1)
+    run.until(lambda: len(run.pipeline._open) == 1)
     run.ends()
     reasons = {result.reason for result in run.results}
     assert reasons == {Reason.NONE, Reason.DEFECT, Reason.NOT_READY}
@@ -250,7 +250,7 @@ def test_a_damaged_model_changes_nothing(running: Callable[[], Running]) -> None
         ("dark", Reason.NONE),
         ("dark", Reason.DEFECT),
     }
-    assert line.pipeline.setups_open == 0
+    assert len(line.pipeline._open) == 0
 
 
 def test_a_picture_without_room_is_refused(running: Callable[[], Running]) -> None:

@@ -168,6 +168,7 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
     from inspectd.publish import history, query, sockets
     from inspectd.publish import zmq as publisher
     from inspectd.subscribe import client
+    from inspectd.subscribe import sockets as connecting
 
     text = " ".join((ROOT / "docs/protocol.md").read_text().split())
     for said, number in (
@@ -179,7 +180,7 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
         ("No answer for {:g} s", client.ANSWER_S),
         ("does not answer for {:.0f} s", client.UNREACHABLE_S),
         ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
-        ("`ZMQ_RECONNECT_IVL` | {} ms", client.RECONNECT_MS),
+        ("`ZMQ_RECONNECT_IVL` | {} ms", connecting.RECONNECT_MS),
         ("({} MiB by default", config.Journal().segments * config.Journal().segment_mib),
     ):
         assert said.format(number) in text

@@ -17,7 +17,7 @@ import structlog
 from msgspec import json
 
 from inspectd.errors import UnavailableError
-from inspectd.publish.ipc import own_path
+from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.wire_images import Greeting, RingView
 from inspectd.ring import PAGE, Ring
 
@@ -27,8 +27,6 @@ MAX_UNREAD = 512
 """Descriptors sent and not received yet. The kernel counts them for our user: above RLIMIT_NOFILE (1024 by
 default) it would let us send none at all, to a new camera process neither."""
 BACKLOG = 64
-MODE = 0o660
-"""Of the socket: the group may read."""
 
 
 class ImageServer:
@@ -117,7 +115,7 @@ def _listen(path: Path) -> socket.socket:
         if path.is_socket():
             path.unlink()
         listener.bind(str(path))
-        path.chmod(MODE)  # before `listen`: until then nobody can connect
+        open_to_group(path)  # before `listen`: until then nobody can connect
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:

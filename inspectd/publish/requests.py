@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-MAX_REQUEST = 64 * 1024
 """Bytes; a client that sends more is disconnected."""
 REF_LENGTH = 64
 PLAIN = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"

@@ -22,8 +22,6 @@ log = structlog.get_logger()
 Domain = Literal["read", "control"]
 ZAP = "inproc://zeromq.zap.01"
 """Where libzmq asks, by RFC 27."""
-HANDSHAKE_MS = 5000
-"""A connection that has not proved its key by then is closed."""
 MOST_EVENTS = 32
 """Monitor events taken in one step."""
 
@@ -95,7 +93,6 @@ class Security:
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._keyring.secret)
         socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody gets in where no handler answers
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._watches.append(Watch(socket, self._failures))
 
     def reload(self) -> None:

@@ -188,6 +188,8 @@ class Publisher:
 
     def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
         """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
+        if not services:
+            return
         began_ns, steps = now_ns(), 0
         paid_ns = max(self._paid_ns, began_ns - BURST_NS)
         share = SHARE_IN_FLIGHT if self._ledger.in_flight else SHARE

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -35,11 +35,10 @@ from inspectd.publish.wire import (
     encode,
     unpack_header,
 )
+from inspectd.subscribe.sockets import connect
 
 SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
-RECONNECT_MS = 100
-"""Always so often: what a daemon sends before it is connected has to be asked for."""
 ANSWER_S = 0.7
 """So long an answer is waited for, then it is asked again. It leaves time for a beat before SILENCE_S."""
 UNREACHABLE_S = 10.0
@@ -109,7 +108,7 @@ class Results:
 
     def __init__(
         self,
-        connect: str,
+        endpoint: str,
         *,
         start: Literal["now", "oldest"] | Cursor = "now",
         live_only: bool = False,
@@ -119,11 +118,10 @@ class Results:
     ) -> None:
         self._context = zmq.Context()
         self._keys = keys
-        self._live = self._socket(zmq.SUB, connect)
-        self._live.setsockopt(zmq.RCVHWM, high_water_mark)
+        self._live = self._socket(zmq.SUB, endpoint, {zmq.RCVHWM: high_water_mark})
         for topic in (b"res/", b"hb/"):  # the whole stream: whoever filters finer can't tell loss from filter
             self._live.setsockopt(zmq.SUBSCRIBE, topic)
-        self._query = self._socket(zmq.DEALER, query or self._beside(connect))
+        self._query = self._socket(zmq.DEALER, query or self._beside(endpoint), {})
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
         self._is_sure = self._next is None  # whether the daemon is known to have come as far as our cursor
@@ -144,25 +142,16 @@ class Results:
             self.close()
             raise UserError(f"can't connect to {endpoint!r}: {error}") from None
 
-    def _socket(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
+    def _socket(self, kind: int, endpoint: str, options: Mapping[zmq.SocketOption, int]) -> "zmq.Socket[bytes]":
+        """Without ZMQ_IMMEDIATE: what a SUB has not read yet would go with a connection, and libzmq 4.3.5 aborts
+        (fq.cpp:80, !_more) if a DEALER's is lost while an answer of several frames is being read.
+        """
         socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        # No ZMQ_IMMEDIATE: what a SUB has not read yet would go with a connection, and libzmq 4.3.5 aborts
-        # (fq.cpp:80, !_more) if a DEALER's is lost while an answer of several frames is being read.
-        socket.setsockopt(zmq.IPV6, "[" in endpoint)
         try:
-            if self._keys is not None:
-                self._keys.use(socket)
-            socket.connect(endpoint)
-        except UserError:  # a key file
+            connect(socket, endpoint, self._keys, options)
+        except UserError:
             self.close()
             raise
-        except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
-            self.close()
-            reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
-            hint = "an endpoint looks like tcp://127.0.0.1:5556 or ipc://path"
-            raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None
         return socket
 
     def __enter__(self) -> "Results":

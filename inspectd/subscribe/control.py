@@ -18,8 +18,8 @@ from zmq.utils.monitor import recv_monitor_message
 from inspectd.errors import UnavailableError, UserError
 from inspectd.publish.keys import Keys
 from inspectd.publish.requests import decode_answer
+from inspectd.subscribe.sockets import connect
 
-RECONNECT_MS = 100
 TURN_MS = 250
 
 
@@ -37,25 +37,14 @@ class Control:
         self._endpoint, self._client = endpoint, client
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.IMMEDIATE, 1),  # a request does not wait for a daemon that is not there
-            (zmq.RECONNECT_IVL, RECONNECT_MS),
-            (zmq.HEARTBEAT_IVL, 500),
-            (zmq.HEARTBEAT_TIMEOUT, 1500),
-            (zmq.IPV6, int("[" in endpoint)),
-        ):
-            self._socket.setsockopt(option, value)
-        if keys is not None:
-            keys.use(self._socket)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        # IMMEDIATE: a request does not wait for a daemon that is not there. One answer is one frame.
+        options = {zmq.IMMEDIATE: 1, zmq.HEARTBEAT_IVL: 500, zmq.HEARTBEAT_TIMEOUT: 1500}
         try:
-            self._socket.connect(endpoint)
-        except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
+            connect(self._socket, endpoint, keys, options)
+        except UserError:
             self.close()
-            reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
-            hint = "an endpoint looks like tcp://127.0.0.1:5558 or ipc://path"
-            raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None
+            raise
 
     def __enter__(self) -> "Control":
         return self

@@ -29,8 +29,8 @@ from inspectd.publish.control import (
     Link,
     limit_queues,
 )
-from inspectd.publish.requests import MAX_REQUEST, Answer, RequestError, decode_request
-from inspectd.publish.sockets import opened
+from inspectd.publish.requests import Answer, RequestError, decode_request
+from inspectd.publish.sockets import MAX_INCOMING, opened
 
 
 class Control:
@@ -293,7 +293,7 @@ def test_a_message_of_very_many_frames_is_skipped_in_bounded_steps(control: Cont
 
 def test_a_huge_frame_ends_the_connection_and_nothing_else(control: Control) -> None:
     other, hostile = control.client(), control.client()
-    hostile.send(b" " * (MAX_REQUEST + 1))
+    hostile.send(b" " * (MAX_INCOMING + 1))
     hostile.send(status())
     control.turn()
     other.send(status("2"))
@@ -346,7 +346,7 @@ def hostile(rng: random.Random) -> list[bytes]:
         return [json.dumps(rng.choice(WRONG)).encode()]
     if kind == 4:
         return [json.dumps(PAUSE).encode()[: rng.randrange(1, 40)]]
-    return [b" " * rng.randrange(MAX_REQUEST)] if rng.random() < 0.02 else [b'{"id":"1","verb":"\xff"}']
+    return [b" " * rng.randrange(MAX_INCOMING)] if rng.random() < 0.02 else [b'{"id":"1","verb":"\xff"}']
 
 
 def check_hostile(control: Control, messages: int, seed: int) -> None:

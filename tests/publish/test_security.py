@@ -17,7 +17,7 @@ import zmq
 
 from inspectd.config import Publish
 from inspectd.errors import ConfigError, UnavailableError
-from inspectd.publish import handshakes
+from inspectd.publish import handshakes, sockets
 from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.keys import Keys, write_pair
 from inspectd.publish.security import Security, client_of, name_of, read_keyring
@@ -74,6 +74,7 @@ class Gate:
         self.endpoints: dict[str, str] = {}
         for name, bound in (("control", self.control), ("read", self.results)):
             bound.setsockopt(zmq.LINGER, 0)
+            bound.setsockopt(zmq.HANDSHAKE_IVL, sockets.HANDSHAKE_MS)
             self.endpoints[name] = free_endpoint()
             self.security.protect(bound, self.endpoints[name], name)
             bound.bind(self.endpoints[name])
@@ -214,7 +215,7 @@ def test_garbage_on_the_port_is_counted_and_told_with_its_peer(
 def test_a_silent_connection_is_closed_in_time(
     place: Place, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
 ) -> None:
-    monkeypatch.setattr("inspectd.publish.security.HANDSHAKE_MS", 200)
+    monkeypatch.setattr("inspectd.publish.sockets.HANDSHAKE_MS", 200)
     gate = Gate(place)
     try:
         port = int(gate.endpoints["control"].rpartition(":")[2])

@@ -1,0 +1,29 @@
+"""How the kit connects to a daemon."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from inspectd.errors import UserError
+from inspectd.publish.keys import Keys
+
+RECONNECT_MS = 100
+"""Always so often: what a daemon sends before it is connected has to be asked for."""
+
+
+def connect(
+    socket: "zmq.Socket[Any]", endpoint: str, keys: Keys | None, options: Mapping[zmq.SocketOption, int]
+) -> None:
+    """Raises UserError for an endpoint that can't be one, or a key file that is none."""
+    common = {zmq.LINGER: 0, zmq.RECONNECT_IVL: RECONNECT_MS, zmq.IPV6: int("[" in endpoint)}
+    for option, value in (common | dict(options)).items():
+        socket.setsockopt(option, value)
+    if keys is not None:
+        keys.use(socket)
+    try:
+        socket.connect(endpoint)
+    except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
+        reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
+        hint = "an endpoint looks like tcp://127.0.0.1:5556 or ipc://path"
+        raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None
