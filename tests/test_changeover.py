@@ -207,10 +207,12 @@ def test_another_region_stops_the_camera_and_what_it_counts_meanwhile_is_not_rea
     run.until(lambda: len(run.pipeline._open) == 1)
     run.ends()
     reasons = {result.reason for result in run.results}
-    assert reasons == {Reason.NONE, Reason.DEFECT, Reason.NOT_READY}
+    assert reasons - {Reason.LOST} == {Reason.NONE, Reason.DEFECT, Reason.NOT_READY}
+    starting = [result.part_id for result in run.results if result.reason is Reason.LOST]
+    assert len(starting) <= 2  # counted in the instant in which the camera began: it has no frame of that one
     not_ready = [result for result in run.results if result.reason is Reason.NOT_READY]
     assert {result.detail for result in not_ready} == {f"the line changes to recipe {n}" for n in ("cut", "dark")}
-    judged = by_recipe([result for result in run.results if result.reason is not Reason.NOT_READY])
+    judged = by_recipe([result for result in run.results if result.reason in (Reason.NONE, Reason.DEFECT)])
     assert list(judged) == ["dark", "cut"]
     x, y, _, _ = SPOT  # in pixels of the whole sensor, whatever the region
     for results in judged.values():
