@@ -93,20 +93,23 @@ class Features:
 def settings_of(config: GentlCamera, pixel_format: str, features: Features) -> dict[str, Feature]:
     """The features that the config asks for, in the order to set them; raises CameraError if one is missing."""
     settings: dict[str, Feature] = {"PixelFormat": pixel_format, "Width": config.width, "Height": config.height}
-    return settings | _trigger(config, features) | _chunk(config, features)
+    return settings | _chunk(config, features) | _trigger(config, features)
 
 
 def _trigger(config: GentlCamera, features: Features) -> dict[str, Feature]:
+    """TriggerMode On comes last: from then on the camera counts triggers, and nobody hears them before a start."""
     settings: dict[str, Feature] = {}
-    if features.has("TriggerMode"):
-        if features.has("TriggerSelector"):
-            settings["TriggerSelector"] = "FrameStart"
-        settings["TriggerMode"] = "Off" if config.trigger == "free_run" else "On"
-    elif config.trigger != "free_run":
+    has_mode, is_free = features.has("TriggerMode"), config.trigger == "free_run"
+    if not has_mode and not is_free:
         raise CameraError(f"trigger = {config.trigger!r}: the camera has no TriggerMode")
-    if config.trigger != "free_run":
-        settings["TriggerSource"] = "Software" if config.trigger == "software" else config.trigger_source
-    elif config.acquisition_frame_rate_hz is not None:
+    if has_mode and features.has("TriggerSelector"):
+        settings["TriggerSelector"] = "FrameStart"
+    if not is_free:
+        source = "Software" if config.trigger == "software" else config.trigger_source
+        return settings | {"TriggerSource": source, "TriggerMode": "On"}
+    if has_mode:
+        settings["TriggerMode"] = "Off"
+    if config.acquisition_frame_rate_hz is not None:
         if features.has("AcquisitionFrameRateEnable"):
             settings["AcquisitionFrameRateEnable"] = True
         settings["AcquisitionFrameRate"] = config.acquisition_frame_rate_hz

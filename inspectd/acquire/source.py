@@ -230,11 +230,13 @@ class Source:
                 with self._lock:
                     self._pool.receive(message.slot)
                 self.give_back(message.slot)
+                yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._never(Reason.CAMERA, "the camera's count of its triggers jumped", message.trigger_ns)
             case Filled():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._received(message)
             case Missed() if self._jumped(message):
+                yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._never(message.reason, message.detail, message.trigger_ns)
             case Missed():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
@@ -288,15 +290,15 @@ class Source:
     def _jumped(self, message: Filled | Missed) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
         assert self._counted is not None
-        if self._alarm:  # it jumped while the camera was down: this is the first frame that shows it
-            self._alarm, self._restarted, self._counted = False, True, message.frame_id - 1
-            return True
-        if not 0 <= message.frame_id - self._counted - 1 <= MAX_GAP:
+        skipped = message.frame_id - self._counted - 1  # their part ids come before this one's
+        if not 0 <= skipped <= MAX_GAP:
             log.error("the trigger count jumped", camera=self.name, was=self._counted, now=message.frame_id)
-            self._restarted, self._counted = True, message.frame_id - 1
+            self._alarm, self._restarted, self._counted = False, True, message.frame_id - 1
             self._refs.clear()  # of triggers by the count before
             return True
-        skipped = message.frame_id - self._counted - 1  # their part ids come before this one's
+        if self._alarm:  # it jumped while the camera was down, and counted on from there: this is its first frame
+            self._alarm, self._restarted = False, True
+            return True
         encoder = message.part_id + self._part_offset
         if message.part_id and encoder <= self._part_id + skipped:
             log.error("the encoder stepped back", camera=self.name, was=self._part_id, now=encoder)

@@ -278,6 +278,20 @@ def test_a_counter_that_jumps_while_down_is_a_restart(line: Line, counted: int) 
     assert ends(line.say(line.filled(counted + 2))) == [(7, "frame")]
 
 
+@pytest.mark.parametrize("has_frame", [False, True])
+def test_triggers_lost_right_after_such_a_restart_are_told(line: Line, has_frame: bool) -> None:
+    """The camera counts from its set-up on, and exposes from its start on, a moment later."""
+    line.say(line.filled(5))
+    line.die()
+    assert line.start(counted=0) == []
+    first = line.filled(4) if has_frame else missed(4)
+    told = line.say(first)
+    assert ends(told) == [(6, "lost"), (7, "lost"), (8, "lost"), (9, "camera" if has_frame else "overrun")]
+    assert [ended.frame.counting_restarted for ended in told] == [True, False, False, False]
+    assert ends(line.say(line.filled(5))) == [(10, "frame")]
+    assert line.ledger.read(0).balanced
+
+
 def test_a_slot_being_written_at_the_end_is_one_unknown(line: Line) -> None:
     line.say(line.filled(1))
     line.hear()
