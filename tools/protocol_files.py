@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from inspectd.config import Publish
-from inspectd.publish import wire
+from inspectd.publish import requests, wire
 
 FOLDER = Path(__file__).parent.parent / "docs/protocol"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 FORMAT = "application/schema+json;version=draft-2020-12"
-SCHEMAS: dict[str, type] = {
+SCHEMAS: dict[str, Any] = {
     "result": wire.Result,
     "heartbeat": wire.Heartbeat,
     "snapshot": wire.Snapshot,
@@ -24,8 +24,11 @@ SCHEMAS: dict[str, type] = {
     "replay": wire.Replay,
     "replay_reply": wire.ReplayReply,
     "query_error": wire.QueryError,
+    "control_request": requests.Request,
+    "control_answer": requests.Answer,
 }
 """Files without their ending, and whose schema they are."""
+QUERIES = ["snapshot", "snapshot_reply", "replay", "replay_reply", "query_error"]
 WIDTHS = {"s": "bytes", "B": "u8", "H": "u16", "Q": "u64"}
 FIELDS = ("magic", "version", "codec", *wire.Header._fields)
 
@@ -49,17 +52,20 @@ def asyncapi() -> dict[str, Any]:
         "servers": {
             "results": _server(Publish().results, "XPUB", "SUB"),
             "query": _server(Publish().query, "ROUTER", "DEALER"),
+            "control": _server(Publish().control, "ROUTER", "DEALER"),
         },
         "channels": {
             "results": _channel("res/{line}/{camera}/", "results", ["result"], ("line", "camera")),
             "heartbeat": _channel("hb/{line}/", "results", ["heartbeat"], ("line",)),
-            "query": _channel(None, "query", [name for name in SCHEMAS if name not in ("result", "heartbeat")]),
+            "query": _channel(None, "query", QUERIES),
+            "control": _channel(None, "control", ["control_request", "control_answer"]),
         },
         "operations": {
             "sendResult": _operation("send", "results", ["result"]),
             "sendHeartbeat": _operation("send", "heartbeat", ["heartbeat"]),
             "answerSnapshot": _operation("receive", "query", ["snapshot"], ["snapshot_reply", "query_error"]),
             "answerReplay": _operation("receive", "query", ["replay"], ["replay_reply", "query_error"]),
+            "answerControl": _operation("receive", "control", ["control_request"], ["control_answer"]),
         },
         "components": {"messages": {name: _message(name) for name in SCHEMAS}},
     }
@@ -112,9 +118,10 @@ def _operation(action: str, channel: str, messages: list[str], replies: list[str
 
 
 def _message(name: str) -> dict[str, Any]:
+    about = SCHEMAS[name] if isinstance(SCHEMAS[name], type) else requests  # one of many has no text of its own
     message: dict[str, Any] = {
-        "title": SCHEMAS[name].__name__,
-        "summary": (SCHEMAS[name].__doc__ or "").splitlines()[0],
+        "title": "".join(word.title() for word in name.split("_")),
+        "summary": (about.__doc__ or "").splitlines()[0],
         "payload": {"schemaFormat": FORMAT, "schema": {"$ref": f"./{name}.schema.json"}},
     }
     if name == "replay_reply":

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-"""Bytes; a client that sends more is disconnected."""
 REF_LENGTH = 64
 PLAIN = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"
 """No control characters: it is shown in logs, states and answers."""

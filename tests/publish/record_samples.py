@@ -52,6 +52,9 @@ class Recorder:
         self.query = self.context.socket(zmq.DEALER)
         self.query.setsockopt(zmq.RCVTIMEO, 5000)
         self.query.connect(beside(endpoint, "query"))
+        self.control = self.context.socket(zmq.DEALER)
+        self.control.setsockopt(zmq.RCVTIMEO, 20_000)
+        self.control.connect(beside(endpoint, "control"))
         self.found: dict[str, list[bytes]] = {}
         self.newest: dict[str, Any] = {}
         self.beat: dict[str, Any] = {}
@@ -77,6 +80,11 @@ class Recorder:
         body = json.dumps(question).encode()
         self.query.send(body)
         return [body], self.query.recv_multipart()
+
+    def order(self, **request: Any) -> tuple[list[bytes], list[bytes]]:
+        body = json.dumps({"id": f"7f3a-{request['verb']}", "client": "shift computer", **request}).encode()
+        self.control.send(body)
+        return [body], self.control.recv_multipart()
 
     def close(self) -> None:
         self.context.destroy(linger=0)
@@ -152,6 +160,23 @@ def questions(heard: Recorder, ended: dict[str, Any]) -> dict[str, list[bytes]]:
     return told
 
 
+def orders(heard: Recorder) -> dict[str, list[bytes]]:
+    """Each verb of the control socket once; this camera has no software trigger to send."""
+    told: dict[str, list[bytes]] = {}
+    for name, request in (
+        ("status", {"verb": "status"}),
+        ("select_recipe", {"verb": "select_recipe", "recipe": "dark"}),
+        ("swap_model", {"verb": "swap_model", "model": "dark"}),
+        ("pause", {"verb": "pause", "why": "the belt is cleaned"}),
+        ("resume", {"verb": "resume"}),
+        ("trigger", {"verb": "trigger", "camera": "cam0", "part_ref": "pallet 7"}),
+        ("reset_counters", {"verb": "reset_counters"}),
+        ("no_verb", {"verb": "nonsense"}),
+    ):
+        told[f"request_{name}"], told[f"told_{name}"] = heard.order(**request)
+    return told
+
+
 def by_hand(folder: Path) -> dict[str, list[bytes]]:
     """What no daemon can be brought to from outside."""
     line = lines.Line(folder)
@@ -184,6 +209,7 @@ def record(folder: Path) -> dict[str, list[bytes]]:
         def last(_: Any) -> None:
             pulses(line, heard, "unknown_undecided")
             asked.update(questions(heard, ended))
+            asked.update(orders(heard))
 
         run(line, heard, last, UNDECIDED)
         return heard.found | asked

@@ -3,13 +3,15 @@
 Compared with the package jsonschema when it was written: we need no more of it than this.
 """
 
+import re
 from typing import Any
 
-IGNORED = {"$schema", "$id", "$defs", "title", "description", "default"}
+IGNORED = {"$schema", "$id", "$defs", "title", "description", "default", "discriminator"}
 ABOUT = {
     **dict.fromkeys(("required", "properties", "additionalProperties"), dict),
     **dict.fromkeys(("prefixItems", "items", "minItems", "maxItems"), list),
-    "minimum": (int, float),
+    **dict.fromkeys(("minimum", "maximum"), (int, float)),
+    **dict.fromkeys(("minLength", "maxLength", "pattern"), str),
 }
 """Keywords that say something of values of a kind, and nothing of others."""
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
@@ -33,6 +35,10 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = Non
                 found += [] if any(not faults(value, one, root, at) for one in rule) else [f"{at}: fits none"]
             case "minimum":
                 found += [] if value >= rule else [f"{at}: {value} < {rule}"]
+            case "maximum":
+                found += [] if value <= rule else [f"{at}: {value} > {rule}"]
+            case "pattern":
+                found += [] if re.search(rule, value) else [f"{at}: {value!r} is not like {rule}"]
             case "required":
                 found += [f"{at}: {name} is missing" for name in rule if name not in value]
             case "properties":
@@ -49,9 +55,9 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = Non
                 rest = value[len(schema.get("prefixItems", [])) :]
                 for one in rest:
                     found += faults(one, rule, root, f"{at}[]") if rule else [f"{at}: {one!r} is too much"]
-            case "minItems":
+            case "minItems" | "minLength":
                 found += [] if len(value) >= rule else [f"{at}: too short"]
-            case "maxItems":
+            case "maxItems" | "maxLength":
                 found += [] if len(value) <= rule else [f"{at}: too long"]
             case _:
                 assert keyword in IGNORED, keyword

@@ -5,12 +5,12 @@ A version that is not released yet may be recorded anew, see tests/publish/sampl
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from inspectd.publish import wire
+from inspectd.publish import requests, wire
 from inspectd.results import Reason, Verdict
 from tests.publish.containers import SAMPLES, read_frames
 from tests.publish.schemas import faults
@@ -22,8 +22,12 @@ each_sample = pytest.mark.parametrize(("folder", "name"), CASES, ids=[f"{f.name}
 
 
 def kind(name: str) -> str:
-    """Whose schema the JSON of a sample keeps; empty for what is no query."""
+    """Whose schema the JSON of a sample keeps; empty for what is no query and no request."""
     first, _, rest = name.partition("_")
+    if first == "request":
+        return "" if rest == "no_verb" else "control_request"
+    if first == "told":
+        return "control_answer"
     if first == "question":
         return "" if rest == "no_query" else rest.partition("_")[0]
     if first == "answer":
@@ -72,7 +76,7 @@ def test_todays_decoder_reads_it(folder: Path, name: str) -> None:
         assert holds(msgspec.to_builtins(head), wanted["body"])
     else:
         with pytest.raises(msgspec.DecodeError):
-            msgspec.json.decode(frames[0], type=wire.Snapshot | wire.Replay)
+            msgspec.json.decode(frames[0], type=wire.Snapshot | wire.Replay | requests.Request)
     assert len(frames) == 1 + 3 * len(wanted["messages"]) == 1 + 3 * wanted["body"].get("count", 0)
     for i, message in enumerate(wanted["messages"]):
         check_message(frames[1 + 3 * i : 4 + 3 * i], message)
@@ -108,6 +112,11 @@ def test_a_schema_finds_faults() -> None:
     schema = json.loads((FOLDER / "replay.schema.json").read_text())
     assert faults(question, schema) == []
     assert faults({**question, "from": -1}, schema) and faults({**question, "more": 1}, schema)
+    request = {"verb": "trigger", "id": "1", "client": "me", "camera": "top", "part_ref": "a7"}
+    schema = json.loads((FOLDER / "control_request.schema.json").read_text())
+    assert faults(request, schema) == []
+    for key, bad in (("verb", "fire"), ("id", ""), ("client", "m\ne"), ("part_ref", "x" * 65), ("more", 1)):
+        assert faults({**request, key: bad}, schema)
 
 
 def test_every_verdict_and_reason_of_this_version_is_recorded() -> None:
@@ -116,6 +125,8 @@ def test_every_verdict_and_reason_of_this_version_is_recorded() -> None:
              and one["header"]["verdict"]}  # fmt: skip
     assert {reason for _, reason in found} == set(Reason) and {verdict for verdict, _ in found} == set(Verdict)
     assert {kind(name) for name in recorded} >= set(SCHEMAS)
+    asked = {one["body"]["verb"] for name, one in recorded.items() if kind(name) == "control_request"}
+    assert asked == {verb.__struct_config__.tag for verb in get_args(requests.Request)}
     assert recorded["answer_replay_of_ended_epoch"]["body"]["next"] is not None
     for folder in VERSIONS:
         assert {path.stem for path in folder.glob("*.bin")} == expected(folder).keys()
