@@ -10,8 +10,12 @@ INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/si
 run: $(VENV)/run.stamp
 	$(BIN)/inspectd run -c config.toml --watch
 
+# The tools' tests, which time nothing, two at a time; those of the daemon one by one. Both, whatever fails.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest
+	failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/tools || failed=1; \
+	$(BIN)/python -m pytest --ignore tests/tools || failed=1; \
+	exit $$failed
 
 test-gpu: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m 'gpu and not proof'

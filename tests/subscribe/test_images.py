@@ -256,19 +256,24 @@ def test_a_greeting_of_the_most_cameras_fits(tmp_path: Path) -> None:
 
 
 WRITER = """
-import sys
+import sys, time
 from inspectd.ring import Ring, Shape
 shape = Shape(*map(int, sys.argv[2:5]))
 ring = Ring(int(sys.argv[1]), 2, shape)
 number = 0
 while True:
+    began_s = time.monotonic()
     for slot in range(2):
         number += 1
         ring.begin_write(slot, number, number)
         ring.images[slot][...] = number % 251
         ring.end_write(slot)
+    time.sleep(10 * (time.monotonic() - began_s))
 """
-"""Fills its two slots as fast as it can: picture `number` is of that level, modulo 251."""
+"""Fills its two slots, and rests ten times as long, less than a camera would.
+
+Picture `number` is of that level, modulo 251.
+"""
 
 
 def check_torn(tmp_path: Path, seconds: float, shape: Shape) -> tuple[int, int, int]:
@@ -294,9 +299,7 @@ def check_torn(tmp_path: Path, seconds: float, shape: Shape) -> tuple[int, int, 
                     picture = images.image_of(of(slot, generation))
                     if picture is not None:
                         had += 1
-                        number = (
-                            (generation - first) - 1 + slot
-                        )  # slot 0 holds 1, 3, 5, …; slot 1 holds 2, 4, 6, …
+                        number = generation - first - 1 + slot  # slot 0 holds 1, 3, 5, …; slot 1 holds 2, 4, 6, …
                         assert np.all(picture == number % 251), (generation - first, slot, np.unique(picture))
             missed = images.missed
     finally:
