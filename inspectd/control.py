@@ -103,6 +103,8 @@ class Steering:
         if self._change is not None:
             begun = self._change.changeover.stage is not Stage.PREPARE
             what = "it will be in use at the next start" if begun else "nothing was changed"
+            if begun:  # a paused camera comes back to say what it owes, and has the recipe of before
+                self._pipeline.hold("the daemon ends in the middle of a change")
             self._refuse(self._change.asked, f"{ENDS}: {what}")
 
     def abandon(self) -> None:

@@ -28,7 +28,7 @@ from inspectd.selection import Audit, Change, Selection, keep_selection, load_se
 from inspectd.subscribe import Control, RefusedError, Results
 from tests.acquire.sims import needs_simcam
 from tests.bundles import write_bundle
-from tests.lines import Line, Triggers, beats_of, collect, results_of, state_is, stop
+from tests.lines import Line, Triggers, beats_of, camera_process_of, collect, results_of, state_is, stop
 
 TRIGGERED = 'trigger_counter = "triggers"'
 
@@ -247,6 +247,35 @@ def test_a_recipe_with_another_region_stops_the_cameras(line: Line) -> None:
             results.append(run.result())
         assert results[-1].recipe.id == "other" and results[-1].reason is not Reason.NOT_READY
         assert stop(run.daemon) == 0, line.log
+
+
+def test_a_stop_while_a_camera_is_stopped_for_a_recipe_judges_no_part_by_the_old_one(line: Line) -> None:
+    """The camera comes back to say what it owes; parts that come meanwhile are of the new product."""
+    two_recipes(line, "acquisition_frame_rate_hz = 100.0")
+    recipe = line.folder / "other/recipe.toml"
+    recipe.write_text(recipe.read_text() + "[camera.top]\nroi = [64, 0, 96, 80]\n")
+    with steered(line) as run:
+        camera = camera_process_of(run.daemon)
+        asking = threading.Thread(target=lambda: run.refused("select_recipe", recipe="other"))
+        asking.start()
+        until_s = time.monotonic() + 20
+        while not has_ended(camera) and time.monotonic() < until_s:
+            time.sleep(0.0005)
+        assert stop(run.daemon) == 0, line.log
+        asking.join(20)
+    kept = [decode_result(entry.body) for entry in read_entries(line.state_dir / "journal")]
+    reasons = [result.reason for result in kept]
+    assert Reason.NOT_READY in reasons, "the stop came before the change"
+    after = kept[reasons.index(Reason.NOT_READY) :]
+    assert {(result.recipe.id, result.reason) for result in after} == {("dark", Reason.NOT_READY)}
+
+
+def has_ended(pid: int | None) -> bool:
+    """A process, though nobody may have waited for it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
 
 
 def test_another_first_recipe_in_the_config_is_a_hold(line: Line) -> None:
@@ -540,6 +569,27 @@ def test_a_camera_that_is_away_is_not_triggered(line: Line) -> None:
 
 
 # ---- without a daemon ----
+
+
+@needs_simcam
+def test_a_trigger_that_the_camera_can_not_take_in_time_is_never_sent(line: Line) -> None:
+    line.write_sim('trigger = "software"')
+    with steered(line) as run:
+        camera = camera_process_of(run.daemon)
+        assert camera is not None
+        os.kill(camera, signal.SIGSTOP)
+        told: list[str] = []
+        asking = threading.Thread(
+            target=lambda: told.append(run.refused("trigger", camera="cam0", part_ref="late"))
+        )
+        asking.start()
+        time.sleep(1.0)
+        os.kill(camera, signal.SIGCONT)
+        asking.join(20)
+        assert "could not take it within 0.5 s" in told[0]
+        sent = run.ask("trigger", camera="cam0", part_ref="in time")
+        assert sent["frame_id"] == 1 and run.result().part_ref == "in time"
+        assert stop(run.daemon) == 0, line.log
 
 
 def test_a_reset_keeps_what_is_in_flight() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, structs
 
+from inspectd.clock import now_ns
 from inspectd.config import Camera as CameraConfig
 from inspectd.config import Feature
 from inspectd.errors import CameraError
@@ -18,6 +19,8 @@ from inspectd.ring import Shape
 U8 = npt.NDArray[np.uint8]
 MAX_GAP = 100_000
 """A counter that jumps further, or back, has not counted parts: it was restarted."""
+MAX_ORDER_AGE_S = 0.5
+"""So long a software trigger may wait for its turn. Later another part lies under the camera."""
 EXIT_ANEW = 75
 """Exit code of a camera process that wants to be started anew: tried in vain, or grown too large."""
 
@@ -228,6 +231,8 @@ class Trigger(Struct, frozen=True, tag=True):
     order: int
     """Counted by the daemon, from 1."""
     part_ref: str
+    asked_ns: int
+    """When, on the monotonic clock: too late it is declined, for another part may lie there."""
 
 
 FromCamera = Streaming | Filled | Missed | Triggered | Declined | Idle | Vitals | Trouble | Finished
@@ -269,9 +274,14 @@ class Orders:
             self._changed.wait_for(lambda: self._waiting, timeout_s)
 
     def take(self) -> Trigger | None:
-        """The oldest; None if there is none."""
+        """The oldest that has not waited too long; None if there is none."""
         with self._changed:
-            return self._waiting.popleft() if self._waiting else None
+            while self._waiting:
+                order = self._waiting.popleft()
+                if now_ns() - order.asked_ns <= MAX_ORDER_AGE_S * 1e9:
+                    return order
+                self._decline(Declined(order.order, f"the camera could not take it within {MAX_ORDER_AGE_S} s"))
+        return None
 
 
 Tell = Callable[[Triggered], None]

@@ -161,7 +161,7 @@ class Source:
                 why = ""
                 self._order += 1
                 self._orders[self._order] = done
-                self._send(Trigger(self._order, part_ref))
+                self._send(Trigger(self._order, part_ref, now_ns()))
         if why:
             done(0, why)
 

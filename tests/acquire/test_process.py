@@ -11,6 +11,7 @@ import pytest
 
 from inspectd.acquire.camera import Declined, Exposure, Filled, FromCamera, Missed, Started, Trigger
 from inspectd.acquire.process import Link, _hand_over, _stream
+from inspectd.clock import now_ns
 from inspectd.errors import CameraError
 from inspectd.results import ClockView, Losses, Reason
 from inspectd.ring import Ring, Shape, create
@@ -125,6 +126,6 @@ def test_a_camera_lost_while_copying_leaks_no_slot_and_no_trigger(bench: Bench) 
 def test_a_trigger_for_a_camera_that_is_being_stopped_is_declined(bench: Bench) -> None:
     bench.link.stop.set()
     bench.link.orders.open()
-    bench.link.orders.put(Trigger(3, "x"))
+    bench.link.orders.put(Trigger(3, "x", now_ns()))
     _stream(Toy(), bench.ring, bench.link, Losses())
     assert bench.heard() == Declined(3, "the camera is being stopped")
