@@ -302,8 +302,8 @@ class Source:
         encoder = message.part_id + self._part_offset
         if message.part_id and encoder <= self._part_id + skipped:
             log.error("the encoder stepped back", camera=self.name, was=self._part_id, now=encoder)
-            self._restarted, self._counted = True, message.frame_id - 1
-            self._part_offset = self._part_id + 1 - message.part_id
+            self._restarted = True
+            self._part_offset = self._part_id + skipped + 1 - message.part_id
             return True
         return False
 
@@ -311,6 +311,7 @@ class Source:
         """A result for every trigger between the last one accounted for and this one."""
         assert self._counted is not None
         for _ in range(frame_id - self._counted - 1):
+            self._heard_ns = now_ns()  # the process has said more, which is not read before these are told
             yield self._never(reason, "", now_ns())
 
     def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:

@@ -7,6 +7,7 @@ import select
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from heapq import heappop, heappush
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from inspectd.clock import now_ns
@@ -18,6 +19,8 @@ from inspectd.results import Ended, Frame, Late, Reason, unknown
 
 MEASURED = 64
 """So many inferences back it is remembered how long one takes."""
+MAX_READ = 256
+"""Frames and results taken from a source in one turn."""
 
 
 class FrameSource(Protocol):
@@ -86,6 +89,7 @@ class Engine:
         self._held = ""
         self._poll = select.poll()
         self._polled: dict[int, FrameSource] = {}
+        self._unread: dict[FrameSource, Iterator[Frame | Ended]] = {}  # what sources have begun to say
 
     def switch(self, order: Switch) -> None:
         """Have it done by the engine thread, within STAGE_WAIT_S. Called by any thread."""
@@ -126,8 +130,9 @@ class Engine:
         for order in self._orders.drain():
             self._switch(order)
         for fd, _ in ready:
-            if fd in self._polled:
-                self._read(self._polled[fd])
+            if (source := self._polled.get(fd)) is not None and source not in self._unread:
+                self._unread[source] = source.read()
+        self._read()
         self._submit()
         self._expire(now_ns())
         if len(self._backends) > 1:
@@ -143,7 +148,8 @@ class Engine:
     def _done(self) -> bool:
         # Of a lost device nothing comes back.
         working = any(self._backends[frame.setup].fault is None for frame in self._working)
-        return not working and not self._waiting and all(source.finished for source in self._sources)
+        idle = not working and not self._waiting and not self._unread
+        return idle and all(source.finished for source in self._sources)
 
     def _register(self) -> None:
         """Poll the sockets that the sources have now."""
@@ -157,7 +163,9 @@ class Engine:
         self._polled = current
 
     def _timeout_ms(self) -> float:
-        """Until the first deadline, at most STAGE_WAIT_S."""
+        """Until the first deadline, at most STAGE_WAIT_S; not at all if there is more to read."""
+        if self._unread:
+            return 0.0
         frames = (*self._waiting, *self._working, *self._handed_on)
         deadlines = [frame.deadline_ns for frame in frames if frame.open]
         left_ms = (min(deadlines) - now_ns()) / 1e6 + 1 if deadlines else STAGE_WAIT_S * 1e3
@@ -181,15 +189,24 @@ class Engine:
                 self._took_ns.pop((setup, index), None)
             self._retired(setup, backend)
 
-    def _read(self, source: FrameSource) -> None:
-        for item in source.read():
-            if not isinstance(item, Frame):
-                self._results.put(item)
-            elif self._held:
-                self._end(item, Reason.NOT_READY, self._held)
-                source.give_back(item.slot)
-            else:
-                heappush(self._waiting, item)
+    def _read(self) -> None:
+        """A part of what the sources say: one that was away for an hour has many triggers to tell of at once."""
+        for source, items in tuple(self._unread.items()):
+            taken = 0
+            for item in islice(items, MAX_READ):
+                self._take(source, item)
+                taken += 1
+            if taken < MAX_READ:
+                del self._unread[source]
+
+    def _take(self, source: FrameSource, item: Frame | Ended) -> None:
+        if not isinstance(item, Frame):
+            self._results.put(item)
+        elif self._held:
+            self._end(item, Reason.NOT_READY, self._held)
+            source.give_back(item.slot)
+        else:
+            heappush(self._waiting, item)
 
     def _submit(self) -> None:
         while self._waiting and (self._error is not None or self._has_room_for(self._waiting[0])):

@@ -168,6 +168,9 @@ class Publisher:
                     self._late(*item)
                 else:
                     self._publish(*item)
+                if now_ns() >= self._next_beat_ns:  # there may be thousands: all that a camera missed while away
+                    progress.stamp("publish")
+                    self._beat()
             if not rest_ms:
                 called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
                 self._serve([s for s in self._services if s in called or s.busy], results)

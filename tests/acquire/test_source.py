@@ -520,6 +520,16 @@ def test_an_encoder_that_steps_back_is_an_alarm_and_part_ids_go_on(line: Line) -
             line.source.give_back(item.slot)
 
 
+def test_frames_lost_where_the_encoder_steps_back_are_told(line: Line) -> None:
+    def at(frame_id: int, encoder: int) -> Filled:
+        return msgspec.structs.replace(line.filled(frame_id), part_id=encoder)
+
+    assert ends(line.say(at(1, 5000))) == [(5000, "frame")]
+    assert ends(line.say(at(4, 3))) == [(5001, "lost"), (5002, "lost"), (5003, "camera")]
+    assert ends(line.say(at(5, 103))) == [(5103, "frame")]
+    assert line.ledger.read(0).triggered == 5
+
+
 def test_a_software_trigger_under_way_when_the_process_dies_is_one_unknown(line: Line) -> None:
     line.say(Triggered(1, now_ns()))
     assert ends(line.say(line.filled(1))) == [(1, "frame")]

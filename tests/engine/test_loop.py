@@ -215,6 +215,22 @@ def test_what_never_came_goes_straight_to_the_results(bench: Bench) -> None:
     assert bench.ended() == [lost]
 
 
+def test_what_one_camera_missed_in_an_hour_delays_no_frame_of_another(bench: Bench) -> None:
+    """All of it is there at once when the camera is back, and none is forgotten if it has nothing more to say."""
+    lost = [Ended(frame(n), unknown(Reason.CAMERA)) for n in range(100_000)]
+    bench.sources[0].hand_over(*lost)
+    bench.sources[1].hand_over(frame(8, 1, slot=0))
+    bench.sources[0].finished = True
+    bench.thread.start()
+    until(lambda: len(bench.scored) == 1)
+    assert len(bench.results) < len(lost) / 2
+    bench.finish()
+    for _ in bench.scored.drain():
+        pass
+    bench.thread.join(20)
+    assert bench.ended() == lost
+
+
 def test_expired_frames_end_once_and_their_slots_come_back(bench: Bench) -> None:
     frames = [frame(n, deadline_s=0, slot=n) for n in range(8)]
     bench.sources[0].hand_over(*frames)
