@@ -11,6 +11,7 @@ from inspectd.endpoints import beside
 from inspectd.subscribe import Results
 from tests.bundles import write_bundle
 from tests.lines import Line, Triggers, collect, inspectd, results_of, state_is, stop
+from tests.ports import free_endpoint
 
 
 def ctl(line: Line, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,8 +110,7 @@ def test_with_keys_only_a_control_key_steers_and_its_name_is_in_the_audit_log(li
     for domain, name in (("control", "hmi"), ("read", "reader")):
         (line.folder / "clients" / domain).mkdir(parents=True)
         (line.folder / f"keys/{name}.key").rename(line.folder / f"clients/{domain}/{name}.key")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = free_endpoint()
     keys = f'control = "{endpoint}"\nserver_key = "keys/line1.key_secret"\nclient_keys = "clients"\n'
     line.config.write_text(line.config.read_text().replace("[publish]\n", f"[publish]\n{keys}"))
 

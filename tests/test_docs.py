@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from inspectd.publish.keys import Keys
 from inspectd.subscribe import Results
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, collect, results_of, state_is, stop
+from tests.ports import free_endpoint
 from tools.pycuda_wheel import wheel_name
 
 ROOT = Path(__file__).parent.parent
@@ -192,8 +192,7 @@ def test_a_line_with_keys_as_shown(clone: Path) -> None:
     server, clients, hmi = [shown for row in lines if "keys/" in (shown := row.split("`")[1])][:3]
     (clone / hmi).parent.mkdir(parents=True)
     (clone / "keys/hmi.key").rename(clone / hmi)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = free_endpoint()
     config = clone / "config.toml"
     text = config.read_text().replace(f"ipc://{clone}/results", endpoint)
     config.write_text(text.replace("[publish]\n", f"[publish]\n{server}\n{clients}\n"))

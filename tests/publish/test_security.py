@@ -22,6 +22,7 @@ from inspectd.publish.ipc import open_to_group, own_path
 from inspectd.publish.keys import Keys, write_pair
 from inspectd.publish.security import Security, client_of, name_of, read_keyring
 from tests.makers import frame
+from tests.ports import free_endpoint
 from tests.publish.lines import Line
 
 GARBAGE = {
@@ -32,11 +33,6 @@ GARBAGE = {
     "no hello": b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(47) + b"\x04\x06\x05HELLO",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
 }
-
-
-def free_endpoint() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
 class Place:

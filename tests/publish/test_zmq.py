@@ -23,6 +23,7 @@ from inspectd.publish.zmq import SHARE, SHARE_IN_FLIGHT, Publisher
 from inspectd.results import Judgement, Late, Reason, Verdict, unknown
 from inspectd.subscribe.client import Beat, Results
 from tests.makers import frame, region
+from tests.ports import free_endpoint
 from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, results
 
 
@@ -49,6 +50,7 @@ def test_results_arrive_in_one_sequence(line: Line, subscriber: Results) -> None
     assert [one.result.camera for one in found[:2]] == ["side", "top"]
     assert {one.header.epoch for one in found} == {line.journal.epoch}
     assert [one.header.verdict.name for one in found] == [one.result.verdict.name for one in found]
+    line.finish_puts()  # counted right after it is sent
     assert line.publisher.published == 100
 
 
@@ -307,6 +309,28 @@ def test_garbage_from_a_subscriber_stops_nothing(line: Line, subscriber: Results
     context.term()
 
 
+def test_a_subscriber_to_everything_conceivable_delays_nothing(tmp_path: Path) -> None:
+    """Subscriptions are kept byte by byte, inside the calls that send results."""
+    line = Line(tmp_path, endpoint=free_endpoint())
+    context = zmq.Context()
+    greedy = context.socket(zmq.SUB)
+    greedy.setsockopt(zmq.SNDHWM, 0)
+    try:
+        with Results(line.endpoint) as subscriber:
+            connected(subscriber)
+            greedy.connect(line.endpoint)
+            for number in range(300):
+                greedy.subscribe(number.to_bytes(2) * 30_000)
+            for n in range(1, 51):
+                began_s = time.monotonic()
+                line.put(frame(n, slot=0))
+                assert results(subscriber, 1)[0].seq == n and time.monotonic() - began_s < 0.5
+                time.sleep(0.02)
+    finally:
+        context.destroy(linger=0)
+        line.stop()
+
+
 def refused(tmp_path: Path, endpoint: str) -> str:
     journal = Journal(tmp_path / "refused", SMALL, "boot")
     try:
@@ -336,20 +360,16 @@ def test_a_path_that_cannot_be_bound_is_one_sentence(tmp_path: Path) -> None:
 def test_the_ipv6_loopback_can_be_bound(tmp_path: Path) -> None:
     if "lo" not in Path("/proc/net/if_inet6").read_text():
         pytest.fail("no ::1 here", pytrace=False)
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-        port = free.getsockname()[1]
     journal = Journal(tmp_path / "j", SMALL, "boot")
     try:
-        config = Publish(results=f"tcp://[::1]:{port}")
+        config = Publish(results=free_endpoint("::1"))
         Publisher(config, IDENTITY, SETUPS, journal, Ledger(0), [], lambda: ("", ""), make_link()).close()
     finally:
         journal.close()
 
 
 def test_over_tcp_as_well(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    line = Line(tmp_path, endpoint=f"tcp://127.0.0.1:{port}")
+    line = Line(tmp_path, endpoint=free_endpoint())
     try:
         with Results(line.endpoint) as subscriber:
             connected(subscriber)

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results,
 from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
 from tests.lines import inspectd
 from tests.makers import frame, region
+from tests.ports import free_endpoint
 from tests.publish.lines import FAIL, PASS, Line, connected, results
 from tests.publish.test_wire import RESULT
 
@@ -104,10 +104,8 @@ def test_with_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str], is_late: 
     (tmp_path / "clients/control").mkdir()
     if not is_late:
         listed.write_bytes((tmp_path / "hmi.key").read_bytes())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     keys = {"server_key": f"{tmp_path}/line.key_secret", "client_keys": f"{tmp_path}/clients"}
-    line = Line(tmp_path, endpoint=f"tcp://127.0.0.1:{port}", **keys)
+    line = Line(tmp_path, endpoint=free_endpoint(), **keys)
     stop = threading.Event()
     thread = keep_sending(line, stop)
 
