@@ -105,7 +105,7 @@ def _look(question: Opening, job: Job) -> Rows:
             return list(camera.features())
         if question.picture:
             camera.start()
-            orders.put(Trigger(1, ""))  # for a camera that waits for one
+            orders.put(Trigger(1, "", now_ns()))  # for a camera that waits for one
             _snapshot(question, job, camera)
         return [{"device": camera.device}]
     finally:
