@@ -14,6 +14,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectd.publish import history
 from inspectd.publish.history import History
 from inspectd.publish.wire import Flag, Header, VerdictCode, WireError
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence, client
@@ -313,6 +314,29 @@ def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
         assert heard(subscriber, not_beat)[-1] in (Missed(1, 1), Missed(1, 2))
         line.put(frame(3, slot=0))
         assert results(subscriber, 1)[0].seq in (2, 3)
+
+
+def test_what_is_looked_for_for_long_is_not_missed(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large segment that an earlier daemon wrote: it takes longer to learn than anybody waits for an answer."""
+    for n in range(1, 4001):
+        line.put(frame(n, slot=0))
+    line.finish_puts()
+    monkeypatch.setattr(client, "UNREACHABLE_S", 1.0)
+    monkeypatch.setattr(history, "STEP_BYTES", 4000)
+    scan = History._scan
+    monkeypatch.setattr(History, "_scan", lambda *of: (time.sleep(0.005), scan(*of)))
+    again = restarted(line, tmp_path)
+    try:
+        start = again.journal.segments[-1].position.seq - 5
+        assert len(again.journal.segments) == 2
+        with Results(line.endpoint, start=(line.journal.epoch, start - 1)) as subscriber:
+            began_s = time.monotonic()
+            assert numbers(again, subscriber, 5) == list(range(start, start + 5))
+            assert time.monotonic() - began_s > 1.5
+    finally:
+        again.stop()
 
 
 def test_a_dead_daemon_is_not_taken_for_one_that_does_not_answer(
