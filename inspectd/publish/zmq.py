@@ -32,7 +32,7 @@ MAX_OTHERS = 64
 """Steps of services in a turn of the loop, if no result comes in between."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Why a frame that was received has no answer that could be late."""
-QUERY_HWM = 64
+QUERY_HWM = 4
 """Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
 SHARE, SHARE_IN_FLIGHT = 0.5, 0.1

@@ -311,9 +311,9 @@ class Enemy:
             self._socket.close()
             self._socket = self._connected()
         marked = self._random.getrandbits(60)
-        for _ in range(50):
+        for _ in range(1000):
             self._socket.send(json.dumps({"verb": "snapshot", "id": marked}).encode())
-            while self._socket.poll(2000):
+            while self._socket.poll(100):  # of so many answers at once some are dropped
                 self.answers += 1
                 if self._socket.recv_multipart()[0].startswith(b'{"id":%d,' % marked):
                     return
