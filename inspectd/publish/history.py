@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
+from inspectd.clock import now_ns
 from inspectd.publish.journal import Journal
 from inspectd.publish.records import RECORD, RESULT, Entry, Segment, decode_entry, records
 from inspectd.publish.wire import Next
@@ -16,6 +17,9 @@ MAX_ENTRIES = 64
 """Of a chunk: the protocol allows 256, but nothing else goes out while one is made."""
 STEP_BYTES = 256 * 1024
 """Read in one step."""
+UNREADABLE_NS, FORGOTTEN_NS = 5_000_000_000, 1_000_000_000
+"""A piece that was asked for in vain for so long is on a bad disk: only a read that waits would be told so. It
+counts while somebody asks at least once a second."""
 MAX_RECORD = 16 * 2**20
 """What claims to be longer is damage."""
 
@@ -37,6 +41,7 @@ class History:
         self._journal = journal
         self._fd, self._path, self._size = -1, Path(), 0
         self._unreadable: list[Segment] = []  # those of which that was said
+        self._in_vain: dict[Path, tuple[int, int]] = {}  # since when, and when last, a file had nothing to read
 
     def oldest(self) -> Next:
         """Of the oldest result that is kept; of the coming one, if none is."""
@@ -159,9 +164,20 @@ class History:
             else:
                 raise
         if got < len(buffer):
+            self._wait_for(segment)
             os.posix_fadvise(self._fd, at, size, os.POSIX_FADV_WILLNEED)
             return None
+        self._in_vain.pop(segment.path, None)
         return bytes(buffer)
+
+    def _wait_for(self, segment: Segment) -> None:
+        """Its bytes are on the disk alone. Raises OSError if that has been so for too long."""
+        now = now_ns()
+        since, last = self._in_vain.get(segment.path, (now, now))
+        since = now if now - last > FORGOTTEN_NS else since
+        self._in_vain[segment.path] = since, now
+        if now - since > UNREADABLE_NS:
+            raise OSError(errno.EIO, "the disk does not answer")
 
 
 def _first_of(segment: Segment) -> Next:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from inspectd.config import Journal as JournalConfig
 from inspectd.errors import UnavailableError
@@ -40,6 +41,7 @@ from inspectd.publish.records import (
     records,
 )
 
+log = structlog.get_logger()
 SYNC_S = 0.1
 TAINTED = "tainted"
 
@@ -71,29 +73,29 @@ class Journal:
         """Why results are no longer kept; empty while they are."""
         self._folder, self._size = folder, config.segment_mib * 1024 * 1024
         paths = [folder / f"{i:03d}.journal" for i in range(config.segments)]
-        kept = _preallocate(folder, paths, self._size)
-        found = {path: segment for path in paths if (segment := read_segment(path))}
-        kept = kept and all(path in found or never_begun(path) for path in paths)
-        self.segments = sorted(found.values(), key=lambda segment: segment.position.number)
+        found, tail, dropped = _open(folder, paths, self._size)
+        self.segments = [segment for segment in found if segment.path not in dropped]
         """Oldest first; the last is being written."""
-        tail = _find_tail(self.segments[-1]) if self.segments else None
+        used = {segment.path for segment in self.segments}
         position = tail.position if tail else Position(0, 0, 0, {}, boot_id)
-        lost_power = tail is not None and not tail.closed and position.boot_id != boot_id
         self.seq, self.part_ids = position.seq, position.part_ids
-        whole = kept and tail is not None and not tail.damaged and not (folder / TAINTED).exists()
-        same_epoch = whole and not lost_power
-        self.epoch = position.epoch if same_epoch else secrets.randbits(63) + 1
+        unread = [path for path in paths if path not in used | dropped and not never_begun(path)]
+        why = _why_anew(tail, boot_id, len(dropped), len(unread), (folder / TAINTED).exists())
+        self.epoch = position.epoch if tail and not why else secrets.randbits(63) + 1
+        if why:
+            log.warning("a new epoch begins", why=why, epoch=self.epoch, last_seq=self.seq)
         self._boot_id, self._number = boot_id, position.number
-        self._order = deque([path for path in paths if path not in found] + [s.path for s in self.segments])
+        self._order = deque([path for path in paths if path not in used] + [s.path for s in self.segments])
         self._stopped, self._dirty = threading.Event(), False
         self._retired: deque[int] = deque()  # descriptors of full segments, synced and closed by the helper
         self._newest: _Newest | None = None
-        if tail and same_epoch:
+        if tail and not why:
             self._fd, self._at = os.open(tail.segment.path, os.O_RDWR | os.O_CLOEXEC), tail.end
         else:
             self._fd = -1
             self._begin_segment()
         (folder / TAINTED).unlink(missing_ok=True)
+        self._tainted = False
         self._append(OPENED, boot_id.encode())
         os.fdatasync(self._fd)  # before the first number is on the wire
         self._syncer = threading.Thread(target=self._sync, name="journal-sync", daemon=True)
@@ -150,7 +152,7 @@ class Journal:
                 self._append(CLOSED, b"")
             except OSError as error:
                 self._fail(error)
-            self._sync_once()
+        self._sync_once()
         os.close(self._fd)
 
     def _append(self, kind: int, payload: bytes) -> int:
@@ -195,6 +197,8 @@ class Journal:
             self._sync_once()
 
     def _sync_once(self) -> None:
+        if self.failure and not self._tainted:
+            self._taint()
         try:
             while self._retired:
                 os.fdatasync(self._retired[0])
@@ -207,12 +211,15 @@ class Journal:
 
     def _fail(self, error: OSError) -> None:
         self.failure = f"results are not kept: {error.strerror or error}"
+        self._taint()
+
+    def _taint(self) -> None:
+        """Numbers were on the wire that are not here: the next start is a new epoch."""
         try:
-            (
-                self._folder / TAINTED
-            ).touch()  # numbers on the wire that are not here: the next start is a new epoch
+            (self._folder / TAINTED).touch()
+            self._tainted = True
         except OSError:
-            pass  # the same disk; `failure` is in every heartbeat
+            pass  # the same disk: the helper tries again, and `failure` is in every heartbeat
 
 
 def boot_id() -> str:
@@ -220,28 +227,56 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _preallocate(folder: Path, paths: list[Path], size: int) -> bool:
-    """Make the segments. False if the folder held a journal of another form: its records are dropped."""
+def _open(folder: Path, paths: list[Path], size: int) -> tuple[list[Segment], _Tail | None, set[Path]]:
+    """The segments that are there, oldest first, the end of the newest, and whose records are dropped now: from
+    the tail numbers go on even then.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        surplus = [path for path in folder.glob("*.journal") if path not in paths]
-        kept = not surplus
-        for path in paths:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                if os.fstat(fd).st_size not in (0, size):
-                    os.ftruncate(fd, 0)
-                    kept = False
-                os.posix_fallocate(fd, 0, size)
-            finally:
-                os.close(fd)
-        for path in surplus:
-            path.unlink()
-        return kept
+        there = (segment for path in folder.glob("*.journal") if (segment := read_segment(path)))
+        found = sorted(there, key=lambda segment: segment.position.number)
+        return found, _find_tail(found[-1]) if found else None, _preallocate(folder, paths, size)
     except OSError as error:
         raise UnavailableError(
             f"the journal {folder} can't be made ({len(paths)} files of {size // 2**20} MiB): {error.strerror}"
         ) from None
+
+
+def _preallocate(folder: Path, paths: list[Path], size: int) -> set[Path]:
+    """Make the segments. Returns those of a journal of another form: their records are dropped."""
+    surplus = {path for path in folder.glob("*.journal") if path not in paths}
+    dropped = set(surplus)
+    for path in paths:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            if os.fstat(fd).st_size not in (0, size):
+                os.ftruncate(fd, 0)
+                dropped.add(path)
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+    if surplus:
+        (folder / TAINTED).touch()  # the newest may be among them: killed from here on, the next start must know
+    for path in surplus:
+        path.unlink()
+    return dropped
+
+
+def _why_anew(tail: _Tail | None, boot_id: str, dropped: int, unread: int, tainted: bool) -> str:
+    """Why the epoch that was can't go on, numbers of it may be gone; empty if it can, or if there was none."""
+    if dropped:
+        return f"{dropped} files of results, not as journal.segment_mib and journal.segments say, were dropped"
+    if unread:
+        return f"{unread} files of the journal are damaged, or of another version"
+    if tainted:
+        return "the journal failed before, and results were not kept"
+    if tail is None:
+        return ""
+    if tail.damaged:
+        return "the end of the journal is damaged"
+    if not tail.closed and tail.position.boot_id != boot_id:
+        return "the power was lost"
+    return ""
 
 
 def _find_tail(segment: Segment) -> _Tail:

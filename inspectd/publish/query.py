@@ -2,11 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import zmq
 
-from inspectd.publish.history import History
+from inspectd.clock import now_ns
+from inspectd.publish.history import Chunk, History
 from inspectd.publish.security import client_of
 from inspectd.publish.sockets import send_at_once
 from inspectd.publish.wire import (
@@ -22,12 +24,23 @@ from inspectd.publish.wire import (
 
 MAX_WAITING = 256
 """Replays that wait for their turn, one of each client; beyond that the oldest is dropped, to be asked again."""
+PATIENCE_NS = 300_000_000
+"""A replay that is still being looked for after so long is answered: nothing as yet. Who hears nothing for 10 s
+takes this socket for one out of reach, and what is kept for missed."""
 MAX_FRAMES = 64
 """Taken in one step; of a question that has more the rest is passed over, step by step."""
 MAX_ERROR = 200
 """Characters of what is wrong with a question: it may quote all of it."""
 
 Envelope = list[bytes]
+
+
+class _Waiting(NamedTuple):
+    """A replay that waits for its turn."""
+
+    envelope: Envelope
+    question: Replay
+    since_ns: int
 
 
 class Query:
@@ -43,7 +56,7 @@ class Query:
         """`snapshot`: epoch, last number and heartbeat as of now; `allows`: whether a user id may still ask."""
         self._socket, self._history, self._snapshot = socket, history, snapshot
         self._allows = allows
-        self._waiting: OrderedDict[bytes, tuple[Envelope, Replay]] = OrderedDict()
+        self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
         self._passing_over = False
         self._decode = msgspec.json.Decoder(Snapshot | Replay).decode
         self.counts = {"query_answered": 0, "query_refused": 0, "query_dropped": 0}
@@ -84,7 +97,7 @@ class Query:
             return True
         if isinstance(question, Replay):
             self._waiting.pop(envelope[0], None)
-            self._waiting[envelope[0]] = envelope, question
+            self._waiting[envelope[0]] = _Waiting(envelope, question, now_ns())
             if len(self._waiting) > MAX_WAITING:
                 self._waiting.popitem(last=False)
                 self.counts["query_dropped"] += 1
@@ -113,15 +126,17 @@ class Query:
     def _step(self) -> bool:
         if not self._waiting:
             return False
-        client, (envelope, question) = self._waiting.popitem(last=False)
+        client, waiting = self._waiting.popitem(last=False)
+        question = waiting.question
         chunk = self._history.read(question.epoch, question.start)
-        if chunk is None:
-            self._waiting[client] = envelope, question  # the others first
+        if chunk is None and now_ns() - waiting.since_ns < PATIENCE_NS:
+            self._waiting[client] = waiting  # the others first
             return True
+        chunk = chunk or Chunk([], max(question.start - 1, 0))
         frames = [encode(ReplayReply(question.id, question.epoch, chunk.upto, len(chunk.entries), chunk.next))]
         for entry in chunk.entries:
             frames += entry.topic, replayed(entry.header), entry.body
-        self._answer(envelope, frames)
+        self._answer(waiting.envelope, frames)
         return True
 
     def _answer(self, envelope: Envelope, frames: list[bytes]) -> None:

@@ -37,7 +37,7 @@ MAX_TOPIC = 512
 up costs 47 in this process, and time in this thread."""
 SUBSCRIPTIONS_HWM = 16
 """Subscriptions of a client that wait: all are taken in while a result is sent."""
-QUERY_HWM = 64
+QUERY_HWM = 4
 """Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
 SHARE, SHARE_IN_FLIGHT = 0.5, 0.1

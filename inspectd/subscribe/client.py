@@ -73,7 +73,9 @@ class Missed(NamedTuple):
 
 
 class NewEpoch(NamedTuple):
-    """The daemon began a new journal: numbers before and after are not comparable, and some may be missing."""
+    """The daemon began a new journal, or goes on with an old one that was put back: numbers before and after are
+    not comparable, and some may be missing.
+    """
 
     epoch: int
 
@@ -124,8 +126,8 @@ class Results:
         self._query = self._socket(zmq.DEALER, query or self._beside(endpoint), {})
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
-        self._is_sure = self._next is None  # whether the daemon is known to have come as far as our cursor
-        self._newest: Cursor = (0, 0)  # of the daemon's results, as far as heard
+        self._newest: Cursor = start if isinstance(start, tuple) else (0, 0)
+        """Of the daemon's results, as far as heard live: what comes out of the journal may be ahead of it."""
         self._left: set[int] = set()  # epochs read to their end; live messages of them may still wait unread
         self._asked: Replay | Snapshot | None = None
         self._answer_until_s = 0.0
@@ -235,12 +237,9 @@ class Results:
         is_result = topic.startswith(b"res/")
         event = Received(header, decode_result(body)) if is_result else Beat(header, decode_heartbeat(body))
         first = header.seq if is_result else header.seq + 1
+        if header.epoch == self._newest[0] and first <= self._newest[1]:  # live messages come in order
+            self._go_back(header.epoch, first)
         self._newest = header.epoch, header.seq
-        if not self._is_sure and self._next is not None:
-            self._is_sure = True
-            if header.epoch == self._next[0] and first < self._next[1]:  # a journal of before, put back by hand
-                self._next = None
-                self._pass_over(header.epoch, first)
         if self._next is None and not self._oldest:
             self._next = header.epoch, first
         if self._live_only or self._is_unreachable():
@@ -275,6 +274,12 @@ class Results:
         elif first > self._next[1]:
             self._events.append(Missed(self._next[1], first - 1))
             self._next = epoch, first
+
+    def _go_back(self, epoch: int, first: int) -> None:
+        """A journal of before was put back by hand: numbers from this one on, at the latest, are others now."""
+        if self._next is not None and self._next[0] == epoch:
+            self._events.append(NewEpoch(epoch))
+            self._next = epoch, min(first, self._next[1])
 
     def _ask(self) -> None:
         """For what is missing before what was just heard."""
@@ -311,8 +316,13 @@ class Results:
             if self._next == event.cursor:
                 self._hand_over(event)
         self._missing_before(reply.upto + 1)
+        assert self._next is not None
         if reply.next is not None:
             self._pass_over(reply.next.epoch, reply.next.first)
+        elif reply.upto + 1 < self._next[1]:  # the daemon has not come as far as it had when it was heard
+            self._go_back(self._next[0], reply.upto + 1)
+            self._newest = self._next[0], reply.upto
+            self._drop_unread()
 
     def _missing_before(self, seq: int) -> None:
         assert self._next is not None

@@ -1,5 +1,8 @@
 """The journal read while it is written: nothing skipped, nothing invented, in bounded steps."""
 
+import errno
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -162,6 +165,41 @@ def test_an_unreadable_segment_is_passed_over(tmp_path: Path, journal: Journal) 
     assert found == list(range(second.position.seq + 1, 6001)) and upto == 6000
     second.path.write_bytes(second.path.read_bytes()[:5000])  # cut off
     assert read(history, journal.epoch, 5990) == Chunk([], 6000)
+    history.close()
+
+
+def no_bytes_yet(fd: int, buffers: list[bytearray], at: int, flags: int = 0) -> int:
+    """As of a bad sector, or of a disk that is slow."""
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_a_disk_that_never_has_the_bytes_is_given_up(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(journal, 10)
+    history, epoch = History(journal), journal.epoch
+    monkeypatch.setattr(module, "UNREADABLE_NS", 300_000_000)
+    began_s = time.monotonic()
+    with monkeypatch.context() as bad:
+        bad.setattr(os, "preadv", no_bytes_yet)
+        while (chunk := history.read(epoch, 1)) is None:
+            time.sleep(0.01)
+        assert chunk == Chunk([], 10)
+        assert 0.3 < time.monotonic() - began_s < 1
+    assert len(read(history, epoch, 1).entries) == 10  # should it answer after all
+    with monkeypatch.context() as bad:
+        bad.setattr(os, "preadv", no_bytes_yet)
+        assert history.read(epoch, 1) is None  # it has as long again
+    history.close()
+
+
+def test_what_nobody_waited_for_is_not_given_up(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(journal, 10)
+    history, epoch = History(journal), journal.epoch
+    monkeypatch.setattr(module, "UNREADABLE_NS", 100_000_000)
+    monkeypatch.setattr(module, "FORGOTTEN_NS", 50_000_000)
+    monkeypatch.setattr(os, "preadv", no_bytes_yet)
+    for _ in range(3):
+        assert history.read(epoch, 1) is None
+        time.sleep(0.15)
     history.close()
 
 

@@ -1,6 +1,7 @@
 """Nothing published is lost: the journal under kill, torn tail, reuse, full disk and write errors."""
 
 import contextlib
+import errno
 import os
 import shutil
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from inspectd.config import Journal as JournalConfig
 from inspectd.errors import UnavailableError
@@ -251,16 +253,74 @@ def test_fewer_segments_repeat_no_number(tmp_path: Path, make: Make) -> None:
     assert second._number == 3
     second.close()
     third = make(tmp_path / "j", config=SMALL)  # two segments: 0 and 1
-    assert third.epoch != second.epoch or third.seq == 26
+    assert third.epoch != second.epoch and third.seq == 26
 
 
 def test_a_changed_segment_size_is_a_new_epoch(tmp_path: Path, make: Make) -> None:
     journal = make(tmp_path / "j")
     write(journal, 3)
     journal.close()
-    again = make(tmp_path / "j", config=JournalConfig(segment_mib=2, segments=2))
+    with capture_logs() as logs:
+        again = make(tmp_path / "j", config=JournalConfig(segment_mib=2, segments=2))
     assert again.epoch != journal.epoch
     assert list(read_entries(tmp_path / "j")) == []
+    assert (again.seq, again.part_ids) == (3, {"top": 103})  # both go on behind what was dropped
+    assert [(log["log_level"], log["why"]) for log in logs] == [
+        ("warning", "2 files of results, not as journal.segment_mib and journal.segments say, were dropped")
+    ]
+
+
+def test_a_new_epoch_is_logged_with_its_reason(tmp_path: Path, make: Make) -> None:
+    with capture_logs() as logs:
+        first = make(tmp_path / "j")
+        write(first, 3)
+        copies = [killed(tmp_path / "j") for _ in range(4)]
+        first.close()
+        make(tmp_path / "j")
+    assert logs == []  # neither the very first nor one that goes on
+    (copies[0] / TAINTED).touch()
+    (copies[1] / "001.journal").write_bytes(b"?" * 2**20)
+    with (copies[2] / "000.journal").open("r+b") as file:
+        file.seek(first._at - 20)
+        file.write(b"damage")
+    with capture_logs() as logs:
+        for copy in copies[:3]:
+            make(copy)
+        make(copies[3], OTHER_BOOT)
+    assert [log["why"] for log in logs] == [
+        "the journal failed before, and results were not kept",
+        "1 files of the journal are damaged, or of another version",
+        "the end of the journal is damaged",
+        "the power was lost",
+    ]
+    assert {log["event"] for log in logs} == {"a new epoch begins"}
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_failure_that_could_not_be_noted_is_noted_later(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
+) -> None:
+    """The disk was away for a moment: numbers of that moment are on the wire and not here."""
+    journal = make(tmp_path / "j")
+    write(journal, 5)
+    if at_the_end:
+        journal._stopped.set()  # the helper finds no time for it
+        journal._syncer.join()
+    with monkeypatch.context() as away:
+        away.setattr(os, "pwrite", no_disk)
+        away.setattr(Path, "touch", no_disk)
+        write(journal, 1)
+    assert journal.failure and not (tmp_path / "j" / TAINTED).exists()
+    write(journal, 5)
+    if at_the_end:
+        journal.close()
+    until(lambda: (tmp_path / "j" / TAINTED).exists())
+    again = make(killed(tmp_path / "j"))
+    assert again.epoch != journal.epoch
+
+
+def no_disk(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def header_of(body: bytes) -> bytes:

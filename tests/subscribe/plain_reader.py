@@ -49,7 +49,7 @@ class Reader:
         self.live.connect(results)
         self.query.connect(query)
         self.position = tuple(map(int, start.split(":"))) if ":" in start else None  # 2
-        self.newest = None
+        self.newest = (self.position[0], self.position[1] - 1) if self.position else (0, 0)  # 3
         self.left = set()
         self.id = 0
         self.asked = None  # verb of the open question
@@ -72,8 +72,7 @@ class Reader:
                 self.hear(Message(frames))
         elif self.asked and time.monotonic() > self.give_up_s:  # 11
             self.asked = None
-            while self.live.poll(0):
-                self.live.recv_multipart()
+            self.drop_unread()
         elif time.monotonic() - self.heard_s > 1.0 and not self.live.poll(0):  # 12
             self.tell({"item": "silence"})
             self.heard_s, self.vain_since_s = time.monotonic(), None
@@ -83,11 +82,10 @@ class Reader:
             return
         if self.position and message.epoch == self.position[0]:
             self.left.clear()
-        is_first, self.newest = self.newest is None, (message.epoch, message.seq)  # 3
         first = message.seq if message.is_result else message.seq + 1
-        if is_first and self.position and message.epoch == self.position[0] and first < self.position[1]:  # 2
-            self.tell({"item": "epoch", "epoch": message.epoch})
-            self.position = (message.epoch, first)
+        if message.epoch == self.newest[0] and first <= self.newest[1]:  # 3
+            self.go_back(message.epoch, first)
+        self.newest = (message.epoch, message.seq)
         if self.position is None:  # 2
             if self.start == "oldest":
                 self.ask({"verb": "snapshot"})
@@ -129,6 +127,10 @@ class Reader:
                 if message.seq == self.position[1]:
                     self.take(message)
             self.missed_before(head["upto"] + 1)  # 7
+            if head["next"] is None and head["upto"] + 1 < self.position[1]:
+                self.go_back(self.position[0], head["upto"] + 1)
+                self.newest = (self.position[0], head["upto"])
+                self.drop_unread()
             if head["next"] is not None:  # 8
                 self.enter(head["next"]["epoch"], head["next"]["first"])
         epoch, wanted = self.position
@@ -157,6 +159,15 @@ class Reader:
         if seq > wanted:
             self.tell({"item": "missed", "first": wanted, "last": seq - 1})
             self.position = (epoch, seq)
+
+    def go_back(self, epoch, first):
+        if self.position and self.position[0] == epoch:
+            self.tell({"item": "epoch", "epoch": epoch})
+            self.position = (epoch, min(first, self.position[1]))
+
+    def drop_unread(self):
+        while self.live.poll(0):
+            self.live.recv_multipart()
 
     def enter(self, epoch, first):
         self.left.add(self.position[0])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectd.publish import history
+from inspectd.publish.history import History
 from inspectd.publish.wire import Flag, Header, VerdictCode, WireError
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence, client
 from tests.makers import examples, frame
@@ -211,6 +214,94 @@ def test_a_cursor_ahead_of_the_daemon_is_of_another_time(line: Line) -> None:
         assert numbers(line, subscriber, 1) == [2]
 
 
+def backed_up(line: Line, tmp_path: Path) -> Path:
+    """What is in the journal now; the line goes on."""
+    line.finish_puts()
+    return shutil.copytree(line.folder, tmp_path / "backup")
+
+
+def put_back(line: Line, backup: Path) -> Line:
+    """The daemon stops, and starts with the journal of before."""
+    line.stop()
+    shutil.rmtree(line.folder)
+    shutil.copytree(backup, line.folder)
+    return Line(line.folder.parent)
+
+
+def test_an_old_journal_that_is_put_back_is_a_new_epoch(line: Line, subscriber: Results, tmp_path: Path) -> None:
+    """Its numbers come again, as others: they must not be taken for those that were handed over."""
+    for n in range(1, 4):
+        line.put(frame(n, slot=0))
+    backup = backed_up(line, tmp_path)
+    for n in range(4, 11):
+        line.put(frame(n, slot=0))
+    assert numbers(line, subscriber, 10) == list(range(1, 11))
+    again = put_back(line, backup)
+    try:
+        told = heard(subscriber, lambda event: isinstance(event, NewEpoch))
+        assert told[-1] == NewEpoch(line.journal.epoch)
+        assert not any(isinstance(event, Received | Missed) for event in told)
+        for n in range(104, 120):
+            again.put(frame(n, slot=0))
+        found = results(subscriber, 16)
+        assert [(one.seq, one.result.part_id) for one in found] == [(n, 100 + n) for n in range(4, 20)]
+    finally:
+        again.stop()
+
+
+def test_an_old_journal_that_is_put_back_while_a_question_is_open(
+    line: Line, subscriber: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heard up to 10, handed over up to 6, and the answer comes from a daemon that is at 3."""
+    for n in range(1, 4):
+        line.put(frame(n, slot=0))
+    backup = backed_up(line, tmp_path)
+    for n in range(4, 7):
+        line.put(frame(n, slot=0))
+    results(subscriber, 6)
+    monkeypatch.setattr(client, "ANSWER_S", 30.0)
+    monkeypatch.setattr(History, "read", lambda *_: None)  # too busy
+    line.drop(7)
+    for n in range(7, 11):
+        line.put(frame(n, slot=0))
+    while subscriber._asked is None:
+        subscriber.receive(0.05)
+    line.stop()
+    monkeypatch.undo()
+    again = put_back(line, backup)
+    try:
+        subscriber._ask()  # ZeroMQ itself keeps a question that was not sent yet for the next daemon
+        assert heard(subscriber, not_beat)[-1] == NewEpoch(line.journal.epoch)
+        for n in range(104, 110):
+            again.put(frame(n, slot=0))
+        found = results(subscriber, 6)
+        assert [(one.seq, one.result.part_id) for one in found] == [(n, 100 + n) for n in range(4, 10)]
+    finally:
+        again.stop()
+
+
+def test_live_messages_older_than_what_was_replayed_are_not_taken_for_an_old_journal(
+    line: Line, subscriber: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and heartbeats wait unread while the journal is read beyond them."""
+    read = History.read
+    monkeypatch.setattr(client, "ANSWER_S", 30.0)
+    monkeypatch.setattr(History, "read", lambda *_: None)  # too busy
+    line.drop(1)
+    line.put(frame(1, slot=0))
+    while subscriber._asked is None:
+        subscriber.receive(0.05)
+    for n in range(2, 51):
+        line.put(frame(n, slot=0))
+        time.sleep(0.01)
+    line.finish_puts()
+    monkeypatch.setattr(History, "read", read)
+    told = heard(subscriber, lambda event: isinstance(event, Beat) and event.header.seq == 50)
+    assert [event.seq for event in told if isinstance(event, Received)] == list(range(1, 51))
+    assert all(isinstance(event, Beat | Received) for event in told)
+    assert sum(isinstance(event, Beat) and event.header.seq < 50 for event in told[50:]) > 2
+
+
 def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +314,29 @@ def test_a_query_socket_out_of_reach_is_not_waited_for_for_ever(
         assert heard(subscriber, not_beat)[-1] in (Missed(1, 1), Missed(1, 2))
         line.put(frame(3, slot=0))
         assert results(subscriber, 1)[0].seq in (2, 3)
+
+
+def test_what_is_looked_for_for_long_is_not_missed(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large segment that an earlier daemon wrote: it takes longer to learn than anybody waits for an answer."""
+    for n in range(1, 4001):
+        line.put(frame(n, slot=0))
+    line.finish_puts()
+    monkeypatch.setattr(client, "UNREACHABLE_S", 1.0)
+    monkeypatch.setattr(history, "STEP_BYTES", 4000)
+    scan = History._scan
+    monkeypatch.setattr(History, "_scan", lambda *of: (time.sleep(0.005), scan(*of)))
+    again = restarted(line, tmp_path)
+    try:
+        start = again.journal.segments[-1].position.seq - 5
+        assert len(again.journal.segments) == 2
+        with Results(line.endpoint, start=(line.journal.epoch, start - 1)) as subscriber:
+            began_s = time.monotonic()
+            assert numbers(again, subscriber, 5) == list(range(start, start + 5))
+            assert time.monotonic() - began_s > 1.5
+    finally:
+        again.stop()
 
 
 def test_a_dead_daemon_is_not_taken_for_one_that_does_not_answer(

@@ -1,6 +1,7 @@
 """docs/protocol.md is enough: a reader written from it alone (plain_reader.py) and the kit tell the same story."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,26 @@ def test_a_position_ahead_of_the_daemon(scene: Scene) -> None:
     scene.put(1)
     both.hear(scene.epoch, 3)
     assert [item[0] for item in agreed(both)] == ["epoch", scene.epoch]
+
+
+def test_an_old_journal_that_is_put_back(scene: Scene, tmp_path: Path) -> None:
+    both = scene.read()
+    scene.put(3)
+    scene.line.finish_puts()
+    backup = shutil.copytree(scene.line.folder, tmp_path / "backup")
+    scene.put(7, lost=(5, 10))
+    both.hear(scene.epoch, 10)
+    scene.line.stop()
+    shutil.rmtree(scene.line.folder)
+    shutil.copytree(backup, scene.line.folder)
+    scene.line = Line(scene.folder)
+    time.sleep(1)  # both hear a heartbeat
+    scene.put(10, lost=(6,))
+    both.hear(scene.epoch, 13)
+    told = agreed(both)
+    assert told[10] == ("epoch", scene.epoch)
+    assert [item[1] for item in told[:10]] == list(range(1, 11))
+    assert [(item[1], item[3]) for item in told[11:]] == [(n, n + 7) for n in range(4, 14)]
 
 
 def test_messages_of_an_epoch_that_has_been_read_out_of_the_journal(scene: Scene) -> None:
