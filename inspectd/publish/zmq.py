@@ -33,8 +33,8 @@ MAX_OTHERS = 64
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Why a frame that was received has no answer that could be late."""
 MAX_TOPIC = 512
-"""Bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a client makes
-up costs 47 in this process, and time in this thread."""
+"""Bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a client
+makes up costs 47 in this process, and time in this thread."""
 SUBSCRIPTIONS_HWM = 16
 """Subscriptions of a client that wait: all are taken in while a result is sent."""
 QUERY_HWM = 4
