@@ -183,7 +183,7 @@ def test_a_disk_that_never_has_the_bytes_is_given_up(journal: Journal, monkeypat
         while (chunk := history.read(epoch, 1)) is None:
             time.sleep(0.01)
         assert chunk == Chunk([], 10)
-        assert 0.3 < time.monotonic() - began_s < 1
+        assert 0.3 < time.monotonic() - began_s < 5
     assert len(read(history, epoch, 1).entries) == 10  # should it answer after all
     with monkeypatch.context() as bad:
         bad.setattr(os, "preadv", no_bytes_yet)

@@ -212,7 +212,7 @@ def test_a_replay_that_is_looked_for_for_long_is_answered_and_asked_again(
     with monkeypatch.context() as busy:
         busy.setattr(History, "read", lambda *_: None)
         (head,) = asked.ask(asked.client(), asked.replay(5))
-    assert 0.25 < time.monotonic() - began_s < 1
+    assert 0.25 < time.monotonic() - began_s < 5
     assert json.loads(head) == {"id": 1, "epoch": asked.journal.epoch, "upto": 4, "count": 0, "next": None}
     monkeypatch.setattr(module, "PATIENCE_NS", 0)
     steps = iter([True])

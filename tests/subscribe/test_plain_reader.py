@@ -71,8 +71,8 @@ class Both:
         for row in self.plain.stdout:
             self._rows.put(row)
 
-    def hear(self, epoch: int, seq: int, seconds: float = 20) -> list[Item]:
-        """All that both have told when they have this result."""
+    def hear(self, epoch: int | str, seq: int, seconds: float = 20) -> list[Item]:
+        """All that both have told when they have this result, or item."""
         until_s = time.monotonic() + seconds
         for told in (self.by_kit, self.by_plain):
             while not told or told[-1][:2] != (epoch, seq):
@@ -208,7 +208,7 @@ def test_an_old_journal_that_is_put_back(scene: Scene, tmp_path: Path) -> None:
     shutil.rmtree(scene.line.folder)
     shutil.copytree(backup, scene.line.folder)
     scene.line = Line(scene.folder)
-    time.sleep(1)  # both hear a heartbeat
+    both.hear("epoch", scene.epoch)  # by a heartbeat
     scene.put(10, lost=(6,))
     both.hear(scene.epoch, 13)
     told = agreed(both)
