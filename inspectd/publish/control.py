@@ -3,6 +3,7 @@
 The publish thread reads and answers; the main thread executes. Between them two hand-offs, bounded by OUTSTANDING.
 """
 
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ ENVELOPES = 64
 FRAMES = 3
 """Identity, perhaps an empty frame (REQ sockets send one), body."""
 SKIPPED_AT_ONCE = 64
+NOT_PLAIN = re.compile(r"Expected `str` matching regex .* - at `\$\.(\w+)`")
+"""How the decoder refuses a text with control characters: there is no other pattern in requests."""
 WAITING_PER_PEER = 64
 
 Envelope = tuple[bytes, ...]
@@ -170,7 +173,8 @@ class ControlService:
                 raise RequestError("this key may no longer be used to steer", request.id)
         except RequestError as error:
             self._counts.refused += 1
-            self._send(envelope, encode(Answer(error.id, False, error=str(error))))
+            sentence = NOT_PLAIN.sub(r"\1 has control characters", str(error))
+            self._send(envelope, encode(Answer(error.id, False, error=sentence)))
             return
         self._counts.requests += 1
         self._ask(Asked((user, request.client), request), envelope)

@@ -290,6 +290,14 @@ def test_what_is_no_request_is_refused_in_a_sentence(control: Control, request_:
     assert control.counts.refused == 1
 
 
+def test_a_control_character_is_refused_in_words(control: Control) -> None:
+    client = control.client()
+    for key, request_ in [("why", PAUSE), ("client", PAUSE), ("part_ref", TRIGGER | {"camera": "top"})]:
+        client.send(json.dumps(request_ | {key: "a\nb"}).encode())
+        control.turn()
+        assert [a["error"] for a in answers_of(client)] == [f"not a request: {key} has control characters"]
+
+
 @pytest.mark.parametrize("frames", [[b""], [b"", b""], [b"", b"", b"x"], [status(), status()], [b"x"] * 500])
 def test_other_frames_than_one_are_refused_with_one_answer(control: Control, frames: list[bytes]) -> None:
     client = control.client()
