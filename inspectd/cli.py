@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ app.command()(keygen)
 LOG = Stderr()
 PR_SET_PDEATHSIG = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
+DESCRIPTORS = 16384
+"""As many as systemd/inspectd@.service allows: each connection takes one, and silent ones must not use them up."""
 
 
 def main() -> None:
@@ -71,6 +74,7 @@ def run(
         signal.signal(number, lambda n, _: wake.put(signal.Signals(n).name))
     if not watch:
         _log_to_stderr(logging.INFO)
+    _allow_descriptors()
     from inspectd.daemon import Daemon
 
     settings = config.load(path)
@@ -91,6 +95,14 @@ def run(
         watcher.send_signal(signal.SIGINT)
         watcher.wait()
     _leave(code)
+
+
+def _allow_descriptors() -> None:
+    """As many as we may have, up to DESCRIPTORS; a shell mostly gives 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _leave(code: int) -> NoReturn:

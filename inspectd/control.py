@@ -40,6 +40,7 @@ PER_TURN = 16
 STEP_S = 0.01
 """How often a change that is going on is looked after."""
 ENDS = "the daemon ends"
+SWAPPED = "; another model was swapped in since: resume goes on with that one"
 Result = dict[str, Any]
 
 
@@ -314,7 +315,10 @@ class Steering:
                     f"cameras must be stopped for it ({cameras}), which can't wait for part {from_part_id}: "
                     "select it without a part when the line is empty"
                 )
-            held = replace(selection, paused=self.selection.paused, failed=self.selection.failed)
+            failed = self.selection.failed
+            if failed and isinstance(asked.request, SwapModel):  # only people know whether that was what it wants
+                failed = failed.removesuffix(SWAPPED) + SWAPPED
+            held = replace(selection, paused=self.selection.paused, failed=failed)
             self._commit(asked, self._used(), what, held)
 
         log.info("preparing", what=what, by=_who(asked))
@@ -330,6 +334,8 @@ class Steering:
             return
         if isinstance(asked.request, SelectRecipe):
             self._release()
+        elif self.selection.failed:
+            self._pipeline.hold(self.selection.hold)  # which tells of the swap
         recipe, model, _ = self._pipeline.setup.names
         stopped = ", ".join(changeover.stopped)
         how = f"with cameras stopped: {stopped}" if stopped else "between two parts"

@@ -42,9 +42,7 @@ class Process:
                 log.warning(self._why, camera=self.source.name)
             os.close(self.pidfd)
             self._process, self.pidfd = None, -1
-            lived_s = (now_ns() - self._started_ns) / 1e9
-            self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
-            self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
+            self._later(lived_s=(now_ns() - self._started_ns) / 1e9)
         overdue = self._paused_ns and now_ns() - self._paused_ns > PAUSE_S * 1e9
         if self._process is not None and (self.source.hangs or overdue):
             log.error("camera process hangs", camera=self.source.name)
@@ -53,11 +51,36 @@ class Process:
         is_due = not self._paused_ns and now_ns() >= self._next_ns
         if self._process is None and self.source.fileno() < 0 and is_due:
             self.source.detail = self._why
-            self._process, sock = spawn(self.source)
-            self.pidfd = os.pidfd_open(self._process.pid)
-            self._started_ns = now_ns()
-            self.source.attach(sock)
-            changed(self.source)
+            try:
+                self._start(changed)
+            except OSError as error:  # no descriptor, process or memory left; others may give some back
+                self._not_started(error)
+
+    def _start(self, changed: Callable[[Source], None]) -> None:
+        """Raises OSError, and then there is no process."""
+        process, sock = spawn(self.source)
+        try:
+            self.pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            sock.close()
+            process.kill()
+            process.wait()
+            raise
+        self._process, self._started_ns = process, now_ns()
+        self.source.attach(sock)
+        changed(self.source)
+
+    def _not_started(self, error: OSError) -> None:
+        why = f"the camera process can't be started: {error.strerror}"
+        if why != self._why:
+            log.error("camera trouble", camera=self.source.name, detail=why)
+        self._why = self.source.detail = why
+        self._later(lived_s=0.0)
+
+    def _later(self, lived_s: float) -> None:
+        """When to start the next process, after one that lived so long."""
+        self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
+        self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
 
     def hurry(self) -> None:
         """The line stops: a camera that still owes its count is started again at once."""

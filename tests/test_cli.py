@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -115,6 +116,15 @@ def test_check_of_a_good_line(line: Line) -> None:
     shown = inspectd("check", "-c", line.config)
     assert shown.returncode == 0 and shown.stderr == ""
     assert "golden test within 0/255" in shown.stdout and "camera top: folder parts" in shown.stdout
+
+
+def test_run_takes_as_many_descriptors_as_it_may_have(line: Line) -> None:
+    command = f"ulimit -n 2048; ulimit -Sn 256; exec {sys.executable} -m inspectd run -c {line.config}"
+    with Results(line.endpoint) as subscriber:
+        daemon = line.spawn(["bash", "-c", command], stderr=subprocess.DEVNULL)
+        collect(subscriber, lambda events: bool(beats_of(events)))
+        assert resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE) == (2048, 2048)
+        assert stop(daemon) == 0
 
 
 def test_version_and_usage() -> None:

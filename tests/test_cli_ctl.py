@@ -3,12 +3,18 @@
 import json
 import socket
 import subprocess
+import threading
+import time
+from pathlib import Path
 
 import pytest
+import zmq
 
 from inspectd.config import Publish
 from inspectd.endpoints import beside
-from inspectd.subscribe import Results
+from inspectd.errors import UnavailableError
+from inspectd.publish.keys import Keys, write_pair
+from inspectd.subscribe import Control, Results
 from tests.bundles import write_bundle
 from tests.lines import Line, Triggers, collect, inspectd, results_of, state_is, stop
 from tests.ports import free_endpoint
@@ -58,6 +64,70 @@ def test_somebody_who_never_answers(line: Line) -> None:
         listener.listen()
         shown = ctl(line, "pause", "--timeout", "0.5")
     assert shown.returncode == 69 and shown.stdout == "", shown.stderr
+
+
+def test_what_answers_is_no_control_endpoint(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        shown = inspectd("ctl", "status", "--connect", f"ipc://{line.folder}/query")
+        assert (shown.returncode, shown.stdout, shown.stderr.count("\n")) == (1, "", 1), shown.stderr
+        assert f"what answers at ipc://{line.folder}/query is no control endpoint" in shown.stderr
+        shown = inspectd("ctl", "status", "--connect", line.endpoint, "--timeout", "0.5")
+        assert shown.returncode == 69 and "is this its control endpoint?" in shown.stderr
+        assert stop(daemon) == 0
+
+
+def test_a_text_that_is_not_utf_8(line: Line) -> None:
+    shown = inspectd("ctl", "pause", "\udcff", "--connect", f"ipc://{line.folder}/control")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert shown.stderr == "inspectd: pause was not sent: '\\udcff' is not UTF-8\n"
+
+
+def test_a_daemon_is_not_waited_for_as_long_as_its_answer(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspectd.subscribe.control.CONNECT_S", 0.5)
+    with Control(f"ipc://{line.folder}/control") as control:
+        began_s = time.monotonic()
+        with pytest.raises(UnavailableError, match="no daemon answers"):
+            control.request("swap_model", 600, model="other")
+        assert time.monotonic() - began_s < 5
+
+
+def test_a_daemon_that_is_there_is_waited_for(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspectd.subscribe.control.CONNECT_S", 0.5)
+    endpoint = f"ipc://{line.folder}/control"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as daemon, Control(endpoint) as control:
+        daemon.bind(endpoint)
+
+        def prepare() -> None:
+            peer, body = daemon.recv_multipart()
+            time.sleep(1.5)
+            daemon.send_multipart([peer, json.dumps({"id": json.loads(body)["id"], "ok": True}).encode()])
+
+        preparing = threading.Thread(target=prepare)
+        preparing.start()
+        assert control.request("swap_model", 20, model="other") == {}
+        preparing.join()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "keys", "doubt"),
+    [
+        ("ipc:///nowhere/control", False, "its control endpoint?"),
+        ("tcp://127.0.0.1:{}", False, "does it want keys?"),
+        ("tcp://127.0.0.1:{}", True, "know this one, and is the server key its own?"),
+    ],
+)
+def test_where_keys_may_be_why_nobody_answers_it_says_so(
+    tmp_path: Path, endpoint: str, keys: bool, doubt: str
+) -> None:
+    write_pair(tmp_path, "hmi")
+    mine = Keys(tmp_path / "hmi.key", tmp_path / "hmi.key_secret") if keys else None
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = endpoint.format(silent.getsockname()[1])
+        with Control(endpoint, keys=mine) as control, pytest.raises(UnavailableError) as told:
+            control.request("status", 0.3)
+    assert str(told.value).endswith(doubt)
 
 
 @pytest.mark.parametrize("arguments", [("trigger",), ("select",), ("nonsense",), ("status", "--timeout", "x")])

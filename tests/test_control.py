@@ -392,6 +392,25 @@ def test_a_swapped_model_that_is_gone_is_a_hold(line: Line) -> None:
         assert run.until("Initialized") == detail and run.ask("status")["model"]["name"] == "dark"
 
 
+def test_a_swap_does_not_end_a_hold_and_says_so(line: Line) -> None:
+    triggers = two_recipes(line)
+    write_bundle(line.folder / "third")
+    with steered(line) as run:
+        told = run.refused("select_recipe", recipe="nobody's")
+        after = "no part is judged until another recipe is selected, or `resume`"
+        for _ in range(2):
+            hold = run.ask("swap_model", model="third")["hold"]
+            assert hold == told.replace(after, "another model was swapped in since: resume goes on with that one")
+        collect(run.subscriber, lambda events: bool(b := beats_of(events[-1:])) and b[0].detail == hold)
+        triggers.fire()
+        assert run.result().detail == hold and run.kept["failed"] == hold
+        run.ask("resume")
+        assert run.ask("swap_model", model="other")["hold"] == ""
+        triggers.fire()
+        assert run.result().model.name == "other"
+        assert stop(run.daemon) == 0, line.log
+
+
 def test_only_one_thing_is_prepared_at_a_time(line: Line) -> None:
     two_recipes(line)
     with steered(line) as run, zmq.Context() as context, context.socket(zmq.DEALER) as dealer:

@@ -3,7 +3,8 @@
 The publish thread reads and answers; the main thread executes. Between them two hand-offs, bounded by OUTSTANDING.
 """
 
-from collections import OrderedDict, deque
+import re
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from inspectd.publish.requests import Answer, Request, RequestError, decode_requ
 from inspectd.publish.security import client_of
 
 OUTSTANDING = 64
-"""Requests that wait for their answer at once, of all clients."""
+"""So many requests of each verb wait for their answer at once, of all clients: triggers that a camera does not
+answer must not keep the line from being paused."""
 CLIENTS, REMEMBERED = 64, 256
 """Answers are kept for so many clients, and of each for its last so many requests; whoever is silent longest is
 forgotten first."""
@@ -27,6 +29,8 @@ ENVELOPES = 64
 FRAMES = 3
 """Identity, perhaps an empty frame (REQ sockets send one), body."""
 SKIPPED_AT_ONCE = 64
+NOT_PLAIN = re.compile(r"Expected `str` matching regex .* - at `\$\.(\w+)`")
+"""How the decoder refuses a text with control characters: there is no other pattern in requests."""
 WAITING_PER_PEER = 64
 
 Envelope = tuple[bytes, ...]
@@ -100,7 +104,8 @@ class ControlService:
         self._counts = link.counts
         self._socket, self._requests, self._answers = socket, link.requests, link.answers
         self._clients: OrderedDict[Client, OrderedDict[str, _Kept]] = OrderedDict()
-        self._bytes = self._outstanding = 0
+        self._bytes = 0
+        self._outstanding = Counter[type[Request]]()
         self._ready: deque[Answered] = deque()
         self._skipping = False  # in a message with too many frames
 
@@ -168,7 +173,8 @@ class ControlService:
                 raise RequestError("this key may no longer be used to steer", request.id)
         except RequestError as error:
             self._counts.refused += 1
-            self._send(envelope, encode(Answer(error.id, False, error=str(error))))
+            sentence = NOT_PLAIN.sub(r"\1 has control characters", str(error))
+            self._send(envelope, encode(Answer(error.id, False, error=sentence)))
             return
         self._counts.requests += 1
         self._ask(Asked((user, request.client), request), envelope)
@@ -179,10 +185,10 @@ class ControlService:
         if kept is not None and (entry := kept.get(asked.request.id)) is not None:
             self._clients.move_to_end(asked.client)
             self._repeat(entry, asked.request, envelope)
-        elif self._outstanding >= OUTSTANDING:
+        elif self._outstanding[type(asked.request)] >= OUTSTANDING:
             self._refuse_busy(asked.request, envelope)
         else:
-            self._outstanding += 1
+            self._outstanding[type(asked.request)] += 1
             self._clients.setdefault(asked.client, OrderedDict())[asked.request.id] = _Kept(
                 asked.request, envelope
             )
@@ -203,7 +209,7 @@ class ControlService:
 
     def _refuse_busy(self, request: Request, envelope: Envelope) -> None:
         self._counts.busy += 1
-        sentence = "busy: too many requests wait for their answer; ask again later"
+        sentence = "busy: too many requests like this wait for their answer; ask again later"
         self._send(envelope, encode(Answer(request.id, False, error=sentence)))
 
     # ---- out ----
@@ -211,7 +217,7 @@ class ControlService:
     def _finish(self, asked: Asked, answer: Answer) -> None:
         entry = self._clients[asked.client][asked.request.id]
         entry.answer = encode(answer)
-        self._outstanding -= 1
+        self._outstanding[type(asked.request)] -= 1
         self._bytes += len(entry.answer)
         for envelope in entry.envelopes:
             self._send(envelope, entry.answer)

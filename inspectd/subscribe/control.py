@@ -17,10 +17,12 @@ from zmq.utils.monitor import recv_monitor_message
 
 from inspectd.errors import UnavailableError, UserError
 from inspectd.publish.keys import Keys
-from inspectd.publish.requests import decode_answer
+from inspectd.publish.requests import Answer, decode_answer
 from inspectd.subscribe.sockets import connect
 
 TURN_MS = 250
+CONNECT_S = 10.0
+"""A daemon that is there takes a connection at once, whatever it does just then."""
 
 
 class RefusedError(UserError):
@@ -34,7 +36,7 @@ class Control:
     """
 
     def __init__(self, endpoint: str, client: str = "inspectd", keys: Keys | None = None) -> None:
-        self._endpoint, self._client = endpoint, client
+        self._endpoint, self._client, self._keys = endpoint, client, keys
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -63,18 +65,22 @@ class Control:
         """The result of one request; `fields` as in docs/protocol.md.
 
         Over a broken connection it is asked again under its id, so that one daemon executes it once. Raises
-        RefusedError, UnavailableError if there is no daemon, or if it is not known what came of the request.
+        RefusedError, UnavailableError if there is no daemon (within CONNECT_S, if timeout_s is more), or if it is
+        not known what came of the request, UserError for what can't be one, or if it is no daemon that answers.
         """
         until_s = time.monotonic() + timeout_s
         asked = {"id": secrets.token_hex(8), "client": self._client, "verb": verb, **fields}
-        body = msgspec.json.encode(asked)
-        if not self._socket.poll(max(1, int(timeout_s * 1e3)), zmq.POLLOUT):
-            raise UnavailableError(f"no daemon answers at {self._endpoint}: does it run? is this its endpoint?")
+        try:
+            body = msgspec.json.encode(asked)
+        except UnicodeEncodeError as error:
+            raise UserError(f"{verb} was not sent: {error.object!r} is not UTF-8") from None
+        if not self._socket.poll(max(1, int(min(timeout_s, CONNECT_S) * 1e3)), zmq.POLLOUT):
+            raise UnavailableError(f"no daemon answers at {self._endpoint}: {self._doubts()}")
         self._connected()
         self._socket.send(body)
         while (now_s := time.monotonic()) < until_s:
             if self._socket.poll(min(TURN_MS, max(1, int((until_s - now_s) * 1e3)))):
-                answer = decode_answer(self._socket.recv_multipart()[-1])
+                answer = self._answer()
                 if answer.id is None or answer.id == asked["id"]:  # else: the late answer to an older one
                     if not answer.ok:
                         raise RefusedError(answer.error)
@@ -83,6 +89,20 @@ class Control:
                 with suppress(zmq.Again):
                     self._socket.send(body, zmq.DONTWAIT)
         raise UnavailableError(f"no answer within {timeout_s:g} s; it is not known whether {verb} was executed")
+
+    def _answer(self) -> Answer:
+        try:
+            return decode_answer(self._socket.recv_multipart()[-1])
+        except ValueError:
+            raise UserError(
+                f"what answers at {self._endpoint} is no control endpoint of a daemon: is it that of its queries?"
+            ) from None
+
+    def _doubts(self) -> str:
+        doubts = "does it run? is this its control endpoint?"
+        if self._keys is not None:
+            return f"{doubts} does it want keys there, know this one, and is the server key its own?"
+        return doubts if self._endpoint.startswith("ipc://") else f"{doubts} does it want keys?"
 
     def _connected(self) -> bool:
         """Whether a connection was made since the last call."""

@@ -89,6 +89,10 @@ def status(request_id: str = "1", client: str = "me", **more: Any) -> bytes:
     return json.dumps({"id": request_id, "client": client, "verb": "status", **more}).encode()
 
 
+def trigger(request_id: str) -> bytes:
+    return json.dumps({"id": request_id, "client": "me", "verb": "trigger", "camera": "top"}).encode()
+
+
 def done(asked: Asked, **result: Any) -> Answered:
     return Answered(asked, Answer(asked.request.id, True, result))
 
@@ -168,22 +172,39 @@ def test_an_id_of_another_request_is_refused(control: Control) -> None:
 def test_beyond_so_many_outstanding_the_answer_is_busy(control: Control) -> None:
     client = control.client()
     for n in range(OUTSTANDING + 3):
-        client.send(status(str(n)))
+        client.send(trigger(str(n)))
     asked = control.turn(OUTSTANDING + 3)
     assert len(asked) == OUTSTANDING
     busy = answers_of(client)
     assert [a["id"] for a in busy] == [str(OUTSTANDING + n) for n in range(3)]
     assert all("busy" in a["error"] for a in busy)
     for _ in range(ENVELOPES + 1):
-        client.send(status("0"))
+        client.send(trigger("0"))
     control.turn(OUTSTANDING + 3 + ENVELOPES + 1)
     assert ["busy" in a["error"] for a in answers_of(client)] == [True, True]
     for one in asked:
         control.answers.put(done(one))
     control.turn()
     assert len(answers_of(client)) == OUTSTANDING + ENVELOPES - 1
-    client.send(status(str(OUTSTANDING)))  # busy was no answer to remember
+    client.send(trigger(str(OUTSTANDING)))  # busy was no answer to remember
     assert len(control.turn()) == 1
+
+
+def test_triggers_that_wait_hold_up_nothing_else(control: Control) -> None:
+    client = control.client()
+    for n in range(OUTSTANDING):
+        client.send(trigger(str(n)))
+    triggers = control.turn(OUTSTANDING)
+    for n, verb in enumerate(["status", "pause", "resume", "reset_counters"] * 2):
+        client.send(json.dumps({"id": f"x{n}", "client": "me", "verb": verb}).encode())
+    others = control.turn(OUTSTANDING + 8)
+    assert [asked.request.id for asked in others] == [f"x{n}" for n in range(8)]
+    for one in [*others, *triggers]:
+        control.answers.put(done(one))
+    control.turn()
+    answers = answers_of(client)
+    assert len(answers) == OUTSTANDING + 8 and all(answer["ok"] for answer in answers)
+    assert control.counts.busy == control.service._outstanding.total() == 0
 
 
 def test_the_memory_of_clients_is_bounded(control: Control) -> None:
@@ -267,6 +288,14 @@ def test_what_is_no_request_is_refused_in_a_sentence(control: Control, request_:
     assert answer["id"] == ("1" if signed else None) and not answer["ok"]
     assert answer["error"].startswith("not a request: ") and "\n" not in answer["error"]
     assert control.counts.refused == 1
+
+
+def test_a_control_character_is_refused_in_words(control: Control) -> None:
+    client = control.client()
+    for key, request_ in [("why", PAUSE), ("client", PAUSE), ("part_ref", TRIGGER | {"camera": "top"})]:
+        client.send(json.dumps(request_ | {key: "a\nb"}).encode())
+        control.turn()
+        assert [a["error"] for a in answers_of(client)] == [f"not a request: {key} has control characters"]
 
 
 @pytest.mark.parametrize("frames", [[b""], [b"", b""], [b"", b"", b"x"], [status(), status()], [b"x"] * 500])
