@@ -41,7 +41,7 @@ def trouble(event: Event | Foreign) -> str:
         case Missed(first, last):
             return f"gap: {last - first + 1} results can't be had any more, {first} to {last}"
         case NewEpoch():
-            return "new epoch: the daemon began a new journal"
+            return "new epoch: the daemon began a new journal, or goes on with an old one"
         case Silence(seconds):
             return f"silence: nothing heard of the daemon for {seconds:.1f} s"
         case Foreign(why):

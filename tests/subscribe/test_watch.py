@@ -164,7 +164,7 @@ def test_the_json_of_a_result() -> None:
     ("event", "said"),
     [
         (Missed(3, 7), "gap: 5 results can't be had any more, 3 to 7"),
-        (NewEpoch(9), "new epoch: the daemon began a new journal"),
+        (NewEpoch(9), "new epoch: the daemon began a new journal, or goes on with an old one"),
         (Silence(1.25), "silence: nothing heard of the daemon for 1.2 s"),
         (Received(HEADER, RESULT), ""),
     ],
