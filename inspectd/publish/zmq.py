@@ -35,8 +35,6 @@ NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 MAX_TOPIC = 512
 """Bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a client
 makes up costs 47 in this process, and time in this thread."""
-SUBSCRIPTIONS_HWM = 16
-"""Subscriptions of a client that wait: all are taken in while a result is sent."""
 QUERY_HWM = 4
 """Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
 BUSY_MS = 1
@@ -126,7 +124,6 @@ class Publisher:
             undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
             self._results = opened(context, zmq.XPUB, config.results, undo)
             self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
-            self._results.setsockopt(zmq.RCVHWM, SUBSCRIPTIONS_HWM)
             self._results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
             query = opened(context, zmq.ROUTER, config.query, undo)
             query.setsockopt(zmq.SNDHWM, QUERY_HWM)

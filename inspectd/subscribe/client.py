@@ -35,7 +35,7 @@ from inspectd.publish.wire import (
     encode,
     unpack_header,
 )
-from inspectd.subscribe.sockets import connect
+from inspectd.subscribe.sockets import HEARTBEATS, connect
 
 SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
@@ -123,7 +123,7 @@ class Results:
         self._live = self._socket(zmq.SUB, endpoint, {zmq.RCVHWM: high_water_mark})
         for topic in (b"res/", b"hb/"):  # the whole stream: whoever filters finer can't tell loss from filter
             self._live.setsockopt(zmq.SUBSCRIBE, topic)
-        self._query = self._socket(zmq.DEALER, query or self._beside(endpoint), {})
+        self._query = self._socket(zmq.DEALER, query or self._beside(endpoint), HEARTBEATS)
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
         self._newest: Cursor = start if isinstance(start, tuple) else (0, 0)

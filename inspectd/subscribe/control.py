@@ -18,7 +18,7 @@ from zmq.utils.monitor import recv_monitor_message
 from inspectd.errors import UnavailableError, UserError
 from inspectd.publish.keys import Keys
 from inspectd.publish.requests import Answer, decode_answer
-from inspectd.subscribe.sockets import connect
+from inspectd.subscribe.sockets import HEARTBEATS, connect
 
 TURN_MS = 250
 CONNECT_S = 10.0
@@ -41,9 +41,8 @@ class Control:
         self._socket = self._context.socket(zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         # IMMEDIATE: a request does not wait for a daemon that is not there. One answer is one frame.
-        options = {zmq.IMMEDIATE: 1, zmq.HEARTBEAT_IVL: 500, zmq.HEARTBEAT_TIMEOUT: 1500}
         try:
-            connect(self._socket, endpoint, keys, options)
+            connect(self._socket, endpoint, keys, {zmq.IMMEDIATE: 1, **HEARTBEATS})
         except UserError:
             self.close()
             raise

@@ -10,6 +10,8 @@ from inspectd.publish.keys import Keys
 
 RECONNECT_MS = 100
 """Always so often: what a daemon sends before it is connected has to be asked for."""
+HEARTBEATS = {zmq.HEARTBEAT_IVL: 500, zmq.HEARTBEAT_TIMEOUT: 1500}
+"""ms. For sockets that ask, and are asked nothing by the daemon: they notice that its machine is gone."""
 
 
 def connect(

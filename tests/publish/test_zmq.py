@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,6 +331,16 @@ def test_a_subscriber_to_everything_conceivable_delays_nothing(tmp_path: Path) -
     finally:
         context.destroy(linger=0)
         line.stop()
+
+
+@pytest.mark.parametrize("key", ["query", "control"])
+def test_a_client_that_dies_while_the_loop_stalls_does_not_take_the_daemon_with_it(
+    tmp_path: Path, key: str
+) -> None:
+    """libzmq aborts the process there if the socket has heartbeats, so it is one of its own."""
+    command = [sys.executable, "-m", "tests.publish.stalled", str(tmp_path), key]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
 
 
 def refused(tmp_path: Path, endpoint: str) -> str:

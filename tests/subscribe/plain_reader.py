@@ -41,6 +41,8 @@ class Reader:
         self.live = self.context.socket(zmq.SUB)
         self.live.setsockopt(zmq.RCVHWM, 10_000)
         self.query = self.context.socket(zmq.DEALER)
+        self.query.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        self.query.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
         for socket in (self.live, self.query):
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, 100)
