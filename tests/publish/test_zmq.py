@@ -321,12 +321,12 @@ def test_a_subscriber_to_everything_conceivable_delays_nothing(tmp_path: Path) -
         with Results(line.endpoint) as subscriber:
             connected(subscriber)
             greedy.connect(line.endpoint)
-            for number in range(300):
+            for number in range(600):
                 greedy.subscribe(number.to_bytes(2) * 30_000)
             for n in range(1, 51):
                 began_s = time.monotonic()
                 line.put(frame(n, slot=0))
-                assert results(subscriber, 1)[0].seq == n and time.monotonic() - began_s < 0.5
+                assert results(subscriber, 1)[0].seq == n and time.monotonic() - began_s < 2
                 time.sleep(0.02)
     finally:
         context.destroy(linger=0)
