@@ -311,8 +311,8 @@ class Source:
         """A result for every trigger between the last one accounted for and this one."""
         assert self._counted is not None
         for _ in range(frame_id - self._counted - 1):
-            self._heard_ns = now_ns()  # the process has said more, which is not read before these are told
-            yield self._never(reason, "", now_ns())
+            now = self._heard_ns = now_ns()  # the process has said more, which is not read before these are told
+            yield self._never(reason, "", now)
 
     def _next(self, trigger_ns: int, encoder: int = 0) -> Frame:
         """The frame of the next trigger; part ids only ever grow, whatever the camera counts."""
