@@ -26,6 +26,7 @@ proof: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p build/types && ln -sfn ../../tools build/types/inspectd_train
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -45,7 +46,7 @@ $(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
 # pycuda.failed says why.
 $(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
 	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
-	@$(BIN)/python -m tools.pycuda_wheel >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
+	@$(BIN)/python tools/dev/pycuda_wheel.py >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
 	trap 'kill $$wheel 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(PIP) --editable '.[run,train,peers,dev]' || exit; \
 	if wait $$wheel && $(PIP) "$$(cat $(VENV)/pycuda.wheel)" 2>>$(VENV)/pycuda.failed; \

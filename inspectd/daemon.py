@@ -9,17 +9,20 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.clock import now_ns
-from inspectd.config import GentlCamera, Settings
-from inspectd.control import Steering
-from inspectd.errors import UnavailableError, UserError
-from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress, notify, watchdog_period_s
+from inspectd.acquire.supervisor import CameraProcess
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
-from inspectd.processes import Process
 from inspectd.publish.control import make_link
-from inspectd.publish.journal import Journal, boot_id
-from inspectd.selection import begin_with
+from inspectd.publish.journal.writer import Journal, boot_id
+from inspectd.runtime.books import Ledger
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import UnavailableError, UserError
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.runtime.systemd import notify, watchdog_period_s
+from inspectd.settings.camera import GentlCamera
+from inspectd.settings.config import Settings
+from inspectd.steer.selection import begin_with
+from inspectd.steer.steering import Steering
 
 log = structlog.get_logger()
 TURN_S = 0.25
@@ -50,7 +53,7 @@ class Daemon:
             settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
             self._state, self._fail, link, wake,
         )  # fmt: skip
-        self._processes = [Process(source) for source in self._sources]
+        self._processes = [CameraProcess(source) for source in self._sources]
         self._steering = Steering(
             settings, selection, link, self._pipeline, self._processes, self._journal, self._ledger, self._state
         )

@@ -16,22 +16,25 @@ from pathlib import Path
 from typing import Protocol
 
 from inspectd.acquire.source import Source
-from inspectd.background import in_background
-from inspectd.config import FolderCamera, LoadedRecipe, Settings, SimCamera
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.loop import Engine, FrameSource, Switch
-from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
 from inspectd.judge.loop import Criteria, Judge
-from inspectd.publish.control import Link
+from inspectd.publish.control import ControlLink
 from inspectd.publish.images import ImageServer
-from inspectd.publish.journal import Journal
+from inspectd.publish.journal.writer import Journal
+from inspectd.publish.loop import Publisher
 from inspectd.publish.messages import CameraStatus, Identity, Names
-from inspectd.publish.zmq import Publisher
-from inspectd.results import Ended, Frame, Late
-from inspectd.ring import Ring, create
-from inspectd.setups import Setup, first_jobs, next_setup, open_setup
+from inspectd.runtime.background import in_background
+from inspectd.runtime.books import Ledger
+from inspectd.runtime.frame import Ended, Frame, Late
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.runtime.ring import Ring, create
+from inspectd.settings.camera import FolderCamera, SimCamera
+from inspectd.settings.config import Settings
+from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.setup import Setup, first_jobs, next_setup, open_setup
 
 SIMULATED = (FolderCamera, SimCamera)
 STAGES = ("engine", "judge", "publish")
@@ -208,7 +211,7 @@ def build(
     progress: Progress,
     state: Callable[[], tuple[str, str]],
     failed: Callable[[], None],
-    control: Link,
+    control: ControlLink,
     wake: Handoff[str] | None = None,
 ) -> Pipeline:
     """Open the engine, bind the sockets, join the stages; nothing runs yet. What is put into `wake` ends that."""

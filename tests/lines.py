@@ -13,10 +13,10 @@ from typing import Any
 
 import cv2
 
-from inspectd.acquire.sim import sim_folder
+from inspectd.acquire.simcam.sim import sim_folder
 from inspectd.acquire.simcam.world import Rig, camera_path
-from inspectd.publish.wire import Heartbeat
 from inspectd.subscribe import Beat, Event, Received, Results, Silence
+from inspectd.wire.results import Heartbeat
 from tests.bundles import spotted, write_bundle
 
 WIDTH, HEIGHT = 160, 128

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from inspectd.clock import now_ns, utc_of
-from inspectd.config import Limits, Recipe, View
 from inspectd.extract.plan import Plan, make_plan
-from inspectd.results import Frame, Region
+from inspectd.runtime.clock import now_ns, utc_of
+from inspectd.runtime.frame import Frame, Region
+from inspectd.settings.recipe import Limits, Recipe, View
 
 LIMITS = Limits(suspect=0.4, reject=0.6)
 

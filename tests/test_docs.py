@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from inspectd.publish.keys import Keys
 from inspectd.subscribe import Results
+from inspectd.wire.keys import Keys
+from inspectd_train.dev.pycuda_wheel import wheel_name
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, collect, results_of, state_is, stop
 from tests.ports import free_endpoint
-from tools.pycuda_wheel import wheel_name
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +27,7 @@ KEYGEN = ["inspectd keygen line1", "inspectd keygen hmi"]
 DEFAULT = "tcp://127.0.0.1:5556"
 BIN = Path(sys.executable).parent
 TRIGGER = "inspectd simcam trigger --count 20 --rate-hz 50 -c config.toml"
-WHEEL = "python -m tools.pycuda_wheel --out wheels"
+WHEEL = "python -m inspectd_train.dev.pycuda_wheel --out wheels"
 STEERED = {
     "inspectd ctl status": "recipe ballscrew",
     "inspectd ctl select ballscrew": "switched between two parts",

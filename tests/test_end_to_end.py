@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.publish.records import read_entries
-from inspectd.publish.wire import Flag, VerdictCode, decode_result
-from inspectd.results import Reason, Verdict
+from inspectd.publish.journal.records import read_entries
+from inspectd.runtime.frame import Reason, Verdict
 from inspectd.subscribe import Missed, Results
+from inspectd.wire.results import Flag, VerdictCode, decode_result
 from tests.lines import (
     SPOT,
     Line,

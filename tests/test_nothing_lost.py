@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.publish.records import read_entries
+from inspectd.publish.journal.records import read_entries
 from tests.lines import Line, stop
 
 READER = """

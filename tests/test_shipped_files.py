@@ -13,7 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inspectd import config, toml
+from inspectd.settings import config, toml
+from inspectd.settings.camera import FolderCamera, GenicamCamera, SimCamera
+from inspectd.settings.engine import OpenVinoEngine, TensorRtEngine
+from inspectd.settings.publish import JournalConfig, Publish
+from inspectd.settings.recipe import ImageLimits, Limits, Recipe
 
 ROOT = Path(__file__).parent.parent
 KEY = re.compile(r"^#? ?([a-z_]+) = ")
@@ -34,14 +38,14 @@ def test_config_toml_shows_every_key_and_nothing_else(tmp_path: Path) -> None:
     example.write_text(text.replace('kind = "genicam"', 'kind = "genicam"', 1))
     loaded = toml.load(example, config.Config)
     assert {type(camera) for camera in loaded.camera} == {
-        config.FolderCamera,
-        config.GenicamCamera,
-        config.SimCamera,
+        FolderCamera,
+        GenicamCamera,
+        SimCamera,
     }
     shown = {match[1] for line in text.splitlines() if (match := KEY.match(line))}
     tables = {"camera", "engine", "publish", "journal"}
-    wanted = fields(config.Config, config.FolderCamera, config.GenicamCamera, config.SimCamera)
-    wanted |= fields(config.OpenVinoEngine, config.Publish, config.Journal) | {"kind"}
+    wanted = fields(config.Config, FolderCamera, GenicamCamera, SimCamera)
+    wanted |= fields(OpenVinoEngine, Publish, JournalConfig) | {"kind"}
     others = {"user_id", "vendor", "model"}  # they exclude `serial` and stand in that line's comment
     assert shown | tables == wanted - others
     assert all(f"{name} = " in text for name in others)
@@ -50,18 +54,18 @@ def test_config_toml_shows_every_key_and_nothing_else(tmp_path: Path) -> None:
 def test_config_toml_shows_every_key_of_the_gpu_engine_and_its_default(tmp_path: Path) -> None:
     text = (ROOT / "config.toml").read_text()
     keys = re.findall(r"^#   ((\w+) = .*)$", text, re.MULTILINE)
-    assert {key for _, key in keys} == fields(config.TensorRtEngine) | {"kind"}
+    assert {key for _, key in keys} == fields(TensorRtEngine) | {"kind"}
     example = text.replace('kind = "openvino"', "").replace("threads = 0 ", "# ") + "\n"
     example = re.sub(r"^#   (?=\w+ = )", "", example, flags=re.MULTILINE)
     (tmp_path / "config.toml").write_text(example)
-    assert toml.load(tmp_path / "config.toml", config.Config).engine == config.TensorRtEngine()
+    assert toml.load(tmp_path / "config.toml", config.Config).engine == TensorRtEngine()
 
 
 def test_commented_keys_of_config_toml_show_the_defaults() -> None:
     """A key that is spelled out has the default's value, unless the demo needs another."""
     loaded = toml.load(ROOT / "config.toml", config.Config)
-    assert loaded.engine == config.OpenVinoEngine() and loaded.publish == config.Publish()
-    assert loaded.journal == config.Journal() and loaded.state_dir == config.Config.__struct_defaults__[0]
+    assert loaded.engine == OpenVinoEngine() and loaded.publish == Publish()
+    assert loaded.journal == JournalConfig() and loaded.state_dir == config.Config.__struct_defaults__[0]
 
 
 def test_the_recipe_of_the_documents_is_valid(tmp_path: Path) -> None:
@@ -69,16 +73,16 @@ def test_the_recipe_of_the_documents_is_valid(tmp_path: Path) -> None:
     block = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0]
     path = tmp_path / "recipe.toml"
     path.write_text(block)
-    recipe = toml.load(path, config.Recipe)
+    recipe = toml.load(path, Recipe)
     assert set(recipe.camera["top"].zones) == {"thread"} and recipe.image.refuse_identical
     shown = {match[1] for line in block.splitlines() if (match := KEY.match(line))}
-    assert fields(config.Limits, config.ImageLimits) | {"roi", "ignore", "polygon"} <= shown
+    assert fields(Limits, ImageLimits) | {"roi", "ignore", "polygon"} <= shown
 
 
 def test_the_shipped_bundle_and_recipe_are_whole() -> None:
     settings = config.load(ROOT / "config.toml")
     from inspectd.engine.bundle import load_bundle
-    from inspectd.setups import make_plans
+    from inspectd.steer.setup import make_plans
 
     bundle = load_bundle(settings.recipe.model_dir)
     assert settings.recipe.id == bundle.manifest.name == "ballscrew"
@@ -92,7 +96,7 @@ def test_the_shipped_bundle_and_recipe_are_whole() -> None:
 def test_the_demo_parts_are_judged_as_the_report_says() -> None:
     """No missed part, boxes on the real pitting; false rejects as reported (another CPU may round one away)."""
     settings = config.load(ROOT / "config.toml")
-    from inspectd.replay import Inspector
+    from inspectd.cli.replay import Inspector
 
     folder = settings.recipe.model_dir
     inspector = Inspector(settings.recipe, settings.config.engine)
@@ -137,7 +141,7 @@ def test_the_folder_of_control_sockets_is_for_its_group(tmp_path: Path) -> None:
 
 
 def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
-    from inspectd import errors
+    from inspectd.runtime import errors
 
     table = (ROOT / "docs/operations.md").read_text()
     for error in (errors.UserError, errors.ConfigError, errors.UnavailableError, errors.DeviceError):
@@ -147,8 +151,10 @@ def test_exit_codes_of_the_documents_are_those_of_the_code() -> None:
 
 
 def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
-    from inspectd.publish import wire
-    from inspectd.results import Books, ClockView, Losses, Reason, Region, Verdict
+    from inspectd.runtime.books import Books, Losses
+    from inspectd.runtime.clock import ClockView
+    from inspectd.runtime.frame import Reason, Region, Verdict
+    from inspectd.wire import results as wire
 
     text = (ROOT / "docs/protocol.md").read_text()
     structs = (wire.Result, wire.Heartbeat, wire.CameraView, wire.Times, Books, wire.RecipeRef, wire.ModelRef)
@@ -165,8 +171,9 @@ def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
 
 
 def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
-    from inspectd.publish import history, query, sockets
-    from inspectd.publish import zmq as publisher
+    from inspectd.publish import loop as publisher
+    from inspectd.publish import query, sockets
+    from inspectd.publish.journal import history
     from inspectd.subscribe import client
     from inspectd.subscribe import sockets as connecting
 
@@ -181,7 +188,7 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
         ("does not answer for {:.0f} s", client.UNREACHABLE_S),
         ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
         ("`ZMQ_RECONNECT_IVL` | {} ms", connecting.RECONNECT_MS),
-        ("({} MiB by default", config.Journal().segments * config.Journal().segment_mib),
+        ("({} MiB by default", JournalConfig().segments * JournalConfig().segment_mib),
     ):
         assert said.format(number) in text
 

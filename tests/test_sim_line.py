@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from inspectd.acquire.simcam.world import Rig
-from inspectd.publish.records import read_entries
-from inspectd.publish.wire import CameraView, Result, decode_result
-from inspectd.results import Reason, Verdict
+from inspectd.publish.journal.records import read_entries
+from inspectd.runtime.frame import Reason, Verdict
 from inspectd.subscribe import Event, Results
+from inspectd.wire.results import CameraView, Result, decode_result
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, state_is, stop
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.publish.records import read_entries
-from inspectd.publish.wire import Result, decode_result
-from inspectd.results import Reason, Verdict
+from inspectd.publish.journal.records import read_entries
+from inspectd.runtime.frame import Reason, Verdict
 from inspectd.subscribe import Event, Results
+from inspectd.wire.results import Result, decode_result
 from tests.lines import (
     Line,
     Triggers,

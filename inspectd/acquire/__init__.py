@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import assert_never
 
-from inspectd.acquire.camera import Camera, Job, Orders, Tell
-from inspectd.config import FolderCamera, GenicamCamera, SimCamera
-from inspectd.results import Losses
+from inspectd.acquire.camera import Camera
+from inspectd.acquire.orders import Orders, Tell
+from inspectd.acquire.protocol import Job
+from inspectd.runtime.books import Losses
+from inspectd.settings.camera import FolderCamera, GenicamCamera, SimCamera
 
 
 def open_camera(job: Job, tell: Tell, losses: Losses, orders: Orders | None = None) -> Camera:
@@ -16,11 +18,11 @@ def open_camera(job: Job, tell: Tell, losses: Losses, orders: Orders | None = No
 
             return Folder(job.config, job, Path(job.base))
         case GenicamCamera():
-            from inspectd.acquire.genicam import Genicam  # harvesters is imported only there
+            from inspectd.acquire.genicam.genicam import Genicam  # harvesters is imported only there
 
             return Genicam(job.config, job, Path(job.base), tell, losses, orders)
         case SimCamera():
-            from inspectd.acquire.sim import open_sim
+            from inspectd.acquire.simcam.sim import open_sim
 
             return open_sim(job.config, job, Path(job.base), tell, losses, orders)
         case _:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inspectd.acquire.camera import MAX_GAP, U8, EndOfImagesError, Exposure, Job, Started
-from inspectd.clock import now_ns
-from inspectd.config import FolderCamera
-from inspectd.errors import CameraError
-from inspectd.images import image_files, read_image, shown_name
-from inspectd.results import ClockView
+from inspectd.acquire.camera import MAX_GAP, U8, EndOfImagesError, Exposure, Started
+from inspectd.acquire.protocol import Job
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.runtime.image_files import image_files, read_image, shown_name
+from inspectd.settings.camera import FolderCamera
 
 BUFFERS = 16
 """Exposures that wait at most; older ones are lost, as in a camera whose buffers are full."""

@@ -20,34 +20,30 @@ import msgspec
 from msgspec import structs
 
 from inspectd.acquire import open_camera
-from inspectd.acquire.camera import (
+from inspectd.acquire.camera import Camera, EndOfImagesError, Exposure, Gap, StalledError, Started
+from inspectd.acquire.orders import Orders
+from inspectd.acquire.protocol import (
     EXIT_ANEW,
-    Camera,
-    EndOfImagesError,
-    Exposure,
     Filled,
     Finished,
     FromCamera,
-    Gap,
     Idle,
     Job,
-    Missed,
-    Orders,
+    SendTrigger,
     Slot,
-    StalledError,
-    Started,
     Stop,
     Streaming,
     ToCamera,
-    Trigger,
     Triggered,
     Trouble,
+    Unfilled,
     Vitals,
 )
-from inspectd.clock import now_ns
-from inspectd.errors import CameraError
-from inspectd.results import Losses, Reason
-from inspectd.ring import Ring
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.runtime.frame import Reason
+from inspectd.runtime.ring import Ring
 
 PR_SET_PDEATHSIG = 1
 WAIT_S = 0.25
@@ -61,7 +57,7 @@ VITALS_S = 0.5
 MAX_PACKET = 65536
 
 
-class Link:
+class DaemonLink:
     """The camera process's end of the socket to the daemon."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -84,7 +80,7 @@ class Link:
                     self.free.append(slot)
                 case Stop():
                     self.stop.set()
-                case Trigger() as order:
+                case SendTrigger() as order:
                     self.orders.put(order)
 
 
@@ -96,7 +92,7 @@ def main() -> None:
     if job.config.core is not None:
         os.sched_setaffinity(0, {job.config.core})
     ring = Ring(fd, job.slots, job.shape, job.slot_bytes)
-    link = Link(sock)
+    link = DaemonLink(sock)
     threading.Thread(target=_acquisition_or_die, args=(job, ring, link), daemon=True).start()
     link.listen()
     os._exit(0)  # the daemon is gone or has said goodbye; a vendor's library must not delay the end
@@ -110,7 +106,7 @@ def _receive_job(sock: socket.socket) -> tuple[Job, int]:
     return msgspec.json.decode(packet, type=Job), array.array("i", data[:4])[0]
 
 
-def _acquisition_or_die(job: Job, ring: Ring, link: Link) -> None:
+def _acquisition_or_die(job: Job, ring: Ring, link: DaemonLink) -> None:
     """A fault of ours or of a vendor's library ends the process: the daemon sees it at once and restarts it."""
     try:
         _acquisition(job, ring, link)
@@ -119,7 +115,7 @@ def _acquisition_or_die(job: Job, ring: Ring, link: Link) -> None:
         os._exit(1)
 
 
-def _acquisition(job: Job, ring: Ring, link: Link) -> None:
+def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
     """Open, acquire, and after every trouble try again; harvesters wants to live outside the main thread."""
     losses, attempt, closed_bytes = Losses(), 0, 0
 
@@ -153,7 +149,7 @@ def _acquisition(job: Job, ring: Ring, link: Link) -> None:
     link.send(Finished())
 
 
-def _begin(started: Started, camera: Camera, link: Link) -> Started:
+def _begin(started: Started, camera: Camera, link: DaemonLink) -> Started:
     link.send(Streaming(camera.device, started))
     return started
 
@@ -164,7 +160,7 @@ def _own_bytes() -> int:
     return (int(resident) - int(shared)) * mmap.PAGESIZE
 
 
-def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
+def _stream(camera: Camera, ring: Ring, link: DaemonLink, losses: Losses) -> None:
     """Hand over what comes. A camera that stalls is started anew; if that brings nothing, it is reconnected."""
     is_stopping = is_restarted = False
     told_ns = 0
@@ -186,7 +182,7 @@ def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
             is_restarted = False
             _hand_over(found, camera, ring, link)
         elif isinstance(found, Gap):
-            link.send(Missed(found.frame_id, now_ns(), Reason.LOST, found.detail))
+            link.send(Unfilled(found.frame_id, now_ns(), Reason.LOST, found.detail))
         elif is_stopping:
             link.send(Vitals(losses, camera.clock_view()))
             return
@@ -197,13 +193,13 @@ def _stream(camera: Camera, ring: Ring, link: Link, losses: Losses) -> None:
             link.send(Vitals(losses, camera.clock_view()))
 
 
-def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: Link) -> None:
+def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: DaemonLink) -> None:
     """One exposure into a free slot; without one it is an overrun, at once: the next part is coming."""
     frame_id, trigger_ns, part_id, device_ns = exposure
     link.handed += 1
     if not link.free:
         camera.read(None)
-        link.send(Missed(frame_id, trigger_ns, Reason.OVERRUN, "no free slot in the ring", part_id))
+        link.send(Unfilled(frame_id, trigger_ns, Reason.OVERRUN, "no free slot in the ring", part_id))
         return
     slot = link.free.popleft()
     ring.begin_write(slot, frame_id, trigger_ns)
@@ -217,7 +213,7 @@ def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: Link) -> No
         generation = ring.end_write(slot)
         if trouble:
             link.free.appendleft(slot)
-            link.send(Missed(frame_id, trigger_ns, reason, trouble, part_id))
+            link.send(Unfilled(frame_id, trigger_ns, reason, trouble, part_id))
     if not trouble:
         link.send(Filled(slot, generation, frame_id, trigger_ns, now_ns(), part_id, device_ns))
 

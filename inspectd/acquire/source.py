@@ -12,28 +12,29 @@ import msgspec
 import structlog
 from msgspec import structs
 
-from inspectd.acquire.camera import (
-    MAX_GAP,
+from inspectd.acquire.camera import MAX_GAP
+from inspectd.acquire.protocol import (
     Declined,
     Filled,
     Finished,
     FromCamera,
     Idle,
     Job,
-    Missed,
+    SendTrigger,
     Slot,
     Stop,
     Streaming,
     ToCamera,
-    Trigger,
     Triggered,
     Trouble,
+    Unfilled,
     Vitals,
 )
-from inspectd.clock import now_ns, utc_of
-from inspectd.health import Ledger
-from inspectd.results import ClockView, Ended, Frame, Losses, Reason, unknown
-from inspectd.ring import Ring, SlotPool
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView, now_ns, utc_of
+from inspectd.runtime.frame import Ended, Frame, Reason, unknown
+from inspectd.runtime.ring import Ring
+from inspectd.runtime.slots import SlotPool
 
 log = structlog.get_logger()
 MAX_PACKET = 65536
@@ -161,7 +162,7 @@ class Source:
                 why = ""
                 self._order += 1
                 self._orders[self._order] = done
-                self._send(Trigger(self._order, part_ref, now_ns()))
+                self._send(SendTrigger(self._order, part_ref, now_ns()))
         if why:
             done(0, why)
 
@@ -235,10 +236,10 @@ class Source:
             case Filled():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._received(message)
-            case Missed() if self._jumped(message):
+            case Unfilled() if self._jumped(message):
                 yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._never(message.reason, message.detail, message.trigger_ns)
-            case Missed():
+            case Unfilled():
                 yield from self._missing_before(message.frame_id, Reason.LOST)
                 yield self._never(message.reason, message.detail, message.trigger_ns, message.part_id)
             case Triggered():
@@ -287,7 +288,7 @@ class Source:
         else:
             yield from self._missing_before(counted + 1, Reason.CAMERA)
 
-    def _jumped(self, message: Filled | Missed) -> bool:
+    def _jumped(self, message: Filled | Unfilled) -> bool:
         """Whether the camera's count can't be that of triggers: it stepped back, or far ahead. An alarm."""
         assert self._counted is not None
         skipped = message.frame_id - self._counted - 1  # their part ids come before this one's

@@ -16,14 +16,16 @@ import msgspec
 import numpy as np
 
 from inspectd.acquire import open_camera
-from inspectd.acquire.camera import Exposure, Job, Orders, Trigger
+from inspectd.acquire.camera import Exposure
 from inspectd.acquire.folder import list_images
+from inspectd.acquire.orders import Orders
+from inspectd.acquire.protocol import Job, SendTrigger
 from inspectd.acquire.simcam import world
-from inspectd.clock import now_ns
-from inspectd.config import FolderCamera, SimCamera
-from inspectd.errors import CameraError
-from inspectd.images import read_image, write_png
-from inspectd.results import Losses
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.runtime.image_files import read_image, write_png
+from inspectd.settings.camera import FolderCamera, SimCamera
 
 TIMEOUT_S = 60.0
 PICTURE_S = 10.0
@@ -51,7 +53,7 @@ Question = Listing | Opening
 Rows = list[dict[str, Any]]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Findings(msgspec.Struct, frozen=True):
     """Rows for people and programs, or the sentence that says why not."""
 
     rows: Rows
@@ -73,7 +75,7 @@ def ask(question: Question) -> Rows:
             f"the GenTL producer crashed ({name}); a crash in its library takes only its own process"
         )
     try:
-        answer = msgspec.json.decode(done.stdout, type=Answer)
+        answer = msgspec.json.decode(done.stdout, type=Findings)
     except msgspec.DecodeError:
         raise CameraError(
             f"the process that looked at the camera ended with exit code {done.returncode}"
@@ -86,7 +88,7 @@ def ask(question: Question) -> Rows:
 def _answer(question: Question) -> Rows:
     match question:
         case Listing(producers, sim_folder):
-            from inspectd.acquire.devices import list_devices
+            from inspectd.acquire.genicam.devices import list_devices
 
             os.environ[world.FOLDER_VARIABLE] = sim_folder
             return [device._asdict() for device in list_devices([Path(path) for path in producers])]
@@ -105,7 +107,7 @@ def _look(question: Opening, job: Job) -> Rows:
             return list(camera.features())
         if question.picture:
             camera.start()
-            orders.put(Trigger(1, "", now_ns()))  # for a camera that waits for one
+            orders.put(SendTrigger(1, "", now_ns()))  # for a camera that waits for one
             _snapshot(question, job, camera)
         return [{"device": camera.device}]
     finally:
@@ -141,13 +143,13 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
-    found: list[Answer] = []
+    found: list[Findings] = []
 
     def work() -> None:
         try:
-            found.append(Answer(_answer(question)))
+            found.append(Findings(_answer(question)))
         except (CameraError, OSError) as error:
-            found.append(Answer([], str(error)))
+            found.append(Findings([], str(error)))
 
     thread = threading.Thread(target=work)  # harvesters takes over the signals of a main thread
     thread.start()

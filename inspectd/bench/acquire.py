@@ -15,17 +15,18 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from inspectd.acquire import sim
-from inspectd.acquire.camera import Job
+from inspectd.acquire.protocol import Job
+from inspectd.acquire.simcam import sim
 from inspectd.acquire.simcam.world import Rig, camera_path, producer
 from inspectd.acquire.source import Source, spawn
-from inspectd.clock import now_ns
-from inspectd.config import SimCamera
-from inspectd.errors import UserError
-from inspectd.health import Ledger
-from inspectd.images import write_png
-from inspectd.results import Ended, Frame
-from inspectd.ring import Shape, create
+from inspectd.runtime.books import Ledger
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.frame import Ended, Frame
+from inspectd.runtime.image_files import write_png
+from inspectd.runtime.ring import create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.camera import SimCamera
 
 SLOTS = 8
 TRIGGERS, TRIGGER_S = 300, 0.02

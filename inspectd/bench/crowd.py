@@ -19,10 +19,11 @@ import numpy as np
 
 from inspectd.bench.line import BenchLine
 from inspectd.bench.wire import FAILED, Wire
-from inspectd.config import Publish, Settings
-from inspectd.errors import UserError
-from inspectd.publish.journal import Journal, boot_id
-from inspectd.results import Reason
+from inspectd.publish.journal.writer import Journal, boot_id
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.frame import Reason
+from inspectd.settings.config import Settings
+from inspectd.settings.publish import Publish
 from inspectd.subscribe import Received
 
 RATE_HZ = 10.0

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 
 from inspectd.bench.line import BenchLine, pictures_of
-from inspectd.config import Settings
-from inspectd.images import image_files
-from inspectd.replay import Inspector
-from inspectd.results import Reason, Verdict
+from inspectd.cli.replay import Inspector
+from inspectd.runtime.frame import Reason, Verdict
+from inspectd.runtime.image_files import image_files
+from inspectd.settings.config import Settings
 from inspectd.subscribe import Received
 
 RATE_HZ = 40.0
@@ -36,7 +36,7 @@ class Scenario(NamedTuple):
     """The camera's count goes with it: nobody could know of a trigger whose frame is still on its way."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class ScenarioOutcome(msgspec.Struct, frozen=True):
     """What came of a scenario."""
 
     name: str
@@ -113,7 +113,7 @@ def _expected_verdicts(settings: Settings, folder: Path) -> list[Verdict]:
     return [inspector.inspect(path).verdict for path in image_files(folder)]
 
 
-def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> Outcome:
+def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> ScenarioOutcome:
     line.results.clear()
     books = line.view.books.triggered if line.view else 0
     triggered = _fire(line, BEFORE_S)
@@ -133,7 +133,7 @@ def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> Outcom
     triggered += _fire(line, AFTER_S)
     line.until(lambda: _all_out(line, books + triggered), SETTLE_S, f"{scenario.name}: results are missing")
     first_ns = _first_judged(line.results, ended_ns)
-    return Outcome(
+    return ScenarioOutcome(
         scenario.name,
         triggered,
         dict(Counter(_kind(r) for r in line.results)),
@@ -191,7 +191,7 @@ def _shows_its_own(received: Received, expected: list[Verdict]) -> bool:
     return received.result.verdict == expected[(received.result.frame_id - 1) % len(expected)]
 
 
-def _text(outcome: Outcome) -> str:
+def _text(outcome: ScenarioOutcome) -> str:
     results = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.results.items()))
     recovery = "" if outcome.recovery_s is None else f", judging again after {outcome.recovery_s:.2f} s"
     verdict = "balanced" if outcome.balanced else "NOT BALANCED"

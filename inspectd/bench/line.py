@@ -11,12 +11,13 @@ from types import TracebackType
 
 import msgspec
 
-from inspectd.acquire import sim
+from inspectd.acquire.simcam import sim
 from inspectd.acquire.simcam.world import Rig, camera_path
-from inspectd.config import FolderCamera, Settings, SimCamera
-from inspectd.errors import ConfigError, UserError
-from inspectd.publish.wire import CameraView
+from inspectd.runtime.errors import ConfigError, UserError
+from inspectd.settings.camera import FolderCamera, SimCamera
+from inspectd.settings.config import Settings
 from inspectd.subscribe import Beat, Received, Results
+from inspectd.wire.results import CameraView
 
 CAMERA = "sim"
 START_S = 60.0

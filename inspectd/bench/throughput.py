@@ -18,18 +18,23 @@ import msgspec
 import numpy as np
 
 from inspectd.bench.counter import Counter
-from inspectd.clock import now_ns, utc_of
-from inspectd.config import Engine, FolderCamera, OpenVinoEngine, Publish, Settings, SimCamera, TensorRtEngine
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
-from inspectd.errors import ConfigError
-from inspectd.health import Ledger, Progress
-from inspectd.images import U8, image_files, read_image
 from inspectd.pipeline import STAGES, build
 from inspectd.publish.control import make_link
-from inspectd.publish.journal import Journal, boot_id
-from inspectd.results import ClockView, Ended, Frame, Losses
-from inspectd.ring import Ring, Shape, create
+from inspectd.publish.journal.writer import Journal, boot_id
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView, now_ns, utc_of
+from inspectd.runtime.errors import ConfigError
+from inspectd.runtime.frame import Ended, Frame
+from inspectd.runtime.image_files import U8, image_files, read_image
+from inspectd.runtime.progress import Progress
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.camera import FolderCamera, SimCamera
+from inspectd.settings.config import Settings
+from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
+from inspectd.settings.publish import Publish
 
 SLOTS = 8
 WARM_UP_S = 0.5
@@ -163,7 +168,9 @@ def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: floa
     )  # fmt: skip
 
 
-def _yardstick(engine: Engine, bundle: Bundle, ring: Ring, seconds: float) -> tuple[str, int, Callable[[], float]]:
+def _yardstick(
+    engine: EngineConfig, bundle: Bundle, ring: Ring, seconds: float
+) -> tuple[str, int, Callable[[], float]]:
     """Precision and threads of the bare engine, and what measures its rate."""
     match engine:
         case OpenVinoEngine():
@@ -171,7 +178,7 @@ def _yardstick(engine: Engine, bundle: Bundle, ring: Ring, seconds: float) -> tu
             precision = precision_of(segmenter.compile(ring.shape))
             return precision, segmenter.threads, lambda: _bare_hz(segmenter, ring, seconds)
         case TensorRtEngine():
-            from inspectd.bench.gpu import yardstick
+            from inspectd.doctor.gpu import yardstick
 
             precision, limit_hz = yardstick(engine, bundle, ring.shape)
             return precision, 1, limit_hz

@@ -18,18 +18,19 @@ import msgspec
 import numpy as np
 
 from inspectd.bench.counter import Counted, Counter
-from inspectd.clock import now_ns, utc_of
-from inspectd.config import Journal as JournalConfig
-from inspectd.config import Publish, Settings
-from inspectd.errors import UserError
-from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
 from inspectd.publish.control import make_link
-from inspectd.publish.journal import Journal, boot_id
+from inspectd.publish.journal.writer import Journal, boot_id
+from inspectd.publish.loop import Publisher
 from inspectd.publish.messages import Identity, Messages, Names
-from inspectd.publish.wire import ModelRef, RecipeRef
-from inspectd.publish.zmq import Publisher
-from inspectd.results import ClockView, Frame, Judgement, Losses, Reason, Region, Verdict
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView, now_ns, utc_of
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.frame import Frame, Judgement, Reason, Region, Verdict
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.settings.config import Settings
+from inspectd.settings.publish import JournalConfig, Publish
+from inspectd.wire.results import ModelRef, RecipeRef
 
 PAUSE_S = 2e-4
 """For each result: the subscriber must keep up, or the socket takes fresh memory for every message."""
@@ -64,7 +65,7 @@ class Cost(msgspec.Struct, frozen=True):
     """Of a tenth as many, each after a pause."""
 
 
-class Camera:
+class StillCamera:
     """What a result names of a camera."""
 
     name, state, detail, newest_ns, process_starts = "bench", "streaming", "", 0, 0
@@ -77,7 +78,7 @@ class Wire:
     def __init__(self, publish: Publish, journal: Journal) -> None:
         self.state = "ContinuousExecution"
         self.journal = journal
-        identity, ledger, cameras = Identity("bench", (True,)), Ledger(1), [Camera()]
+        identity, ledger, cameras = Identity("bench", (True,)), Ledger(1), [StillCamera()]
         common = (journal, ledger, cameras, lambda: (self.state, "bench"))
         self._messages = Messages(identity, SETUPS, *common)
         self._publisher = Publisher(publish, identity, SETUPS, *common, make_link())

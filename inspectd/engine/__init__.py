@@ -13,16 +13,17 @@ bare         what the GPU can do alone, for comparison
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from inspectd.config import Engine, OpenVinoEngine, TensorRtEngine
 from inspectd.engine.backend import U8, Backend
 from inspectd.engine.bundle import Bundle
-from inspectd.handoff import Handoff
-from inspectd.ring import Ring, Shape
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.ring import Ring
+from inspectd.runtime.slots import Shape
+from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
 
 # openvino, tensorrt and pycuda are imported only by the engine that is configured.
 
 
-def in_flight(config: Engine) -> int:
+def in_flight(config: EngineConfig) -> int:
     """How many frames the engine works on at once."""
     match config:
         case OpenVinoEngine():
@@ -34,7 +35,7 @@ def in_flight(config: Engine) -> int:
 
 
 def open_backend(
-    config: Engine, bundle: Bundle, rings: Sequence[Ring], wake: Handoff[str] | None = None
+    config: EngineConfig, bundle: Bundle, rings: Sequence[Ring], wake: Handoff[str] | None = None
 ) -> Backend:
     """The engine for the pictures in these rings, self-tested; raises BundleError if the model can't be used.
 
@@ -46,14 +47,14 @@ def open_backend(
 
             return OpenVinoBackend(config, bundle, rings)
         case TensorRtEngine():
-            from inspectd.engine.start import open_gpu
+            from inspectd.engine.tensorrt.start import open_gpu
 
             return open_gpu(config, bundle, rings, wake)
         case _:
             assert_never(config)
 
 
-def open_segmenter(config: Engine, bundle: Bundle) -> Callable[[U8], tuple[U8, U8]]:
+def open_segmenter(config: EngineConfig, bundle: Bundle) -> Callable[[U8], tuple[U8, U8]]:
     """Judges images [H, W, C] of any size one by one: scores uint8 [K, h, w] and peak uint8 [K], copies."""
     match config:
         case OpenVinoEngine():
@@ -62,14 +63,14 @@ def open_segmenter(config: Engine, bundle: Bundle) -> Callable[[U8], tuple[U8, U
             threads = openvino.thread_count(config)
             return openvino.open_segmenter(bundle, threads, config.precision).segment
         case TensorRtEngine():
-            from inspectd.engine.start import GpuSegmenter
+            from inspectd.engine.tensorrt.start import GpuSegmenter
 
             return GpuSegmenter(config, bundle).segment
         case _:
             assert_never(config)
 
 
-def outlook(config: Engine, bundle: Bundle, shapes: Sequence[Shape]) -> str:
+def outlook(config: EngineConfig, bundle: Bundle, shapes: Sequence[Shape]) -> str:
     """What a start would find, in a line, for `check`; raises what the start would raise."""
     match config:
         case OpenVinoEngine():
@@ -79,7 +80,7 @@ def outlook(config: Engine, bundle: Bundle, shapes: Sequence[Shape]) -> str:
             precision = openvino.precision_of(segmenter.compile(Shape(64, 64, bundle.manifest.channels)))
             return f"{precision}, golden test within {segmenter.golden_difference}/255"
         case TensorRtEngine():
-            from inspectd.engine import start
+            from inspectd.engine.tensorrt import start
 
             return start.outlook(config, bundle, shapes)
         case _:

@@ -5,9 +5,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from inspectd.handoff import Handoff
-from inspectd.results import Frame
-from inspectd.ring import Shape
+from inspectd.runtime.frame import Frame
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.slots import Shape
 
 U8 = npt.NDArray[np.uint8]
 ALIGNMENT = 256
@@ -41,7 +41,7 @@ class Backend(Protocol):
         """Wait for what is in flight and let go of the device."""
 
 
-class Results(NamedTuple):
+class ScoreLayout(NamedTuple):
     """Shapes of what the network says of a picture: scores uint8 [K, h, w], then peak uint8 [K]."""
 
     scores: tuple[int, int, int]
@@ -62,9 +62,9 @@ class Results(NamedTuple):
         return scores, memory[self.peak_at : self.nbytes]
 
 
-def results_of(shape: Shape, classes: int, stride: int) -> Results:
+def score_layout(shape: Shape, classes: int, stride: int) -> ScoreLayout:
     """What a network of so many classes and this stride says of pictures of one shape."""
-    return Results((classes, -(-shape.height // stride), -(-shape.width // stride)))
+    return ScoreLayout((classes, -(-shape.height // stride), -(-shape.width // stride)))
 
 
 class Gpu(NamedTuple):

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from inspectd.errors import BundleError
-from inspectd.images import read_image
+from inspectd.runtime.errors import BundleError
+from inspectd.runtime.image_files import read_image
 
 U8 = npt.NDArray[np.uint8]
 SCHEMA = 1

@@ -10,12 +10,12 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from inspectd.clock import now_ns
 from inspectd.engine.backend import Backend
-from inspectd.errors import DeviceError
-from inspectd.handoff import Handoff
-from inspectd.health import STAGE_WAIT_S, Progress
-from inspectd.results import Ended, Frame, Late, Reason, unknown
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import DeviceError
+from inspectd.runtime.frame import Ended, Frame, Late, Reason, unknown
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import STAGE_WAIT_S, Progress
 
 MEASURED = 64
 """So many inferences back it is remembered how long one takes."""

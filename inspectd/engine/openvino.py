@@ -18,12 +18,13 @@ import structlog
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov
 
-from inspectd.config import OpenVinoEngine
 from inspectd.engine.bundle import Bundle, golden_difference
-from inspectd.errors import BundleError
-from inspectd.handoff import Handoff
-from inspectd.results import Frame
-from inspectd.ring import Ring, Shape
+from inspectd.runtime.errors import BundleError
+from inspectd.runtime.frame import Frame
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.ring import Ring
+from inspectd.runtime.slots import Shape
+from inspectd.settings.engine import OpenVinoEngine
 
 log = structlog.get_logger()
 U8 = npt.NDArray[np.uint8]

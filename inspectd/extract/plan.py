@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inspectd.config import Limits, Recipe, View
-from inspectd.errors import ConfigError
 from inspectd.extract.polygons import F64, Points, cells_inside, contains
+from inspectd.runtime.errors import ConfigError
+from inspectd.settings.recipe import Limits, Recipe, View
 
 U8 = npt.NDArray[np.uint8]
 NO_ZONE = ""

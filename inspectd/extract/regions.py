@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from inspectd.extract.plan import NO_ZONE, U8, Plan
 from inspectd.extract.polygons import F64, contains
-from inspectd.results import Region
+from inspectd.runtime.frame import Region
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]

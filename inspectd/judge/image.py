@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from inspectd.config import ImageLimits
 from inspectd.extract.plan import U8
+from inspectd.settings.recipe import ImageLimits
 
 SAMPLE_ROWS = 16
 """Every 16th row is looked at, over its full width: enough for exposure, blur and sameness."""

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import cv2
 
-from inspectd.clock import now_ns
-from inspectd.config import ImageLimits
 from inspectd.extract.plan import U8, Plan
 from inspectd.extract.regions import extract_regions
-from inspectd.handoff import Handoff
-from inspectd.health import STAGE_WAIT_S, Progress
 from inspectd.judge.image import sample_of, unfitness
 from inspectd.judge.verdict import judge
-from inspectd.results import Ended, Frame, Judgement, Late, Reason, Verdict, unknown
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, Verdict, unknown
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import STAGE_WAIT_S, Progress
+from inspectd.settings.recipe import ImageLimits
 
 NOT_CHECKED = ImageLimits()
 

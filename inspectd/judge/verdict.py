@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from inspectd.config import Limits
 from inspectd.extract.plan import Plan
 from inspectd.extract.regions import Extraction
-from inspectd.results import Judgement, Reason, Region, Verdict
+from inspectd.runtime.frame import Judgement, Reason, Region, Verdict
+from inspectd.settings.recipe import Limits
 
 
 def judge(extraction: Extraction, plan: Plan) -> Judgement:

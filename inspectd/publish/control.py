@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from inspectd.handoff import Handoff
-from inspectd.publish.requests import Answer, Request, RequestError, decode_request, encode
 from inspectd.publish.security import client_of
+from inspectd.runtime.handoff import Handoff
+from inspectd.wire.requests import Answer, Request, RequestError, decode_request, encode
 
 OUTSTANDING = 64
 """So many requests of each verb wait for their answer at once, of all clients: triggers that a camera does not
@@ -65,7 +65,7 @@ class Counts(msgspec.Struct):
     """Answers whose peer was gone, or did not take them."""
 
 
-class Link(NamedTuple):
+class ControlLink(NamedTuple):
     """Between the publish thread, which reads and answers, and the main thread, which executes."""
 
     requests: Handoff[Asked]
@@ -73,9 +73,9 @@ class Link(NamedTuple):
     counts: Counts
 
 
-def make_link() -> Link:
+def make_link() -> ControlLink:
     """A new one, empty."""
-    return Link(Handoff(), Handoff(), Counts())
+    return ControlLink(Handoff(), Handoff(), Counts())
 
 
 class _Kept:
@@ -97,7 +97,7 @@ class ControlService:
     """One ROUTER, bound; used by the publish thread alone."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], link: Link, allows: Callable[[str], bool] = lambda _: True
+        self, socket: zmq.Socket[bytes], link: ControlLink, allows: Callable[[str], bool] = lambda _: True
     ) -> None:
         """allows: whether the client of this user id may still steer; asked for each request."""
         self._allows = allows

@@ -15,7 +15,7 @@ import structlog
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from inspectd.clock import now_ns
+from inspectd.runtime.clock import now_ns
 
 log = structlog.get_logger()
 EVENTS = (

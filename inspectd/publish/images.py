@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 from msgspec import json
 
-from inspectd.errors import UnavailableError
 from inspectd.publish.ipc import open_to_group, own_path
-from inspectd.publish.wire_images import Greeting, RingView
-from inspectd.ring import PAGE, Ring
+from inspectd.runtime.errors import UnavailableError
+from inspectd.runtime.ring import PAGE, Ring
+from inspectd.wire.images import Greeting, RingView
 
 log = structlog.get_logger()
 MAX_READERS = 32

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.errors import UnavailableError
+from inspectd.runtime.errors import UnavailableError
 
 log = structlog.get_logger()
 SOCKET_MODE = 0o660

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from inspectd import __version__
-from inspectd.clock import now_ns
-from inspectd.health import Ledger
-from inspectd.publish.journal import Journal
-from inspectd.publish.records import Entry
-from inspectd.publish.wire import (
+from inspectd.publish.journal.records import Entry
+from inspectd.publish.journal.writer import Journal
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.frame import Frame, Judgement, Verdict
+from inspectd.wire.results import (
     CameraView,
     Flag,
     Header,
@@ -23,7 +24,6 @@ from inspectd.publish.wire import (
     encode,
     result_topic,
 )
-from inspectd.results import ClockView, Frame, Judgement, Losses, Verdict
 
 CODES = {verdict: VerdictCode[verdict.name] for verdict in Verdict}
 """Looked up once: of enums that takes longer than the whole header."""

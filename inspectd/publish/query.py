@@ -7,11 +7,11 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from inspectd.clock import now_ns
-from inspectd.publish.history import Chunk, History
+from inspectd.publish.journal.history import Chunk, History
 from inspectd.publish.security import client_of
 from inspectd.publish.sockets import send_at_once
-from inspectd.publish.wire import (
+from inspectd.runtime.clock import now_ns
+from inspectd.wire.results import (
     Heartbeat,
     QueryError,
     Replay,

@@ -13,10 +13,10 @@ import structlog
 import zmq
 from zmq.utils import z85
 
-from inspectd.config import Publish
-from inspectd.endpoints import host_of, is_loopback
 from inspectd.publish.handshakes import AUTH, Failures, Watch
-from inspectd.publish.keys import load_clients, load_secret
+from inspectd.settings.publish import Publish
+from inspectd.wire.endpoints import host_of, is_loopback
+from inspectd.wire.keys import load_clients, load_secret
 
 log = structlog.get_logger()
 Domain = Literal["read", "control"]

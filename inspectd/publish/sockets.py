@@ -7,8 +7,8 @@ from typing import Any
 
 import zmq
 
-from inspectd.errors import UnavailableError
 from inspectd.publish.ipc import open_to_group
+from inspectd.runtime.errors import UnavailableError
 
 LINGER_MS = 1000
 MAX_INCOMING = 64 * 1024

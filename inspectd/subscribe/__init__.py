@@ -1,8 +1,8 @@
 """The other end: whoever wants results. Needs pyzmq and msgspec alone."""
 
-from inspectd.publish.keys import Keys
 from inspectd.subscribe.client import Beat, Cursor, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.control import Control, RefusedError
+from inspectd.wire.keys import Keys
 
 __all__ = [
     "Beat",

@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple
 import msgspec
 import zmq
 
-from inspectd.endpoints import beside
-from inspectd.errors import UserError
-from inspectd.publish.keys import Keys
-from inspectd.publish.wire import (
+from inspectd.runtime.errors import UserError
+from inspectd.subscribe.sockets import HEARTBEATS, connect
+from inspectd.wire.endpoints import beside
+from inspectd.wire.keys import Keys
+from inspectd.wire.results import (
     Header,
     Heartbeat,
     Replay,
@@ -35,7 +36,6 @@ from inspectd.publish.wire import (
     encode,
     unpack_header,
 )
-from inspectd.subscribe.sockets import HEARTBEATS, connect
 
 SILENCE_S = 1.0
 """A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""

@@ -15,10 +15,10 @@ import msgspec
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from inspectd.errors import UnavailableError, UserError
-from inspectd.publish.keys import Keys
-from inspectd.publish.requests import Answer, decode_answer
+from inspectd.runtime.errors import UnavailableError, UserError
 from inspectd.subscribe.sockets import HEARTBEATS, connect
+from inspectd.wire.keys import Keys
+from inspectd.wire.requests import Answer, decode_answer
 
 TURN_MS = 250
 CONNECT_S = 10.0

@@ -26,20 +26,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from inspectd.errors import UserError
-from inspectd.publish.wire import ImageRef, Result, WireError
-from inspectd.publish.wire_images import (
-    GENERATION,
-    GENERATION_OFFSET,
-    IMAGES_SCHEMA,
-    MAX_CAMERAS,
-    MAX_GREETING,
-    SLOT_HEADER,
-    SLOT_MAGIC,
-    Greeting,
-    RingView,
-)
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.slots import GENERATION, GENERATION_OFFSET, SLOT_HEADER, SLOT_MAGIC
 from inspectd.subscribe.client import Received
+from inspectd.wire.images import IMAGES_SCHEMA, MAX_CAMERAS, MAX_GREETING, Greeting, RingView
+from inspectd.wire.results import ImageRef, Result, WireError
 
 U8 = npt.NDArray[np.uint8]
 GREETING_S = 1.0

@@ -5,8 +5,8 @@ from typing import Any
 
 import zmq
 
-from inspectd.errors import UserError
-from inspectd.publish.keys import Keys
+from inspectd.runtime.errors import UserError
+from inspectd.wire.keys import Keys
 
 RECONNECT_MS = 100
 """Always so often: what a daemon sends before it is connected has to be asked for."""

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from inspectd.publish.keys import Keys
-from inspectd.publish.wire import Heartbeat, WireError
-from inspectd.results import Verdict
+from inspectd.runtime.frame import Verdict
 from inspectd.subscribe.client import Beat, Event, Missed, NewEpoch, Received, Results, Silence
+from inspectd.wire.keys import Keys
+from inspectd.wire.results import Heartbeat, WireError
 
 ROWS = 15
 WELL = "ContinuousExecution"

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspectd.acquire import sim
-from inspectd.acquire.camera import Gap, Job, Triggered
-from inspectd.acquire.genicam import Genicam
-from inspectd.acquire.simcam import world
-from inspectd.config import SimCamera
-from inspectd.images import U8, write_png
-from inspectd.results import Losses
+from inspectd.acquire.camera import Gap
+from inspectd.acquire.genicam.genicam import Genicam
+from inspectd.acquire.protocol import Job, Triggered
+from inspectd.acquire.simcam import sim, world
+from inspectd.runtime.books import Losses
+from inspectd.runtime.image_files import U8, write_png
+from inspectd.settings.camera import SimCamera
 
 needs_simcam = pytest.mark.skipif(world.producer() is None, reason="simcam was not built (no C compiler)")
 WIDTH, HEIGHT = 96, 64

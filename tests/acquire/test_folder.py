@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from inspectd.acquire import open_camera
-from inspectd.acquire.camera import EndOfImagesError, Job
+from inspectd.acquire.camera import EndOfImagesError
 from inspectd.acquire.folder import BUFFERS, Folder
+from inspectd.acquire.protocol import Job
 from inspectd.acquire.survey import Opening, ask
-from inspectd.clock import now_ns
-from inspectd.config import FolderCamera
-from inspectd.errors import CameraError
-from inspectd.images import write_png
-from inspectd.results import Losses
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.runtime.image_files import write_png
+from inspectd.settings.camera import FolderCamera
 
 Make = Callable[..., Folder]
 

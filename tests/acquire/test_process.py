@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.acquire.camera import Declined, Exposure, Filled, FromCamera, Missed, Started, Trigger
-from inspectd.acquire.process import Link, _hand_over, _stream
-from inspectd.clock import now_ns
-from inspectd.errors import CameraError
-from inspectd.results import ClockView, Losses, Reason
-from inspectd.ring import Ring, Shape, create
+from inspectd.acquire.camera import Exposure, Started
+from inspectd.acquire.process import DaemonLink, _hand_over, _stream
+from inspectd.acquire.protocol import Declined, Filled, FromCamera, SendTrigger, Unfilled
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.runtime.frame import Reason
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape
 
 
 class Toy:
@@ -65,7 +68,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.daemon, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.theirs, self.link = theirs, Link(theirs)
+        self.theirs, self.link = theirs, DaemonLink(theirs)
         self.ring: Ring = create(2, Shape(64, 64, 1), "test")
 
     def heard(self) -> FromCamera:
@@ -99,7 +102,7 @@ def test_an_exposure_goes_into_the_oldest_free_slot(bench: Bench) -> None:
 def test_without_a_free_slot_it_is_an_overrun(bench: Bench) -> None:
     toy = Toy()
     _hand_over(Exposure(5, 123), toy, bench.ring, bench.link)
-    assert bench.heard() == Missed(5, 123, Reason.OVERRUN, "no free slot in the ring")
+    assert bench.heard() == Unfilled(5, 123, Reason.OVERRUN, "no free slot in the ring")
     assert toy.dropped == 1
 
 
@@ -107,7 +110,7 @@ def test_an_unusable_picture_is_incomplete_and_its_slot_stays_free(bench: Bench)
     bench.link.free.extend([1, 0])
     first = bench.ring.header(1).generation
     _hand_over(Exposure(5, 123), Toy("cut off"), bench.ring, bench.link)
-    assert bench.heard() == Missed(5, 123, Reason.INCOMPLETE, "cut off")
+    assert bench.heard() == Unfilled(5, 123, Reason.INCOMPLETE, "cut off")
     assert list(bench.link.free) == [1, 0]
     assert bench.ring.header(1).generation == first + 2
 
@@ -119,13 +122,13 @@ def test_a_camera_lost_while_copying_leaks_no_slot_and_no_trigger(bench: Bench) 
     assert sorted(bench.link.free) == [0, 1]
     assert bench.ring.header(1).generation % 2 == 0
     said = bench.heard()
-    assert isinstance(said, Missed)
+    assert isinstance(said, Unfilled)
     assert said.frame_id == 5
 
 
 def test_a_trigger_for_a_camera_that_is_being_stopped_is_declined(bench: Bench) -> None:
     bench.link.stop.set()
     bench.link.orders.open()
-    bench.link.orders.put(Trigger(3, "x", now_ns()))
+    bench.link.orders.put(SendTrigger(3, "x", now_ns()))
     _stream(Toy(), bench.ring, bench.link, Losses())
     assert bench.heard() == Declined(3, "the camera is being stopped")

@@ -11,29 +11,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.acquire.camera import (
-    MAX_GAP,
+from inspectd.acquire.camera import MAX_GAP, Started
+from inspectd.acquire.protocol import (
     Filled,
     Finished,
     FromCamera,
     Idle,
     Job,
-    Missed,
     Slot,
-    Started,
     Stop,
     Streaming,
     ToCamera,
     Triggered,
     Trouble,
+    Unfilled,
     Vitals,
 )
 from inspectd.acquire.source import Source
-from inspectd.clock import now_ns
-from inspectd.config import FolderCamera
-from inspectd.health import Ledger
-from inspectd.results import ClockView, Ended, Frame, Losses, Reason, Verdict
-from inspectd.ring import Shape, create
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.frame import Ended, Frame, Reason, Verdict
+from inspectd.runtime.ring import create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.camera import FolderCamera
 from tests.makers import examples
 
 SLOTS = 4
@@ -127,8 +127,8 @@ def line(make: Callable[..., Line]) -> Line:
     return made
 
 
-def missed(frame_id: int, reason: Reason = Reason.OVERRUN, detail: str = "no free slot") -> Missed:
-    return Missed(frame_id, now_ns(), reason, detail)
+def missed(frame_id: int, reason: Reason = Reason.OVERRUN, detail: str = "no free slot") -> Unfilled:
+    return Unfilled(frame_id, now_ns(), reason, detail)
 
 
 def ends(items: list[Frame | Ended]) -> list[tuple[int, str]]:
@@ -668,7 +668,7 @@ def test_a_paused_camera_that_reconnects_before_it_hears_of_it_is_still_paused(l
 
 def test_a_trigger_that_the_stopping_camera_has_no_frame_of_was_not_ready(line: Line) -> None:
     paused(line)
-    items = line.say(Missed(1, 100, Reason.LOST, "counted without a frame"), line.filled(3), Finished())
+    items = line.say(Unfilled(1, 100, Reason.LOST, "counted without a frame"), line.filled(3), Finished())
     assert ends(items) == [(1, "not_ready"), (2, "not_ready"), (3, "frame")]
     assert isinstance(items[0], Ended) and items[0].judgement.detail == "another recipe"
 

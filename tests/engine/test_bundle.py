@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inspectd.engine.bundle import Golden, golden_difference, load_bundle
-from inspectd.errors import BundleError
+from inspectd.runtime.errors import BundleError
 from tests.bundles import STRIDE, add_int8, darkness, write_bundle
 
 Edit = Callable[[dict[str, Any]], object]

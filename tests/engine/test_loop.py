@@ -10,17 +10,18 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from inspectd.clock import now_ns
-from inspectd.config import OpenVinoEngine
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.loop import Engine, FrameSource, Switch
 from inspectd.engine.openvino import OpenVinoBackend
-from inspectd.errors import DeviceError
-from inspectd.handoff import Handoff
-from inspectd.health import Progress
-from inspectd.results import Ended, Frame, Late, Reason, Verdict, unknown
-from inspectd.ring import Ring, Shape, create
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.errors import DeviceError
+from inspectd.runtime.frame import Ended, Frame, Late, Reason, Verdict, unknown
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.engine import OpenVinoEngine
 from tests.bundles import darkness, write_bundle
 from tests.makers import frame
 

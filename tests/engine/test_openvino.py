@@ -18,7 +18,6 @@ import pytest
 import structlog
 from onnx import TensorProto, helper
 
-from inspectd.config import OpenVinoEngine
 from inspectd.engine import open_backend, openvino
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import (
@@ -30,9 +29,11 @@ from inspectd.engine.openvino import (
     precision_of,
     thread_count,
 )
-from inspectd.errors import BundleError
-from inspectd.results import Frame
-from inspectd.ring import Ring, Shape, create
+from inspectd.runtime.errors import BundleError
+from inspectd.runtime.frame import Frame
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.engine import OpenVinoEngine
 from tests.bundles import add_int8, darkness, darkness_graph, spotted, write_bundle
 from tests.engine.test_bundle import rehash
 from tests.makers import frame

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.config import Limits, Recipe, View, Zone
-from inspectd.errors import ConfigError
 from inspectd.extract.plan import make_plan
+from inspectd.runtime.errors import ConfigError
+from inspectd.settings.recipe import Limits, Recipe, View, Zone
 from tests.makers import LIMITS, examples, plan_for
 
 STRICT = Limits(suspect=0.1, reject=0.2)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.config import Limits, View, Zone
 from inspectd.extract.plan import Plan
 from inspectd.extract.regions import MAX_CONTOUR_POINTS, Extraction, extract_regions
-from inspectd.results import Region
+from inspectd.runtime.frame import Region
+from inspectd.settings.recipe import Limits, View, Zone
 from tests.makers import LIMITS, examples, plan_for
 
 U8 = np.ndarray

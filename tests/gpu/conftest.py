@@ -4,17 +4,17 @@ import sys
 
 import pytest
 
-from inspectd.engine.tensorrt import targets
-from inspectd.errors import UnavailableError
+from inspectd.engine.tensorrt.api import targets
+from inspectd.runtime.errors import UnavailableError
 from tests.engine.standin import is_standin
 from tests.gpu import REHEARSED
 
 
 @pytest.fixture(scope="session")
-def card():  # type: ignore[no-untyped-def]  # inspectd.engine.cuda.Gpu, which can't be imported everywhere
+def card():  # type: ignore[no-untyped-def]  # inspectd.engine.tensorrt.cuda.Gpu, which can't be imported everywhere
     """The first GPU."""
     try:
-        from inspectd.engine import cuda
+        from inspectd.engine.tensorrt import cuda
 
         if is_standin(cuda._cuda) and not REHEARSED:
             pytest.skip("there is no NVIDIA driver, only the stand-in that other tests have loaded")
@@ -26,7 +26,7 @@ def card():  # type: ignore[no-untyped-def]  # inspectd.engine.cuda.Gpu, which c
 @pytest.fixture(scope="session")
 def tensorrt(card):  # type: ignore[no-untyped-def]
     """TensorRT for this card."""
-    from inspectd.engine.tensorrt import library
+    from inspectd.engine.tensorrt.api import library
 
     try:
         found = library()

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inspectd.results import Reason, Verdict
+from inspectd.runtime.frame import Reason, Verdict
 from inspectd.subscribe import Missed, Received, Results
 from tests.gpu import REHEARSED
 from tests.lines import Line, collect, results_of, stop, to_the_end

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import structlog
 
-from inspectd.engine.backend import results_of
+from inspectd.engine.backend import score_layout
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.ring import Ring, Shape, create
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape
 from tests.bundles import STRIDE, darkness, write_bundle
 from tests.engine.standin import Darkness
-from tests.engine.test_gpu import CLASSES, finish, picture, right
+from tests.engine.tensorrt.test_gpu import CLASSES, finish, picture, right
 from tests.gpu import REHEARSED
 from tests.makers import frame
 
@@ -33,11 +34,11 @@ pages[4096 : 4096 + int(sys.argv[2])] = b"\\x07" * int(sys.argv[2])
 
 
 def opened(card: Any, rings: list[Ring], classes: int = CLASSES) -> Any:
-    from inspectd.engine import cuda
-    from inspectd.engine.gpu import GpuBackend
+    from inspectd.engine.tensorrt import cuda
+    from inspectd.engine.tensorrt.gpu import GpuBackend
 
     def load(shape: Shape) -> Darkness:
-        return Darkness(cuda.call, shape, results_of(shape, classes, STRIDE))
+        return Darkness(cuda.call, shape, score_layout(shape, classes, STRIDE))
 
     return GpuBackend(card, load, rings, classes, STRIDE, "stand-in engine")
 
@@ -103,8 +104,8 @@ def test_a_slot_may_be_filled_anew_as_soon_as_its_frame_is_done(card: Any, rings
 
 def test_the_pipeline_gets_what_the_gpu_can_give(card: Any, shown: Any, tmp_path: Any) -> None:
     """Figures of 5 MPixel, with the stand-in engine: what is around the network, not the network."""
-    from inspectd.bench.gpu import machine_figures, pipeline_figures
-    from inspectd.engine import cuda
+    from inspectd.doctor.gpu import machine_figures, pipeline_figures
+    from inspectd.engine.tensorrt import cuda
 
     bundle: Bundle = load_bundle(write_bundle(tmp_path / "toy", channels=1))
     ring = create(8, BIG, "test")
@@ -113,7 +114,7 @@ def test_the_pipeline_gets_what_the_gpu_can_give(card: Any, shown: Any, tmp_path
     backend = opened(card, [ring], 1)
 
     def load(shape: Shape) -> Darkness:
-        return Darkness(cuda.call, shape, results_of(shape, 1, STRIDE))
+        return Darkness(cuda.call, shape, score_layout(shape, 1, STRIDE))
 
     for figure in (*machine_figures(card), *pipeline_figures(backend, ring, bundle, load, card, IDLE_S)):
         shown(
@@ -130,9 +131,9 @@ from inspectd.engine import cuda
 from tests.engine.standin import Darkness
 from tests.gpu.test_pipeline import opened
 from tests.makers import frame
-from tests.engine.test_gpu import finish
-from inspectd.errors import DeviceError
-from inspectd.ring import Shape, create
+from tests.engine.tensorrt.test_gpu import finish
+from inspectd.runtime.errors import DeviceError
+from inspectd.runtime.ring import Shape, create
 
 ring = create(4, Shape(64, 64, 1), "test")
 backend = opened(cuda.find(0), [ring], 1)

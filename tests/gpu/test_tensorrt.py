@@ -10,9 +10,10 @@ import msgspec
 import pytest
 import structlog
 
-from inspectd.config import TensorRtEngine
 from inspectd.engine.bundle import golden_difference, load_bundle
-from inspectd.ring import Shape, create
+from inspectd.runtime.ring import create
+from inspectd.runtime.slots import Shape
+from inspectd.settings.engine import TensorRtEngine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_golden_images_in_their_own_sizes(tensorrt: Any, plans: Path, shown: Any) -> None:
-    from inspectd.engine.start import GpuSegmenter
+    from inspectd.engine.tensorrt.start import GpuSegmenter
 
     bundle = load_bundle(SHIPPED)
     segmenter = GpuSegmenter(TensorRtEngine(plans=str(plans)), bundle)
@@ -38,7 +39,7 @@ def test_the_golden_images_in_their_own_sizes(tensorrt: Any, plans: Path, shown:
 
 @pytest.mark.parametrize("shape", [Shape(384, 512, 3), Shape(2048, 2448, 3)])
 def test_a_second_start_builds_nothing(tensorrt: Any, plans: Path, shape: Shape) -> None:
-    from inspectd.engine.start import open_gpu
+    from inspectd.engine.tensorrt.start import open_gpu
 
     bundle, ring = load_bundle(SHIPPED), create(2, shape, "test")
     said = []

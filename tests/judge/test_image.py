@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from inspectd.config import ImageLimits
 from inspectd.judge.image import SAMPLE_ROWS, sample_of, unfitness
+from inspectd.settings.recipe import ImageLimits
 
 
 def picture(value: int, channels: int = 1) -> np.ndarray:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspectd.config import ImageLimits, Limits
-from inspectd.handoff import Handoff
-from inspectd.health import Progress
 from inspectd.judge.loop import Criteria, Judge
-from inspectd.results import Ended, Frame, Late, Reason, Verdict
+from inspectd.runtime.frame import Ended, Frame, Late, Reason, Verdict
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.settings.recipe import ImageLimits, Limits
 from tests.makers import frame, plan_for
 
 

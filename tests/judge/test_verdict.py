@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.config import Limits, View, Zone
 from inspectd.extract.plan import Plan
 from inspectd.extract.regions import Extraction
 from inspectd.judge.verdict import judge
-from inspectd.results import Judgement, Reason, Region, Verdict
+from inspectd.runtime.frame import Judgement, Reason, Region, Verdict
+from inspectd.settings.recipe import Limits, View, Zone
 from tests.makers import LIMITS, examples, plan_for, region
 
 NUMBERS = st.sampled_from([0.0, 10.0, 49.9, 50.0, 50.1, 100.0])

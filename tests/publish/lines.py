@@ -7,17 +7,18 @@ from pathlib import Path
 
 import zmq
 
-from inspectd.config import Journal as JournalConfig
-from inspectd.config import Publish
-from inspectd.handoff import Handoff
-from inspectd.health import Ledger, Progress
 from inspectd.publish.control import make_link
-from inspectd.publish.journal import Journal
+from inspectd.publish.journal.writer import Journal
+from inspectd.publish.loop import Publisher
 from inspectd.publish.messages import Identity, Names
-from inspectd.publish.wire import ModelRef, RecipeRef, VerdictCode, unpack_header
-from inspectd.publish.zmq import Publisher
-from inspectd.results import ClockView, Ended, Frame, Judgement, Late, Losses, Reason, Verdict
+from inspectd.runtime.books import Ledger, Losses
+from inspectd.runtime.clock import ClockView
+from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, Verdict
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.settings.publish import JournalConfig, Publish
 from inspectd.subscribe.client import Beat, Event, Received, Results
+from inspectd.wire.results import ModelRef, RecipeRef, VerdictCode, unpack_header
 
 PASS = Judgement(Verdict.PASS, Reason.NONE)
 FAIL = Judgement(Verdict.FAIL, Reason.DEFECT)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspectd.endpoints import beside
+from inspectd.wire.endpoints import beside
 from tests.ports import free_endpoint
 from tests.publish.lines import Line
 

@@ -16,7 +16,6 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspectd.handoff import Handoff
 from inspectd.publish.control import (
     CLIENTS,
     ENVELOPES,
@@ -24,13 +23,14 @@ from inspectd.publish.control import (
     REMEMBERED,
     Answered,
     Asked,
+    ControlLink,
     ControlService,
     Counts,
-    Link,
     limit_queues,
 )
-from inspectd.publish.requests import Answer, RequestError, decode_request
 from inspectd.publish.sockets import MAX_INCOMING, opened
+from inspectd.runtime.handoff import Handoff
+from inspectd.wire.requests import Answer, RequestError, decode_request
 
 
 class Control:
@@ -46,7 +46,7 @@ class Control:
         limit_queues(router)
         router.bind(self.endpoint)
         self.counts = Counts()
-        self.service = ControlService(router, Link(self.requests, self.answers, self.counts))
+        self.service = ControlService(router, ControlLink(self.requests, self.answers, self.counts))
         self._clients: list[Any] = []
 
     def client(self, kind: int = zmq.DEALER) -> Any:

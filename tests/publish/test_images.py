@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspectd import ring as ring_module
-from inspectd.errors import UnavailableError
-from inspectd.publish import wire_images
 from inspectd.publish.images import MAX_READERS, MAX_UNREAD, ImageServer
-from inspectd.ring import PAGE, Ring, Shape, create
+from inspectd.runtime import slots
+from inspectd.runtime.errors import UnavailableError
+from inspectd.runtime.ring import PAGE, Ring, create
+from inspectd.runtime.slots import Shape
 
 ROOT = Path(__file__).parents[2]
 TOP, SIDE = Shape(70, 90, 3), Shape(64, 64, 1)
@@ -165,11 +165,9 @@ def test_the_c_function_of_the_protocol_document(
 
 
 def test_the_contract_is_the_rings_own_layout() -> None:
-    assert wire_images.SLOT_HEADER.format == ring_module.HEADER.format
-    assert wire_images.SLOT_MAGIC == ring_module.MAGIC
-    packed = ring_module.HEADER.pack(b"", 123456789, 0, 0, 0, 0, 0, 0)
-    assert wire_images.GENERATION.unpack_from(packed, wire_images.GENERATION_OFFSET) == (123456789,)
-    assert wire_images.SLOT_HEADER.size <= PAGE
+    packed = slots.SLOT_HEADER.pack(b"", 123456789, 0, 0, 0, 0, 0, 0)
+    assert slots.GENERATION.unpack_from(packed, slots.GENERATION_OFFSET) == (123456789,)
+    assert slots.SLOT_HEADER.size <= PAGE
 
 
 def test_nothing_can_be_written_through_what_a_reader_gets(
@@ -232,7 +230,7 @@ def test_the_daemon_and_its_camera_write_on(served: Served, path: Path, rings: d
     with connect(path) as sock:
         _, fds = greeting(sock)
         program = f"""
-from inspectd.ring import Ring, Shape
+from inspectd.runtime.ring import Ring, Shape
 ring = Ring({rings["top"].fd}, 3, Shape{tuple(TOP)})
 ring.images[1][...] = 33
 """
@@ -363,7 +361,7 @@ def test_readers_that_read_nothing_do_not_keep_a_camera_from_its_ring(path: Path
 import os, resource, socket, sys
 from pathlib import Path
 from inspectd.publish.images import ImageServer
-from inspectd.ring import Shape, create
+from inspectd.runtime.ring import Shape, create
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 create(1, Shape(64, 64, 1), "first")  # all that this loads is loaded while it can be
 os.chdir({str(path.parent)!r})

@@ -14,15 +14,15 @@ import pytest
 import zmq
 
 from inspectd.publish import query as module
-from inspectd.publish.history import MAX_ENTRIES, History
-from inspectd.publish.journal import Journal
+from inspectd.publish.journal.history import MAX_ENTRIES, History
+from inspectd.publish.journal.records import Entry, read_entries
+from inspectd.publish.journal.writer import Journal
 from inspectd.publish.messages import Messages
 from inspectd.publish.query import Query
-from inspectd.publish.records import Entry, read_entries
 from inspectd.publish.sockets import MAX_INCOMING
-from inspectd.publish.wire import Flag, Heartbeat, VerdictCode, unpack_header
-from inspectd.results import Reason
+from inspectd.runtime.frame import Reason
 from inspectd.subscribe.client import Received, Results
+from inspectd.wire.results import Flag, Heartbeat, VerdictCode, unpack_header
 from tests.makers import frame
 from tests.publish.lines import IDENTITY, SETUPS, SMALL, Camera, Ledger, Line, connected
 

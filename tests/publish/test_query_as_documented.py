@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import zmq
 
-from inspectd.endpoints import beside
-from inspectd.publish import history
+from inspectd.publish.journal import history
+from inspectd.wire.endpoints import beside
 from tests.makers import frame
 from tests.publish.lines import Line
 

@@ -15,12 +15,12 @@ import pytest
 import structlog
 import zmq
 
-from inspectd.config import Publish
-from inspectd.errors import ConfigError, UnavailableError
 from inspectd.publish import handshakes, sockets
 from inspectd.publish.ipc import open_to_group, own_path
-from inspectd.publish.keys import Keys, write_pair
 from inspectd.publish.security import Security, client_of, name_of, read_keyring
+from inspectd.runtime.errors import ConfigError, UnavailableError
+from inspectd.settings.publish import Publish
+from inspectd.wire.keys import Keys, write_pair
 from tests.makers import frame
 from tests.ports import free_endpoint
 from tests.publish.lines import Line

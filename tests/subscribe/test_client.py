@@ -14,10 +14,10 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.publish import history
-from inspectd.publish.history import History
-from inspectd.publish.wire import Flag, Header, VerdictCode, WireError
+from inspectd.publish.journal import history
+from inspectd.publish.journal.history import History
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence, client
+from inspectd.wire.results import Flag, Header, VerdictCode, WireError
 from tests.makers import examples, frame
 from tests.publish.lines import Line, connected, heard, results
 

@@ -18,16 +18,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from inspectd.errors import UserError
-from inspectd.publish.wire import ImageRef, Result, decode_result
-from inspectd.publish.wire_images import MAX_GREETING
-from inspectd.ring import Ring, Shape, SlotHeader, create
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.ring import Ring, create
+from inspectd.runtime.slots import Shape, SlotHeader
 from inspectd.subscribe import Received, Results
 from inspectd.subscribe.images import Images
+from inspectd.wire.images import MAX_GREETING
+from inspectd.wire.results import ImageRef, Result, decode_result
 from tests.acquire.sims import needs_simcam
 from tests.lines import Line, Triggers, collect, results_of, state_is, stop
 from tests.publish.test_images import Served, fill
-from tests.publish.test_wire import RESULT
+from tests.wire.test_results import RESULT
 
 TRIGGERED = 'trigger_counter = "triggers"\nspare_slots = 2'
 READER = """
@@ -257,7 +258,7 @@ def test_a_greeting_of_the_most_cameras_fits(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, time
-from inspectd.ring import Ring, Shape
+from inspectd.runtime.ring import Ring, Shape
 shape = Shape(*map(int, sys.argv[2:5]))
 ring = Ring(int(sys.argv[1]), 2, shape)
 number = 0

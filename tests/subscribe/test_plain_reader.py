@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspectd.endpoints import beside
-from inspectd.publish.wire import Flag
 from inspectd.subscribe import Event, Missed, NewEpoch, Received, Results
+from inspectd.wire.endpoints import beside
+from inspectd.wire.results import Flag
 from tests.makers import examples, frame
-from tests.publish.containers import SAMPLES, read_frames
 from tests.publish.lines import FAIL, PASS, Line
 from tests.subscribe.plain_reader import Message
+from tests.wire.containers import SAMPLES, read_frames
 
 READER = Path(__file__).parent / "plain_reader.py"
 Item = tuple[Any, ...]

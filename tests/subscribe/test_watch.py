@@ -13,17 +13,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from inspectd.errors import UserError
-from inspectd.publish.keys import Keys, write_pair
-from inspectd.publish.wire import Flag, Header, Heartbeat, VerdictCode, WireError
-from inspectd.results import Judgement, Reason, Verdict
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.frame import Judgement, Reason, Verdict
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
+from inspectd.wire.keys import Keys, write_pair
+from inspectd.wire.results import Flag, Header, Heartbeat, VerdictCode, WireError
 from tests.lines import inspectd
 from tests.makers import frame, region
 from tests.ports import free_endpoint
 from tests.publish.lines import FAIL, PASS, Line, connected, results
-from tests.publish.test_wire import RESULT
+from tests.wire.test_results import RESULT
 
 HEADER = Header(Flag(0), VerdictCode.FAIL, 5, 17, 7, 1, 1)
 

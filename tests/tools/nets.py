@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tools.csnet import CSNet, Size
-from tools.dataset import Sample
+from inspectd_train.data.dataset import Sample
+from inspectd_train.net.csnet import CSNet, Size
 
 
 def trained_looking(channels: int = 3, classes: int = 1, net: Size = "s") -> CSNet:

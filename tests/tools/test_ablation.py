@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspectd_train.data.dataset import Sample
+from inspectd_train.peers.ablation import VARIANTS, by_width, table
+from inspectd_train.train.run import RunSettings
 from tests.tools.synthetic import write_data_set
-from tools.ablation import VARIANTS, by_width, table
-from tools.dataset import Sample
-from tools.run import Settings
 
 
 def test_every_variant_changes_a_setting() -> None:
-    usual = vars(Settings())
+    usual = vars(RunSettings())
     for name, changes in VARIANTS.items():
         assert set(changes) <= set(usual), name
         assert all(usual[key] != value for key, value in changes.items()), name
@@ -23,7 +23,16 @@ def test_every_variant_changes_a_setting() -> None:
 
 def test_variants_are_trained_once_and_tabled(tmp_path: Path) -> None:
     data, out = write_data_set(tmp_path / "data", height=128, width=192), tmp_path / "out"
-    words = [sys.executable, "-m", "tools.ablation", str(data), "--out", str(out), "--minutes", "0.05"]
+    words = [
+        sys.executable,
+        "-m",
+        "inspectd_train.peers.ablation",
+        str(data),
+        "--out",
+        str(out),
+        "--minutes",
+        "0.05",
+    ]
     words += ["--only", "recipe", "--only", "stride 8 (net xs)"]
     first = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
     figures = json.loads((out / "figures.0.json").read_text())

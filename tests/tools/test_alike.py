@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tools.data.alike import alike_pairs, signature
-from tools.data.shapes import make_picture, texture
+from inspectd_train.data.alike import alike_pairs, signature
+from inspectd_train.data.shapes import make_picture, texture
 
 U8 = NDArray[np.uint8]
 

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from inspectd.engine.bundle import load_bundle
-from inspectd.engine.plans import PlanKey, read_plan
-from inspectd.ring import Shape
+from inspectd.engine.tensorrt.plans import PlanKey, read_plan
+from inspectd.runtime.slots import Shape
+from inspectd_train.cli.main import app
 from tests.bundles import add_int8, write_bundle
-from tools.cli import app
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX, which `make venv` installs on x86-64")
 ROOT = Path(__file__).parents[2]

@@ -8,21 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from inspectd.config import Limits, Recipe, View, load_recipe
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.errors import ConfigError, UserError
 from inspectd.extract.plan import make_plan
 from inspectd.extract.regions import extract_regions
+from inspectd.runtime.errors import ConfigError, UserError
+from inspectd.settings.recipe import Limits, Recipe, View, load_recipe
+from inspectd_train.bundle.calibrate import calibrate, choose, choose_mask_levels, choose_reject
+from inspectd_train.data.dataset import DataSet, open_data_set
+from inspectd_train.data.files import write_text
+from inspectd_train.measure.froc import Froc
+from inspectd_train.measure.recipe import as_score, recipe_text
+from inspectd_train.measure.search import LEVELS, Wish, areas_at, highest_at
+from inspectd_train.measure.verdicts import ScoredPart, stable_share
 from tests.bundles import write_bundle
 from tests.makers import disk_for
 from tests.tools.greys import Spot, write_greys
-from tools.calibrate import calibrate, choose, choose_mask_levels, choose_reject
-from tools.dataset import DataSet, open_data_set
-from tools.files import write_text
-from tools.measure.froc import Froc
-from tools.measure.recipe import as_score, recipe_text
-from tools.measure.search import LEVELS, Wish, areas_at, highest_at
-from tools.measure.verdicts import ScoredPart, stable_share
 
 STRIDE = 4
 

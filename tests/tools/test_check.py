@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from inspectd_train.cli.main import app
+from inspectd_train.data.alike import alike_pairs
+from inspectd_train.data.look import read_pictures
+from inspectd_train.data.shapes import write_shapes
+from inspectd_train.data.sheet import thumbnail, write_sheets
 from tests.tools.real_data import DATA, needs
-from tools.cli import app
-from tools.data.alike import alike_pairs
-from tools.data.look import read_pictures
-from tools.data.shapes import write_shapes
-from tools.data.sheet import thumbnail, write_sheets
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import structlog
 import typer
 
-from tools.console import plain_errors
+from inspectd_train.cli.console import plain_errors
 
 
 def test_warnings_do_not_mix_with_figures(capsys: pytest.CaptureFixture[str]) -> None:

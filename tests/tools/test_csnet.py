@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from tools import csnet
-from tools.csnet import WIDTHS, CSNet, Size, cooled, fuse, gmac_per_mpixel, parameters, receptive_field_px
+from inspectd_train.net import csnet
+from inspectd_train.net.csnet import (
+    WIDTHS,
+    CSNet,
+    Size,
+    cooled,
+    fuse,
+    gmac_per_mpixel,
+    parameters,
+    receptive_field_px,
+)
 
 
 def trained_looking(channels: int = 3, classes: int = 1, size: Size = "s", branches: bool = True) -> CSNet:

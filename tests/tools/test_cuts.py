@@ -1,7 +1,7 @@
 import numpy as np
 
+from inspectd_train.data.cuts import MOST_PICTURES, MOST_SIDE_PX, calibration_cuts, golden_images
 from tests.tools.nets import sample
-from tools.cuts import MOST_PICTURES, MOST_SIDE_PX, calibration_cuts, golden_images
 
 
 def test_golden_images_of_small_pictures_and_few_defects() -> None:

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import digest, load, open_data_set, stored_channels, with_channels
 from tests.tools.synthetic import write_data_set
-from tools.dataset import digest, load, open_data_set, stored_channels, with_channels
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from inspectd_train.cli.main import app
 from tests.tools.test_imports import CVAT, labelme, mvtec, picture
-from tools.cli import app
 
 PAGE = Path(__file__).parents[2] / "docs/datasets.md"
 

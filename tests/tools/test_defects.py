@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from inspectd.config import Limits, Recipe, View
 from inspectd.extract.plan import Plan, make_plan
-from tools.measure import defects
+from inspectd.settings.recipe import Limits, Recipe, View
+from inspectd_train.measure import defects
 
 STRIDE = 4
 CLASSES = ("pit", "crack")

@@ -4,10 +4,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import open_data_set
+from inspectd_train.dev.demo_parts import HEIGHT_PX, WIDTH_PX, write_demo_parts
 from tests.tools.synthetic import write_data_set
-from tools.dataset import open_data_set
-from tools.demo_parts import HEIGHT_PX, WIDTH_PX, write_demo_parts
 
 
 def test_written_parts_and_their_truth(tmp_path: Path) -> None:

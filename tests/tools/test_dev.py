@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tools.dataset import DONT_CARE, Sample
-from tools.dev import best_temperature, dev_figures, hard_places, segmenter
+from inspectd_train.data.dataset import DONT_CARE, Sample
+from inspectd_train.train.checks import best_temperature, dev_figures, hard_places, segmenter
 
 CPU = torch.device("cpu")
 

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import DataSet, open_data_set
+from inspectd_train.report.evaluate import evaluate
 from tests.bundles import write_bundle
 from tests.tools.greys import Spot, write_greys
-from tools.dataset import DataSet, open_data_set
-from tools.evaluate import evaluate
 
 TEST: dict[str, list[Spot]] = {
     "clean_0.png": [],

@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.engine.openvino import Precision, Segmenter, computes_int8_rightly, open_segmenter
-from inspectd.errors import BundleError, UserError
+from inspectd.runtime.errors import BundleError, UserError
+from inspectd_train.bundle.export import FILES, difference, onnx_score, torch_score, write_bundle, write_manifest
+from inspectd_train.bundle.quantise import as_bfloat16
+from inspectd_train.data.dataset import Sample
+from inspectd_train.net.csnet import CSNet, Size, fuse
 from tests.makers import disk_for
 from tests.tools.nets import sample, trained_looking
-from tools.csnet import CSNet, Size, fuse
-from tools.dataset import Sample
-from tools.export import FILES, difference, onnx_score, torch_score, write_bundle, write_manifest
-from tools.quantise import as_bfloat16
 
 SIZES = [(64, 64), (97, 131), (150, 201)]
 TRAINED: dict[str, object] = {"data": "made up", "settings": {"seed": 0}}

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from inspectd.config import load_recipe
 from inspectd.engine.bundle import load_bundle
+from inspectd.settings.recipe import load_recipe
+from inspectd_train.cli.fit import how_to_go_on
+from inspectd_train.cli.main import app
+from inspectd_train.data.dataset import grey_in_colour, open_data_set
+from inspectd_train.measure.search import Wish
+from inspectd_train.train.state import RECORD, STATE
 from tests.tools.synthetic import write_data_set
-from tools.cli import app
-from tools.dataset import grey_in_colour, open_data_set
-from tools.fit import how_to_go_on
-from tools.measure.search import Wish
-from tools.state import RECORD, STATE
 
 PART = ("--part", "200x160")
 SMALL = ("--threads", "1", "--batch", "4", "--crop", "96", *PART)
@@ -210,7 +210,7 @@ def test_interrupted_training_says_how_to_go_on(data: Path, tmp_path: Path) -> N
     words = [
         sys.executable,
         "-m",
-        "tools.cli",
+        "inspectd_train.cli.main",
         "fit",
         str(data),
         "--out",
@@ -261,7 +261,16 @@ def test_pictures_in_two_splits_are_refused(data: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
-    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tools.cli", "fit", str(data)]
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "inspectd_train.cli.main",
+        "fit",
+        str(data),
+    ]
     words += ["--out", str(tmp_path / "both"), "--epochs", "1", *FIT]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from inspectd.errors import UserError
-from tools.cli import app
-from tools.data.imports.regions import circle, coco_counts, line, polygon, runs
-from tools.data.imports.store import unique_names, whole_folder
+from inspectd.runtime.errors import UserError
+from inspectd_train.cli.main import app
+from inspectd_train.data.imports.regions import circle, coco_counts, line, polygon, runs
+from inspectd_train.data.imports.store import unique_names, whole_folder
 
 HEIGHT, WIDTH = 70, 90
 RUNS = (

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tools.losses import cross_entropy, dice, focal, loss_of, peak
+from inspectd_train.net.losses import cross_entropy, dice, focal, loss_of, peak
 
 CERTAIN = 20.0
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tools.measure import metrics
+from inspectd_train.measure import metrics
 
 samples = st.lists(st.tuples(st.integers(0, 255), st.booleans()), min_size=1, max_size=60)
 maps = arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 255))

@@ -6,12 +6,12 @@ import pytest
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.engine.openvino import open_segmenter
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.bundle.export import write_bundle
+from inspectd_train.bundle.parity import gate, measure_parity
+from inspectd_train.data.dataset import Sample
 from tests.makers import disk_for
 from tests.tools.nets import sample, trained_looking
-from tools.dataset import Sample
-from tools.export import write_bundle
-from tools.parity import gate, measure_parity
 
 EQUAL = {
     "verdicts_equal": 1.0,

@@ -3,8 +3,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.dataset import DONT_CARE, Sample
-from tools.parts import MARGIN_PX, as_parts, find_crops, shown
+from inspectd_train.data.dataset import DONT_CARE, Sample
+from inspectd_train.data.parts import MARGIN_PX, as_parts, find_crops, shown
 
 WIDTH_PX, HEIGHT_PX = 160, 128
 

@@ -10,17 +10,17 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.bundle.quantise import int8_graph
+from inspectd_train.data.dataset import open_data_set
+from inspectd_train.net.csnet import normalise
+from inspectd_train.peers import accuracy, fit, speed
+from inspectd_train.peers.graphs import graphs, random_picture, settled
+from inspectd_train.peers.lraspp import version
+from inspectd_train.peers.nets import NAMES, Name, build, name_of, trained
+from inspectd_train.train.run import RunSettings
+from inspectd_train.train.state import BEST, RECORD
 from tests.tools.synthetic import write_data_set
-from tools.csnet import normalise
-from tools.dataset import open_data_set
-from tools.peers import accuracy, fit, speed
-from tools.peers.graphs import graphs, random_picture, settled
-from tools.peers.lraspp import version
-from tools.peers.nets import NAMES, Name, build, name_of, trained
-from tools.quantise import int8_graph
-from tools.run import Settings
-from tools.state import BEST, RECORD
 
 needs_torchvision = pytest.mark.skipif(
     version() is None, reason="torchvision isn't installed (pip install 'inspectd[peers]')"
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("peers")
     data = open_data_set(write_data_set(place / "data", height=150, width=220))
     for name in ("unet16", "csnet-s"):
-        settings = Settings(minutes=0.05, batch=2, crop_px=96)
+        settings = RunSettings(minutes=0.05, batch=2, crop_px=96)
         fit.fit(data, name, place / name, settings, threads=1, resume=False)
     return place
 
@@ -127,7 +127,7 @@ def test_same_figures_for_all(folder: Path) -> None:
 
 
 def test_a_folder_with_a_run_is_not_trained_over(folder: Path) -> None:
-    data, settings = open_data_set(folder / "data"), Settings(minutes=0.05, batch=2, crop_px=96)
+    data, settings = open_data_set(folder / "data"), RunSettings(minutes=0.05, batch=2, crop_px=96)
     with pytest.raises(UserError, match="holds a run already"):
         fit.fit(data, "unet16", folder / "unet16", settings, threads=1, resume=False)
     with pytest.raises(UserError, match="another --net"):

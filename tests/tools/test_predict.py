@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.report.predict import predict
 from tests.bundles import write_bundle
 from tests.tools.greys import write_greys
-from tools.predict import predict
 
 
 def test_two_pictures_for_one_mask_are_refused(tmp_path: Path) -> None:

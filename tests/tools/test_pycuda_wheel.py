@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import pycuda_wheel
+from inspectd_train.dev import pycuda_wheel
 
 NOWHERE = "http://127.0.0.1:9"
 """The port of `discard`, where nothing answers."""
@@ -45,7 +45,7 @@ DEPENDENCIES_SAID = """\
 def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     return subprocess.run(
-        [sys.executable, "-m", "tools.pycuda_wheel", *words],
+        [sys.executable, "-m", "inspectd_train.dev.pycuda_wheel", *words],
         env=kept | {"PIP_CONFIG_FILE": os.devnull} | env,
         capture_output=True,
         text=True,
@@ -131,7 +131,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, compilers: Path, number: 
             "PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/simple",
             "PIP_NO_CACHE_DIR": "1",
         }
-        words = [sys.executable, "-m", "tools.pycuda_wheel", "--out", str(tmp_path / "out")]
+        words = [sys.executable, "-m", "inspectd_train.dev.pycuda_wheel", "--out", str(tmp_path / "out")]
         with subprocess.Popen(
             words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as running:

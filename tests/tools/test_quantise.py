@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.bundle.export import difference, onnx_score
+from inspectd_train.bundle.quantise import as_bfloat16, float_graph, int8_graph
+from inspectd_train.bundle.rounding import equalise, rounded
+from inspectd_train.net.csnet import fuse
 from tests.tools.nets import sample, trained_looking
-from tools.csnet import fuse
-from tools.export import difference, onnx_score
-from tools.quantise import as_bfloat16, float_graph, int8_graph
-from tools.rounding import equalise, rounded
 
 Graphs = dict[str, bytes]
 NETS = [("s", 3, 2), ("xs", 1, 1)]

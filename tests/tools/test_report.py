@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.bundle.calibrate import calibrate
+from inspectd_train.data.dataset import SPLITS, DataSet, open_data_set
+from inspectd_train.measure.curves import line_chart
+from inspectd_train.measure.search import Wish
+from inspectd_train.report.evaluate import evaluate
+from inspectd_train.report.report import write_report
 from tests.bundles import write_bundle
 from tests.tools.greys import Spot, write_greys
-from tools.calibrate import calibrate
-from tools.dataset import SPLITS, DataSet, open_data_set
-from tools.evaluate import evaluate
-from tools.measure.curves import line_chart
-from tools.measure.search import Wish
-from tools.report import write_report
 
 CLASSES = ("spot <b>&", "line")
 VOID = {"meta", "br", "img"}

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspectd_train.data.dataset import DONT_CARE, Sample, load, open_data_set
+from inspectd_train.train.augment import Augmentation, pasted_crop, random_crop
+from inspectd_train.train.sampler import REACH, Place, Sampling, batches, defect_places, make_batch
 from tests.tools.synthetic import write_data_set
-from tools.augment import Augmentation, pasted_crop, random_crop
-from tools.dataset import DONT_CARE, Sample, load, open_data_set
-from tools.sampler import REACH, Place, Sampling, batches, defect_places, make_batch
 
 HOW = Sampling(
     seed=3, batch=6, crop=Augmentation(96), stride=4, target="coverage",

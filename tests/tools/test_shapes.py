@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tools.cli import app
-from tools.data.check import check
-from tools.data.shapes import CLASSES, Shape, coverage, covers, make_picture
-from tools.dataset import load, open_data_set
+from inspectd_train.cli.main import app
+from inspectd_train.data.check import check
+from inspectd_train.data.dataset import load, open_data_set
+from inspectd_train.data.shapes import CLASSES, DrawnShape, coverage, covers, make_picture
 
 SHAPES = st.builds(
-    Shape,
+    DrawnShape,
     kind=st.sampled_from(CLASSES),
     x=st.floats(20, 60),
     y=st.floats(20, 60),
@@ -25,7 +25,7 @@ SHAPES = st.builds(
 )
 
 
-def exact_area(shape: Shape) -> float:
+def exact_area(shape: DrawnShape) -> float:
     r = shape.radius_px
     half = r / np.hypot(1, shape.aspect)
     return {"circle": np.pi * r * r, "rectangle": 4 * half * half * shape.aspect, "triangle": 3**1.5 / 4 * r * r}[
@@ -34,7 +34,7 @@ def exact_area(shape: Shape) -> float:
 
 
 @given(SHAPES)
-def test_areas_are_those_of_the_formulas(shape: Shape) -> None:
+def test_areas_are_those_of_the_formulas(shape: DrawnShape) -> None:
     share = coverage(shape, 80, 80)
     perimeter = 2 * np.pi * shape.radius_px
     assert abs(share.sum() - exact_area(shape)) < 0.1 * perimeter
@@ -45,7 +45,7 @@ def test_areas_are_those_of_the_formulas(shape: Shape) -> None:
 
 
 @given(SHAPES)
-def test_no_shape_reaches_beyond_its_radius(shape: Shape) -> None:
+def test_no_shape_reaches_beyond_its_radius(shape: DrawnShape) -> None:
     x, y = np.arange(80)[None] + 0.5, np.arange(80)[:, None] + 0.5
     assert (np.hypot(x - shape.x, y - shape.y)[covers(shape, x, y)] <= shape.radius_px + 1e-9).all()
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from inspectd.errors import UserError
-from tools.cli import app
-from tools.data.shapes import write_shapes
-from tools.data.split import divide, gaps, groups_by_column, groups_by_pattern, parse_shares, together
+from inspectd.runtime.errors import UserError
+from inspectd_train.cli.main import app
+from inspectd_train.data.shapes import write_shapes
+from inspectd_train.data.split import divide, gaps, groups_by_column, groups_by_pattern, parse_shares, together
 
 SHARES = parse_shares("60,20,20")
 CLASSES = st.frozensets(st.sampled_from(["pit", "crack", "scratch"]), max_size=2)

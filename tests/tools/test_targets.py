@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.dataset import DONT_CARE
-from tools.targets import cell_fractions, cell_targets, small_defect_weights
+from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.net.targets import cell_fractions, cell_targets, small_defect_weights
 
 MASKS = st.tuples(st.integers(64, 90), st.integers(64, 90), st.sampled_from([1, 4, 8]), st.integers(0, 2**32 - 1))
 

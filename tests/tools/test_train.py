@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inspectd.errors import UserError
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import Sample, open_data_set
+from inspectd_train.net.csnet import CSNet
+from inspectd_train.train.fabric import open_fabric
+from inspectd_train.train.run import RunSettings, open_run, usual_crop_px
+from inspectd_train.train.state import BEST, RECORD, STATE, RunProgress, load_state, save_state
+from inspectd_train.train.train import _set_rate, train
 from tests.tools.synthetic import write_data_set
-from tools.csnet import CSNet
-from tools.dataset import Sample, open_data_set
-from tools.fabric import open_fabric
-from tools.run import Settings, open_run, usual_crop_px
-from tools.state import BEST, RECORD, STATE, Progress, load_state, save_state
-from tools.train import _set_rate, train
 
 SMALL = {"batch": 2, "crop_px": 64, "channels": 1}
 
@@ -34,11 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, out: Path, resume: bool = False, stop_after: int = 0, **settings: object) -> None:
     out.mkdir(exist_ok=True)
-    own = Settings(**SMALL | settings)  # type: ignore[arg-type]
+    own = RunSettings(**SMALL | settings)  # type: ignore[arg-type]
     run = open_run(open_data_set(folder), out, own, open_fabric(1))
     torch.manual_seed(own.seed)
 
-    def tell(progress: Progress, share: float) -> None:
+    def tell(progress: RunProgress, share: float) -> None:
         if stop_after and progress.step == stop_after:
             raise KeyboardInterrupt
 
@@ -120,7 +120,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_best(
         monkeypatch.context() as patched,
         pytest.raises(UserError, match=r"nan.*best weights so far are kept"),
     ):
-        patched.setattr("tools.train.loss_of", lambda logits, *_: logits.sum() * float("nan"))
+        patched.setattr("inspectd_train.train.train.loss_of", lambda logits, *_: logits.sum() * float("nan"))
         trained(folder, tmp_path / "later", resume=True, epochs=1)
     assert (tmp_path / "later" / BEST).read_bytes() == best
 
@@ -138,7 +138,7 @@ def test_patience_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -
 
 
 def test_the_rate_warms_up_and_falls_to_its_last() -> None:
-    own, optimiser = Settings(epochs=1), torch.optim.SGD([torch.zeros(1)], 1.0)
+    own, optimiser = RunSettings(epochs=1), torch.optim.SGD([torch.zeros(1)], 1.0)
     rates = []
     for share in (0.0, own.warm_up / 2, own.warm_up, 0.5, 1.0):
         _set_rate(optimiser, own, share)
@@ -180,11 +180,11 @@ def test_crops_fit_into_five_of_six_pictures(sides_px: list[int], crop_px: int) 
 def test_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
     net, average = CSNet(1, 1), CSNet(1, 1)
     optimiser = torch.optim.AdamW(net.parameters())
-    save_state(tmp_path, net, average, optimiser, Progress(step=4), "id")
+    save_state(tmp_path, net, average, optimiser, RunProgress(step=4), "id")
     with pytest.raises(UserError, match="can't be written"):
         # a folder in the place of the file beside: the write fails as on a full disk
         (tmp_path / f"{STATE}.part").mkdir()
-        save_state(tmp_path, net, average, optimiser, Progress(step=5), "id")
+        save_state(tmp_path, net, average, optimiser, RunProgress(step=5), "id")
     assert load_state(tmp_path, net, average, optimiser, "id").step == 4
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from inspectd_train.cli.main import app
 from tests.tools.synthetic import write_data_set
-from tools.cli import app
 
 PAGE = Path(__file__).parents[2] / "docs/training.md"
 SMALL = "--net xs --batch 4 --crop 96 --threads 1"

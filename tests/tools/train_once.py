@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
-from tools import train as training
-from tools.csnet import CSNet
-from tools.dataset import open_data_set
-from tools.fit import open_fabric
-from tools.run import Settings, open_run
-from tools.state import STATE, Progress
-from tools.train import train
+from inspectd_train.cli.fit import open_fabric
+from inspectd_train.data.dataset import open_data_set
+from inspectd_train.net.csnet import CSNet
+from inspectd_train.train import train as training
+from inspectd_train.train.run import RunSettings, open_run
+from inspectd_train.train.state import STATE, RunProgress
+from inspectd_train.train.train import train
 
 
-def tell(progress: Progress, share: float) -> None:
+def tell(progress: RunProgress, share: float) -> None:
     print(progress.step, flush=True)
 
 
@@ -24,7 +24,7 @@ def main(data_set: str, out: str, start: str) -> None:
     folder = Path(out)
     folder.mkdir(exist_ok=True)
     batch, crop_px = (48, 640) if start == "poor" else (2, 64)
-    settings = Settings(epochs=1, batch=batch, crop_px=crop_px, channels=1, deterministic=True)
+    settings = RunSettings(epochs=1, batch=batch, crop_px=crop_px, channels=1, deterministic=True)
     run = open_run(open_data_set(Path(data_set)), folder, settings, open_fabric(1))
     if start == "poor":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -13,13 +13,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from inspectd.errors import UserError
-from inspectd.images import image_files
-from tools.data.alike import alike_pairs
-from tools.data.imports.store import read_json
-from tools.data.look import Fault, Picture, mask_file, read_classes, read_pictures
-from tools.data.sheet import write_sheets
-from tools.dataset import SPLITS
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import image_files
+from inspectd_train.data.alike import alike_pairs
+from inspectd_train.data.dataset import SPLITS
+from inspectd_train.data.imports.store import read_json
+from inspectd_train.data.look import Fault, Picture, mask_file, read_classes, read_pictures
+from inspectd_train.data.sheet import write_sheets
 
 LABELS_FILE = "labels.json"
 

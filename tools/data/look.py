@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.errors import UserError
-from inspectd.images import image_files, read_image
-from tools.data.alike import F32, signature
-from tools.data.imports.store import read_json
-from tools.dataset import DONT_CARE, SMALLEST_PX
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import image_files, read_image
+from inspectd_train.data.alike import F32, signature
+from inspectd_train.data.dataset import DONT_CARE, SMALLEST_PX
+from inspectd_train.data.imports.store import read_json
 
 
 @dataclass(frozen=True)

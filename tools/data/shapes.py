@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.errors import UserError
-from inspectd.images import write_png
-from tools.data.imports.regions import BACKGROUND
-from tools.data.imports.store import whole_folder, write_json
-from tools.data.split import divide, gaps, parse_shares, together
-from tools.dataset import SMALLEST_PX
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import write_png
+from inspectd_train.data.dataset import SMALLEST_PX
+from inspectd_train.data.imports.regions import BACKGROUND
+from inspectd_train.data.imports.store import whole_folder, write_json
+from inspectd_train.data.split import divide, gaps, parse_shares, together
 
 CLASSES = ("circle", "rectangle", "triangle")
 FEWEST = 12
@@ -32,7 +32,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Shape:
+class DrawnShape:
     """A shape around (x, y), px: outer radius, turn in radians, short side of a rectangle as share."""
 
     kind: Literal["circle", "rectangle", "triangle"]
@@ -83,7 +83,7 @@ def make_picture(seed: int, number: int, size: tuple[int, int], colour: bool) ->
     return np.clip(np.round(level[:, :, None] * (tint if colour else 1.0)), 0, 255).astype(np.uint8), mask
 
 
-def covers(shape: Shape, x: F64, y: F64) -> Bools:
+def covers(shape: DrawnShape, x: F64, y: F64) -> Bools:
     """Whether the points x, y (px; arrays that broadcast) lie in the shape."""
     cos, sin = math.cos(shape.turn), math.sin(shape.turn)
     dx, dy = x - shape.x, y - shape.y
@@ -97,7 +97,7 @@ def covers(shape: Shape, x: F64, y: F64) -> Bools:
     return np.asarray(np.max(np.broadcast_arrays(*sides), axis=0) <= shape.radius_px / 2)
 
 
-def coverage(shape: Shape, height: int, width: int) -> F64:
+def coverage(shape: DrawnShape, height: int, width: int) -> F64:
     """Share of each pixel that lies in the shape, of 4 x 4 samples, [H, W]."""
     x, y = _centres(height, width)
     steps = (np.arange(SAMPLES) + 0.5) / SAMPLES - 0.5
@@ -130,13 +130,13 @@ def _noise(rng: np.random.Generator, height: int, width: int, rows: int, columns
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float64)
 
 
-def _random_shape(rng: np.random.Generator, size: tuple[int, int], kind: int) -> Shape:
+def _random_shape(rng: np.random.Generator, size: tuple[int, int], kind: int) -> DrawnShape:
     """Sizes from 4 px to a fifth of the shorter side, small as often as large; contrast 15 to 80 either way."""
     name = CLASSES[kind]
     radius_px = math.exp(rng.uniform(math.log(4), math.log(max(5.0, min(size) / 5))))
     x, y = (rng.uniform(radius_px, side - radius_px) for side in size)
     contrast = rng.choice((-1, 1)) * rng.uniform(15, 80)
-    return Shape(name, x, y, radius_px, rng.uniform(0, 2 * math.pi), rng.uniform(0.4, 1.0), contrast)  # type: ignore[arg-type]
+    return DrawnShape(name, x, y, radius_px, rng.uniform(0, 2 * math.pi), rng.uniform(0.4, 1.0), contrast)  # type: ignore[arg-type]
 
 
 def _add_distractors(level: F64, rng: np.random.Generator) -> None:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.errors import UserError
-from inspectd.images import read_image, write_png
-from tools.dataset import DONT_CARE
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import read_image, write_png
+from inspectd_train.data.dataset import DONT_CARE
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")

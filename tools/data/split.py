@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspectd.errors import UserError
-from tools.data.alike import alike_pairs
-from tools.data.look import read_pictures
-from tools.dataset import SPLITS
-from tools.files import replace
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.alike import alike_pairs
+from inspectd_train.data.dataset import SPLITS
+from inspectd_train.data.files import replace
+from inspectd_train.data.look import read_pictures
 
 CLEAN = ""
 """Pictures without a defect are spread like a class of this name."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.dataset import DONT_CARE
-from tools.measure import metrics
-from tools.targets import cell_fractions
+from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.measure import metrics
+from inspectd_train.net.targets import cell_fractions
 
 U8 = NDArray[np.uint8]
 NAMED_PICTURES = 5

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from inspectd.extract.plan import Plan
 from inspectd.extract.regions import extract_regions
-from inspectd.results import Region
-from tools.dataset import DONT_CARE
+from inspectd.runtime.frame import Region
+from inspectd_train.data.dataset import DONT_CARE
 
 U8 = NDArray[np.uint8]
 SIZES_PX = (8, 16, 32, 64)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from inspectd.config import Limits, Recipe, View
 from inspectd.extract.plan import make_plan
-from tools.measure import defects
-from tools.measure.recipe import DEADLINE_MS, as_score
-from tools.measure.scores import U8
+from inspectd.settings.recipe import Limits, Recipe, View
+from inspectd_train.measure import defects
+from inspectd_train.measure.recipe import DEADLINE_MS, as_score
+from inspectd_train.measure.scores import U8
 
 LEVELS = (13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250)
 """Of 255: the `suspect` tried."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspectd.config import ImageLimits, Recipe, View
 from inspectd.engine.bundle import Bundle
 from inspectd.extract.plan import Plan, make_plan
 from inspectd.extract.regions import extract_regions
 from inspectd.judge.verdict import judge
-from inspectd.results import Judgement, Region
-from tools.dataset import SMALLEST_PX
-from tools.measure.scores import U8, Score
+from inspectd.runtime.frame import Judgement, Region
+from inspectd.settings.recipe import ImageLimits, Recipe, View
+from inspectd_train.data.dataset import SMALLEST_PX
+from inspectd_train.measure.scores import U8, Score
 
 DEFAULT_LEVEL = 128
 """Of the class map, where the manifest names none."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from inspectd.config import Limits
+from inspectd.settings.recipe import Limits
 
 DEADLINE_MS = 250
 HEAD = "# Recipe chosen on the dev pictures by `inspectd-train calibrate` for "

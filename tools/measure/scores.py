@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from inspectd.engine.bundle import Bundle
 from inspectd.engine.openvino import open_segmenter, precision_of
-from inspectd.errors import UserError
-from inspectd.ring import Shape
-from tools.dataset import DataSet, Sample, load_sample
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.slots import Shape
+from inspectd_train.data.dataset import DataSet, Sample, load_sample
 
 U8 = NDArray[np.uint8]
 Score = Callable[[U8], tuple[U8, U8]]
@@ -21,7 +21,7 @@ Score = Callable[[U8], tuple[U8, U8]]
 
 
 @dataclass(frozen=True)
-class Engine:
+class BundleEngine:
     """How pictures are scored: the function, what it is in words, and how far it is off the golden scores."""
 
     score: Score
@@ -29,7 +29,7 @@ class Engine:
     golden_difference: int
 
 
-def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "auto") -> Engine:
+def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "auto") -> BundleEngine:
     """The daemon's engine in the precision that it would choose; BundleError if the golden test fails.
 
     One engine per picture size, as in the daemon, though it must be compiled (m: 80 ms for CSNet-S). One engine
@@ -40,7 +40,7 @@ def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "
     precision = precision_of(segmenter.compile(Shape(*bundle.golden[0].image.shape)))
     plural = "s" if threads > 1 else ""
     words = f"OpenVINO, {precision}, {threads} thread{plural}"
-    return Engine(segmenter.segment, words, segmenter.golden_difference)
+    return BundleEngine(segmenter.segment, words, segmenter.golden_difference)
 
 
 def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.measure.scores import U8
-from tools.measure.verdicts import NOISE, ScoredPart
+from inspectd_train.measure.scores import U8
+from inspectd_train.measure.verdicts import NOISE, ScoredPart
 
 LEVELS = (*range(8, 253, NOISE), 255)
 """Scores tried as `suspect`, all but the first and the last, which serve as neighbours only.

@@ -6,8 +6,8 @@ import json
 from html import escape
 from typing import Any
 
-from tools.measure.curves import line_chart
-from tools.measure.verdicts import Figures
+from inspectd_train.measure.curves import line_chart
+from inspectd_train.measure.verdicts import Figures
 
 
 def defects(figures: Figures) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from inspectd.config import Limits, Recipe, View
 from inspectd.extract.plan import make_plan
 from inspectd.extract.regions import extract_regions
 from inspectd.judge.verdict import judge
-from inspectd.results import Verdict
-from tools.measure import metrics
-from tools.measure.recipe import DEADLINE_MS
-from tools.measure.scores import U8
+from inspectd.runtime.frame import Verdict
+from inspectd.settings.recipe import Limits, Recipe, View
+from inspectd_train.measure import metrics
+from inspectd_train.measure.recipe import DEADLINE_MS
+from inspectd_train.measure.scores import U8
 
 NOISE = 4
 """Of 255: what the rounding of another engine or precision may change a score by."""

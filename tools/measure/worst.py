@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.results import Region
-from tools.dataset import DONT_CARE, DataSet, Sample, load_sample
-from tools.measure.model import Model
-from tools.measure.verdicts import Figures
-from tools.parts import Box, Crop, cut
+from inspectd.runtime.frame import Region
+from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample, load_sample
+from inspectd_train.data.parts import Box, Crop, cut
+from inspectd_train.measure.model import Model
+from inspectd_train.measure.verdicts import Figures
 
 U8 = NDArray[np.uint8]
 SHOWN = 8

@@ -1,6 +1,6 @@
-"""The figures of trained networks side by side: `python -m tools.peers.accuracy DIR... --data DATASET`.
+"""The figures of trained networks side by side: `python -m inspectd_train.peers.accuracy DIR... --data DATASET`.
 
-DIR: what `tools.peers.fit` or `inspectd-train fit` wrote. Every network scores the same parts in torch, in the
+DIR: what `inspectd_train.peers.fit` or `inspectd-train fit` wrote. Every network scores the same parts in torch, in the
 arithmetic of its checks; levels of the class map are chosen on dev, figures are of the split asked for. A part's
 score is its highest; escape at an overkill is read off the ROC of that score.
 """
@@ -16,18 +16,18 @@ import torch
 import typer
 from rich.console import Console
 
-from inspectd.errors import UserError
-from tools.calibrate import choose_mask_levels
-from tools.dataset import DataSet, digest, open_data_set
-from tools.dev import segmenter
-from tools.evaluate import OVERKILLS
-from tools.measure import metrics
-from tools.measure.areas import Areas
-from tools.measure.scores import pictures
-from tools.parts import SizePx, parts_of, shown
-from tools.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
-from tools.run import recorded_settings
-from tools.state import RECORD
+from inspectd.runtime.errors import UserError
+from inspectd_train.bundle.calibrate import choose_mask_levels
+from inspectd_train.data.dataset import DataSet, digest, open_data_set
+from inspectd_train.data.parts import SizePx, parts_of, shown
+from inspectd_train.measure import metrics
+from inspectd_train.measure.areas import Areas
+from inspectd_train.measure.scores import pictures
+from inspectd_train.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
+from inspectd_train.report.evaluate import OVERKILLS
+from inspectd_train.train.checks import segmenter
+from inspectd_train.train.run import recorded_settings
+from inspectd_train.train.state import RECORD
 
 Figures = dict[str, Any]
 COLUMNS = ("miou", "miou_bg", "pixel_ap", "part_auroc", *(f"escape_at_{most:.0%}" for most in OVERKILLS))

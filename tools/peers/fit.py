@@ -1,7 +1,7 @@
-"""Trains a peer as CSNet is trained: `python -m tools.peers.fit DATASET --net unet16 --minutes 12 --out DIR`.
+"""Trains a peer as CSNet is trained: `python -m inspectd_train.peers.fit DATASET --net unet16 --minutes 12 --out DIR`.
 
-`tools.train.train` does it all: same crops, augmentation, loss, schedule, checks on dev; only the network
-differs. DIR gets what `tools.state` says and peer.json, no bundle.
+`inspectd_train.train.train.train` does it all: same crops, augmentation, loss, schedule, checks on dev; only the network
+differs. DIR gets what `inspectd_train.train.state` says and peer.json, no bundle.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 import typer
 from rich.console import Console
 
-from inspectd.errors import UserError
-from tools.dataset import DataSet, open_data_set, stored_channels
-from tools.fabric import open_fabric
-from tools.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
-from tools.progress import shown
-from tools.run import Settings, open_run
-from tools.state import STATE
-from tools.train import train
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import DataSet, open_data_set, stored_channels
+from inspectd_train.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
+from inspectd_train.train.fabric import open_fabric
+from inspectd_train.train.progress import shown
+from inspectd_train.train.run import RunSettings, open_run
+from inspectd_train.train.state import STATE
+from inspectd_train.train.train import train
 
 say = Console(stderr=True)
 
 
-def fit(data: DataSet, name: Name, out: Path, settings: Settings, threads: int, resume: bool) -> None:
+def fit(data: DataSet, name: Name, out: Path, settings: RunSettings, threads: int, resume: bool) -> None:
     """Trains into the folder `out`; UserError: another run there, and all that `train` says."""
     running = (out / STATE).is_file()
     if resume and not running:
@@ -58,7 +58,7 @@ def main(
     """Train a network of the comparison."""
     try:
         data = open_data_set(data_set, split_file)
-        settings = Settings(minutes=minutes, seed=seed, net=size_of(net), channels=stored_channels(data))
+        settings = RunSettings(minutes=minutes, seed=seed, net=size_of(net), channels=stored_channels(data))
         fit(data, net, out, settings, threads, resume)
     except UserError as error:
         say.print(str(error), soft_wrap=True, markup=False, highlight=False)

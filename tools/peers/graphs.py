@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tools.csnet import CSNet, fuse, normalise
-from tools.peers.nets import Net
-from tools.quantise import float_graph, prepared, quantised
+from inspectd_train.bundle.quantise import float_graph, prepared, quantised
+from inspectd_train.net.csnet import CSNet, fuse, normalise
+from inspectd_train.peers.nets import Net
 
 U8 = NDArray[np.uint8]
 SIDE_PX, PICTURES = 128, 2
@@ -56,7 +56,7 @@ def graphs(net: Net) -> dict[str, bytes]:
 
 
 def int8_graph(graph: bytes, channels: int) -> bytes:
-    """As `tools.quantise.int8_graph`, from random pictures and with plainly rounded weights.
+    """As `inspectd_train.bundle.quantise.int8_graph`, from random pictures and with plainly rounded weights.
 
     That one's rounding doesn't know grouped convolutions; its values change no time, its nodes are the same.
     """

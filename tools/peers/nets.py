@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from inspectd.errors import UserError, missing_package
-from tools.csnet import CSNet, Size
-from tools.peers.lraspp import LrAspp
-from tools.peers.unet import UNet
-from tools.run import recorded_settings
-from tools.state import BEST, load_weights
+from inspectd.runtime.errors import UserError, missing_package
+from inspectd_train.net.csnet import CSNet, Size
+from inspectd_train.peers.lraspp import LrAspp
+from inspectd_train.peers.unet import UNet
+from inspectd_train.train.run import recorded_settings
+from inspectd_train.train.state import BEST, load_weights
 
 Name = Literal["csnet-xs", "csnet-s", "csnet-m", "csnet-xl", "unet16", "lraspp"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -55,11 +55,13 @@ def size_of(name: Name) -> Size:
 
 
 def run_folder(folder: Path) -> Path:
-    """Where the run lies: the folder that `tools.peers.fit` wrote, or within a bundle; UserError if neither."""
+    """Where the run lies: the folder that `inspectd_train.peers.fit` wrote, or within a bundle; UserError if neither."""
     for place in (folder, folder / TRAINING):
         if (place / BEST).is_file():
             return place
-    raise UserError(f"{folder}: no {BEST} in it; give the --out of tools.peers.fit or of inspectd-train fit")
+    raise UserError(
+        f"{folder}: no {BEST} in it; give the --out of inspectd_train.peers.fit or of inspectd-train fit"
+    )
 
 
 def name_of(run: Path) -> tuple[Name, int | None]:

@@ -1,4 +1,4 @@
-"""How long each network takes on this CPU: `python -m tools.peers.speed --sizes 1024 --threads 2`.
+"""How long each network takes on this CPU: `python -m inspectd_train.peers.speed --sizes 1024 --threads 2`.
 
 OpenVINO runs the deployed graphs as the daemon does: uint8 picture in, uint8 scores out at the network's own
 stride, static shape, latency hint, one stream. All engines take turns, round by round, so that whatever else the
@@ -22,10 +22,10 @@ import torch
 import typer
 from rich.console import Console
 
-from inspectd.errors import UserError
-from tools.peers.graphs import graphs, random_picture, settled
-from tools.peers.lraspp import version as torchvision_version
-from tools.peers.nets import ALL_THREADS, NAMES, TITLES, Name, build, known
+from inspectd.runtime.errors import UserError
+from inspectd_train.peers.graphs import graphs, random_picture, settled
+from inspectd_train.peers.lraspp import version as torchvision_version
+from inspectd_train.peers.nets import ALL_THREADS, NAMES, TITLES, Name, build, known
 
 # `import openvino` would report home by a forked child; without this package it uses a stub of its own.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Engine:
+class TimedNet:
     """One network for pictures of size_px x size_px in one precision, ready to run."""
 
     net: Name
@@ -87,7 +87,7 @@ def measure(
 
 def _engines(
     name: Name, files: dict[str, bytes], sizes_px: list[int], threads: int, channels: int
-) -> Iterator[Engine]:
+) -> Iterator[TimedNet]:
     for size_px in sizes_px:
         picture = random_picture(size_px, channels, seed=99)[None]
         for precision in PRECISIONS:
@@ -99,7 +99,7 @@ def _engines(
                 continue
             request = compiled.create_infer_request()
             request.set_tensor("image", ov.Tensor(picture))
-            yield Engine(name, size_px, precision, request)
+            yield TimedNet(name, size_px, precision, request)
 
 
 def _compiled(file: bytes, shape: tuple[int, ...], threads: int, precision: Precision) -> ov.CompiledModel:

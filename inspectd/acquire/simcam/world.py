@@ -16,8 +16,8 @@ from types import TracebackType
 import numpy as np
 import structlog
 
-from inspectd.clock import now_ns
-from inspectd.images import U8, read_image
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.image_files import U8, read_image
 
 log = structlog.get_logger()
 MAGIC = b"SIMCAM1"

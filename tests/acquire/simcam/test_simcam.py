@@ -110,7 +110,7 @@ def constants() -> dict[str, int]:
 def test_the_constants_are_those_of_the_standard() -> None:
     """genicam's wheel has them from EMVA's own header, harvesters the pixel formats from the PFNC."""
     gentl = pytest.importorskip("genicam.gentl")
-    devices = pytest.importorskip("inspectd.acquire.devices")
+    devices = pytest.importorskip("inspectd.acquire.genicam.devices")
     lists = [thing for thing in vars(gentl).values() if isinstance(thing, type)]
     standard = {name: int(getattr(one, name)) for one in lists for name in dir(one) if name.isupper()}
     standard |= {name: value for value, name in devices.PIXEL_FORMATS.items()}

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from inspectd.engine.backend import Results
-from inspectd.engine.tensorrt import Library
-from inspectd.ring import Shape
+from inspectd.engine.backend import ScoreLayout
+from inspectd.engine.tensorrt.api import Library
+from inspectd.runtime.slots import Shape
 
 HERE = Path(__file__).parent
 KINDS = ("device", "pinned", "registered", "streams", "events", "graphs", "execs", "contexts")
@@ -111,7 +111,9 @@ class Darkness:
 
     device_bytes = 0
 
-    def __init__(self, call: Callable[..., None], shape: Shape, results: Results, scratch_bytes: int = 0) -> None:
+    def __init__(
+        self, call: Callable[..., None], shape: Shape, results: ScoreLayout, scratch_bytes: int = 0
+    ) -> None:
         self._call, self.scratch_bytes, self.warm = call, scratch_bytes, 0
         self._numbers = [ctypes.c_int(n) for n in (*shape, results.scores[0])]
         self._cells = results.scores[1] * results.scores[2]
@@ -153,10 +155,10 @@ class Planned(Darkness):
     """In the place of `TensorRtNetwork` on the stand-in driver: reads the plan's name and computes by itself."""
 
     def __init__(
-        self, library: Library, plan: bytes, name: str, shape: Shape, results: Results, cache: bytes,
+        self, library: Library, plan: bytes, name: str, shape: Shape, results: ScoreLayout, cache: bytes,
         keep: Callable[[bytes], None],
     ) -> None:  # fmt: skip
-        from inspectd.engine import cuda
+        from inspectd.engine.tensorrt import cuda
 
         assert name.encode() in plan
         super().__init__(cuda.call, shape, results, scratch_bytes=4096)

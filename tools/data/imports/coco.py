@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inspectd.errors import UserError
-from tools.data.imports.regions import BACKGROUND, Inside, Region, Rules, coco_counts, polygon, runs
-from tools.data.imports.store import Labelled, Source, read_json
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.imports.regions import (
+    BACKGROUND,
+    Inside,
+    LabelledRegion,
+    Rules,
+    coco_counts,
+    polygon,
+    runs,
+)
+from inspectd_train.data.imports.store import Labelled, Labels, read_json
 
 
-def read_coco(source: Path, images: Path | None, rules: Rules) -> Source:
+def read_coco(source: Path, images: Path | None, rules: Rules) -> Labels:
     """Reads the JSON file `source`, or the only one in the folder `source` or its annotations/.
 
     Pictures are looked for in `images`, else beside the file, in images/ there and in images/ one folder up.
@@ -35,7 +43,7 @@ def read_coco(source: Path, images: Path | None, rules: Rules) -> Source:
             f"{file}: not COCO annotations ({type(error).__name__}: {error}); export it anew"
         ) from None
     names = dict.fromkeys(category[k] for k in sorted(category))
-    return Source(tuple(n for n in names if n in used and n not in {BACKGROUND, *rules.dont_care}), pictures)
+    return Labels(tuple(n for n in names if n in used and n not in {BACKGROUND, *rules.dont_care}), pictures)
 
 
 def _the_file(source: Path) -> Path:
@@ -58,10 +66,10 @@ def _picture(
     file = next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
     stated = (int(entry["height"]), int(entry["width"]))
 
-    def regions(height: int, width: int) -> list[Region]:
+    def regions(height: int, width: int) -> list[LabelledRegion]:
         if (height, width) != stated:
             raise UserError(f"is {width} x {height} px, the labels are for {stated[1]} x {stated[0]}")
-        return [Region(category[a["category_id"]], _inside(a, height, width)) for a in annotations]
+        return [LabelledRegion(category[a["category_id"]], _inside(a, height, width)) for a in annotations]
 
     shown = {category[a["category_id"]] for a in annotations} - {BACKGROUND, *rules.dont_care}
     return Labelled(file, name, regions, tuple(sorted(shown)), bool(annotations))

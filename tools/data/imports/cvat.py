@@ -7,14 +7,23 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from inspectd.errors import UserError
-from tools.data.imports.regions import BACKGROUND, Inside, Region, Rules, line, polygon, rectangle, runs
-from tools.data.imports.store import Labelled, Source
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.imports.regions import (
+    BACKGROUND,
+    Inside,
+    LabelledRegion,
+    Rules,
+    line,
+    polygon,
+    rectangle,
+    runs,
+)
+from inspectd_train.data.imports.store import Labelled, Labels
 
 SHAPES = ("polygon", "box", "mask", "polyline", "ellipse", "points", "cuboid", "skeleton")
 
 
-def read_cvat(source: Path, images: Path | None, rules: Rules) -> Source:
+def read_cvat(source: Path, images: Path | None, rules: Rules) -> Labels:
     """Reads `source`, an XML file or a folder with annotations.xml; pictures lie in `images`, else images/.
 
     Shapes: polygon, box, mask, polyline (with `rules.line_px`), laid on each other by their z_order.
@@ -39,7 +48,7 @@ def read_cvat(source: Path, images: Path | None, rules: Rules) -> Source:
         raise UserError(f"{file}: a z_order is no number ({error}); export it anew") from None
     used = {label for picture in pictures for label in picture.claimed or ()}
     order = [e.findtext("name") or "" for e in root.iter("label")] + sorted(used)
-    return Source(tuple(dict.fromkeys(name for name in order if name in used)), pictures)
+    return Labels(tuple(dict.fromkeys(name for name in order if name in used)), pictures)
 
 
 def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> Labelled:
@@ -48,10 +57,10 @@ def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> L
     shapes = sorted((e for e in entry if e.tag in SHAPES), key=lambda e: int(e.get("z_order", "0")))
     stated = (entry.get("height"), entry.get("width"))
 
-    def regions(height: int, width: int) -> list[Region]:
+    def regions(height: int, width: int) -> list[LabelledRegion]:
         if stated != (str(height), str(width)):
             raise UserError(f"is {width} x {height} px, the labels are for {stated[1]} x {stated[0]}")
-        return [Region(e.get("label", ""), _inside(e, rules, height, width)) for e in shapes]
+        return [LabelledRegion(e.get("label", ""), _inside(e, rules, height, width)) for e in shapes]
 
     shown = {e.get("label", "") for e in shapes} - {BACKGROUND, *rules.dont_care}
     return Labelled(file, name, regions, tuple(sorted(shown)), bool(shapes))

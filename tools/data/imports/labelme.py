@@ -11,13 +11,22 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspectd.errors import UserError
-from inspectd.images import image_files
-from tools.data.imports.regions import BACKGROUND, Inside, Region, Rules, circle, line, polygon, rectangle
-from tools.data.imports.store import Labelled, Source, read_json
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import image_files
+from inspectd_train.data.imports.regions import (
+    BACKGROUND,
+    Inside,
+    LabelledRegion,
+    Rules,
+    circle,
+    line,
+    polygon,
+    rectangle,
+)
+from inspectd_train.data.imports.store import Labelled, Labels, read_json
 
 
-def read_labelme(source: Path, rules: Rules) -> Source:
+def read_labelme(source: Path, rules: Rules) -> Labels:
     """All JSON files below the folder `source`, and by `rules.missing` the pictures beside them, or beside the
     pictures that they name, that have none.
 
@@ -37,10 +46,10 @@ def read_labelme(source: Path, rules: Rules) -> Source:
         if rules.missing == "clean":
             pictures += [Labelled(f, _name(source, f), _nothing, ()) for f in bare]
     labels = {label for p in pictures for label in p.claimed or ()}
-    return Source(tuple(sorted(labels)), tuple(pictures))
+    return Labels(tuple(sorted(labels)), tuple(pictures))
 
 
-def _nothing(_height: int, _width: int) -> list[Region]:
+def _nothing(_height: int, _width: int) -> list[LabelledRegion]:
     return []
 
 
@@ -56,10 +65,10 @@ def _picture(source: Path, file: Path, rules: Rules) -> Labelled:
     if not image.is_file():
         image = file.parent / image.name  # files were moved together, as they often are
 
-    def regions(height: int, width: int) -> list[Region]:
+    def regions(height: int, width: int) -> list[LabelledRegion]:
         if None not in stated and stated != (height, width):
             raise UserError(f"is {width} x {height} px, the labels are for {stated[1]} x {stated[0]}")
-        return [Region(str(s["label"]), _inside(s, rules, height, width)) for s in shapes]
+        return [LabelledRegion(str(s["label"]), _inside(s, rules, height, width)) for s in shapes]
 
     return Labelled(image, _name(source, image), regions, tuple(sorted(shown)))
 

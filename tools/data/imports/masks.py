@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from inspectd.errors import UserError
-from inspectd.images import image_files, read_image
-from tools.data.imports.regions import BACKGROUND, Mask, Region, Rules
-from tools.data.imports.store import Labelled, Source, read_json
-from tools.dataset import DONT_CARE
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import image_files, read_image
+from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules
+from inspectd_train.data.imports.store import Labelled, Labels, read_json
 
 Colours = dict[str, tuple[int, int, int]]
 
 
-def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Source:
+def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Labels:
     """images/NAME.* and masks/NAME.*; indices mean what classes.json in `source` says, 255 is don't-care.
 
     With `colours` (RGB by class name) each pixel of a mask must have one of these colours, black = background
@@ -44,7 +44,7 @@ def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Source:
             pictures.append(_picture(file, mask, classes, colours, rules))
     if masks:
         raise UserError(f"{next(iter(masks.values()))}: a mask without a picture; add the picture or remove it")
-    return Source(tuple(classes[1:]), tuple(pictures))
+    return Labels(tuple(classes[1:]), tuple(pictures))
 
 
 def parse_colours(texts: list[str]) -> Colours:
@@ -62,7 +62,7 @@ def parse_colours(texts: list[str]) -> Colours:
 
 
 def _picture(file: Path, mask: Path | None, classes: list[str], colours: Colours | None, rules: Rules) -> Labelled:
-    def regions(height: int, width: int) -> list[Region]:
+    def regions(height: int, width: int) -> list[LabelledRegion]:
         if mask is None:
             return []
         pixels = read_image(mask)
@@ -73,7 +73,7 @@ def _picture(file: Path, mask: Path | None, classes: list[str], colours: Colours
     return Labelled(file, file.name, regions, None)
 
 
-def _by_index(pixels: Mask, classes: list[str], rules: Rules) -> list[Region]:
+def _by_index(pixels: Mask, classes: list[str], rules: Rules) -> list[LabelledRegion]:
     if pixels.shape[2] != 1:
         raise UserError("its mask is coloured; want class indices in one 8-bit channel, or use --colours")
     regions = []
@@ -81,16 +81,16 @@ def _by_index(pixels: Mask, classes: list[str], rules: Rules) -> list[Region]:
         if k >= len(classes) and k != DONT_CARE:
             raise UserError(f"its mask has the class index {k}, which classes.json doesn't name")
         name = classes[k] if k != DONT_CARE else min(rules.dont_care)
-        regions.append(Region(name, np.asarray(pixels[:, :, 0] == k)))
+        regions.append(LabelledRegion(name, np.asarray(pixels[:, :, 0] == k)))
     return regions
 
 
-def _by_colour(pixels: Mask, colours: Colours) -> list[Region]:
+def _by_colour(pixels: Mask, colours: Colours) -> list[LabelledRegion]:
     known = (
         colours if (0, 0, 0) in colours.values() or BACKGROUND in colours else colours | {BACKGROUND: (0, 0, 0)}
     )
     rgb = np.asarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-    regions = [Region(name, np.asarray((rgb == colour).all(axis=2))) for name, colour in known.items()]
+    regions = [LabelledRegion(name, np.asarray((rgb == colour).all(axis=2))) for name, colour in known.items()]
     regions = [region for region in regions if region.inside.any()]
     alien = ~np.logical_or.reduce([np.zeros(rgb.shape[:2], bool), *(region.inside for region in regions)])
     if alien.any():

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from inspectd.errors import UserError
-from inspectd.images import image_files, read_image
-from tools.data.imports.regions import BACKGROUND, Region, Rules
-from tools.data.imports.store import Labelled, Source
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import image_files, read_image
+from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Rules
+from inspectd_train.data.imports.store import Labelled, Labels
 
 GOOD = "good"
 
 
-def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> Source:
+def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> Labels:
     """Class = name of the defect's folder, or `one_class` for all; what isn't good must have a mask."""
     if not (source / "test").is_dir():
         raise UserError(f"{source}: no folder test/; want train/good, test/<defect>, ground_truth/<defect>")
@@ -33,19 +33,22 @@ def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> Source:
             if label is not None:
                 classes[label] = True
             pictures.append(_picture(file, file.relative_to(source).as_posix(), label, truth))
-    return Source(tuple(classes), tuple(pictures))
+    return Labels(tuple(classes), tuple(pictures))
 
 
 def _picture(file: Path, name: str, label: str | None, truth: Path) -> Labelled:
-    def regions(height: int, width: int) -> list[Region]:
+    def regions(height: int, width: int) -> list[LabelledRegion]:
         if label is None:
-            return [Region(BACKGROUND, np.ones((height, width), bool))]
+            return [LabelledRegion(BACKGROUND, np.ones((height, width), bool))]
         pixels = read_image(truth)
         if pixels.shape[:2] != (height, width):
             raise UserError(f"is {width} x {height} px, its mask {pixels.shape[1]} x {pixels.shape[0]}")
         inside = np.asarray(pixels.any(axis=2))
         if not inside.any():
             raise UserError(f"its mask {truth} is empty, but the folder says {label!r}; label it")
-        return [Region(label, inside), *([Region(BACKGROUND, ~inside)] if not inside.all() else [])]
+        return [
+            LabelledRegion(label, inside),
+            *([LabelledRegion(BACKGROUND, ~inside)] if not inside.all() else []),
+        ]
 
     return Labelled(file, name, regions, () if label is None else (label,))

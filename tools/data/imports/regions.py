@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.errors import UserError
-from tools.dataset import DONT_CARE
+from inspectd.runtime.errors import UserError
+from inspectd_train.data.dataset import DONT_CARE
 
 Mask = NDArray[np.uint8]
 Inside = NDArray[np.bool_]
@@ -26,7 +26,7 @@ BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
-class Region:
+class LabelledRegion:
     """One labelled region: its class by name, and which pixels are its own, bool [H, W]."""
 
     label: str
@@ -113,7 +113,7 @@ def coco_counts(text: str) -> list[int]:
     return counts
 
 
-def paint(regions: Sequence[Region], classes: Sequence[str], shape: tuple[int, int], rules: Rules) -> Mask:
+def paint(regions: Sequence[LabelledRegion], classes: Sequence[str], shape: tuple[int, int], rules: Rules) -> Mask:
     """Class index per pixel, uint8 [H, W]; UserError (without a file's name) for what the rules forbid."""
     index = {BACKGROUND: 0} | {name: k + 1 for k, name in enumerate(classes)}
     mask, labelled = np.zeros(shape, np.uint8), np.zeros(shape, bool)
@@ -141,7 +141,7 @@ def paint(regions: Sequence[Region], classes: Sequence[str], shape: tuple[int, i
     return mask
 
 
-def _check(regions: Sequence[Region], known: Collection[str]) -> None:
+def _check(regions: Sequence[LabelledRegion], known: Collection[str]) -> None:
     for region in regions:
         if region.label not in known:
             raise UserError(f"the class {region.label!r} is not among the classes; name it there")

@@ -15,9 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspectd.errors import UserError
-from inspectd.images import read_image, write_png
-from tools.data.imports.regions import BACKGROUND, Mask, Region, Rules, paint
+from inspectd.runtime.errors import UserError
+from inspectd.runtime.image_files import read_image, write_png
+from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules, paint
 
 MOST_CLASSES = 254
 MOST_SHOWN = 20
@@ -30,7 +30,7 @@ class Labelled:
     file: Path
     name: str
     """Its path below the source, with /."""
-    regions: Callable[[int, int], Sequence[Region]]
+    regions: Callable[[int, int], Sequence[LabelledRegion]]
     claimed: tuple[str, ...] | None
     """The classes that the source says it shows, () for a good part; None where the source says nothing."""
     looked_at: bool = True
@@ -38,14 +38,14 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Source:
+class Labels:
     """What a reader found: class names without the background (class index = position + 1), and the pictures."""
 
     classes: tuple[str, ...]
     pictures: tuple[Labelled, ...]
 
 
-def store(source: Source, out: Path, rules: Rules) -> int:
+def store(source: Labels, out: Path, rules: Rules) -> int:
     """Writes images/, masks/, classes.json and labels.json; returns the number of pictures.
 
     Pictures are copied byte for byte. UserError lists the faults of all pictures; then nothing is written.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[4]))  # `tests` is no installed package
 
-from inspectd.engine import tensorrt
+from inspectd.engine.tensorrt import api as tensorrt
 from tests.engine.standin import Planned
 
 tensorrt.TensorRtNetwork = Planned  # type: ignore[assignment, misc]

@@ -1,0 +1,74 @@
+"""The cameras that GenTL producers list, through harvesters; the only file that imports it."""
+
+import ctypes
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+# At its import harvesters would ask git for its own version, of whatever repository lies around its files.
+sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"version": ""})  # type: ignore[assignment]
+from harvesters.core import Harvester, ImageAcquirer
+from harvesters.util import pfnc
+
+from inspectd.acquire.genicam.features import SDK_ERRORS, said_as
+from inspectd.runtime.errors import CameraError
+
+__all__ = ["PIXEL_FORMATS", "Device", "ImageAcquirer", "device_of", "list_devices", "load"]
+PIXEL_FORMATS: dict[int, str] = pfnc.dict_by_ints
+"""PFNC names by code."""
+
+
+class Device(NamedTuple):
+    """A camera that a producer lists."""
+
+    producer: str
+    vendor: str
+    model: str
+    serial: str
+    user_id: str
+    access: str
+
+
+def load(paths: list[Path]) -> Harvester:
+    """A harvester with these producers, their devices listed; one that is none is refused (it would only log).
+
+    Raises CameraError, or one of SDK_ERRORS.
+    """
+    harvester = Harvester()
+    for path in paths:
+        try:
+            loaded = ctypes.CDLL(str(path))
+            loaded.GCInitLib  # noqa: B018  (a symbol that every producer has)
+        except (OSError, AttributeError) as error:
+            raise CameraError(f"{path} is not a GenTL producer that can be loaded: {error}") from None
+        harvester.add_file(str(path))
+    harvester.update()
+    return harvester
+
+
+def list_devices(paths: list[Path]) -> list[Device]:
+    """All cameras of these producers. Loads them into this process: run it in a child."""
+    with said_as("the cameras can't be listed"):
+        harvester = load(paths)
+        try:
+            return [device_of(info) for info in harvester.device_info_list]
+        finally:
+            harvester.reset()
+
+
+def device_of(info: Any) -> Device:
+    """What a producer says of a device."""
+
+    def text(name: str) -> str:
+        try:
+            return str(getattr(info, name))
+        except SDK_ERRORS:
+            return ""
+
+    access = {1: "read/write", 2: "read only", 3: "no access", 4: "in use", 5: "open", 6: "open, read only"}
+    status = text("access_status")
+    return Device(
+        text("id_"), text("vendor"), text("model"), text("serial_number"), text("user_defined_name"),
+        access.get(int(status), "unknown") if status.isdecimal() else "unknown",
+    )  # fmt: skip

@@ -1,0 +1,349 @@
+"""A GenICam camera: how its frames are triggered and counted, whether it lives, what time it is there.
+
+Which number counts the parts (`part_id`):
+
+    frame_id   the producer's frame ids. They begin anew at each start: triggers while it was down are not known.
+    counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
+    encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
+
+With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a
+time: the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another
+part's.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inspectd.acquire.camera import MAX_GAP, U8, Exposure, Gap, StalledError, Started
+from inspectd.acquire.genicam.device_clock import DeviceClock
+from inspectd.acquire.genicam.features import CHUNK_OF, Features, settings_of
+from inspectd.acquire.genicam.gentl import Delivered, Session
+from inspectd.acquire.genicam.producers import producers
+from inspectd.acquire.orders import Orders, Tell
+from inspectd.acquire.pixels import converter
+from inspectd.acquire.protocol import Job, Triggered
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.errors import CameraError
+from inspectd.settings.camera import GenicamCamera
+
+PROBE_S = 0.5
+"""A camera that sends nothing is asked for a register so often: idle, or dead?"""
+EXTRA_S = 0.5
+"""What a frame may take beyond its exposure."""
+SILENT_PERIODS = 5
+"""A camera in free run that misses so many periods (and a second) has fallen silent."""
+AT_ONCE_S, ASLEEP_S = 0.001, 0.1
+"""Without a device time: a frame that was waited for has just come. One that was there at once may have waited
+since the last look, and so may one that came while this process slept: it is taken for that old, not fresher."""
+FORMAT_OF = {1: "Mono8", 3: "RGB8"}
+BLOCK_IDS = 65535
+"""GigE Vision 1.x has ids of 16 bits, and 1 follows on 65535."""
+
+
+class Genicam:
+    """One camera. Every frame that is missing is told, and counted in `losses` by what showed it."""
+
+    def __init__(
+        self,
+        config: GenicamCamera,
+        job: Job,
+        base: Path,
+        tell: Tell,
+        losses: Losses,
+        orders: Orders | None = None,
+    ) -> None:
+        self.device = self.serial = ""
+        self._config, self._job, self._base, self._tell, self._losses = config, job, base, tell, losses
+        self._orders = orders or Orders()
+        self._is_software = config.trigger == "software"
+        self._reads_counter = config.part_id == "counter"
+        self._opened: Session | None = None
+        self._held: Delivered | None = None
+        self._sent = job.sent
+
+    @property
+    def _session(self) -> Session:
+        assert self._opened is not None
+        return self._opened
+
+    @property
+    def _features(self) -> Features:
+        return self._session.features
+
+    # ---- open and start ----
+
+    def open(self) -> None:
+        """Find exactly the one device, set its features, read them back."""
+        config = self._config
+        keys = ("serial", "user_id", "vendor", "model")
+        wanted = {key: value for key in keys if (value := getattr(config, key))}
+        self._opened = Session(producers(config.cti, self._base), wanted)
+        device = self._session.device
+        self.device, self.serial = f"{device.vendor} {device.model} {device.serial}".strip(), device.serial
+        if self._job.serial and self.serial != self._job.serial:
+            raise CameraError(
+                f"another camera answers: serial {self.serial}, it was {self._job.serial}; "
+                "restart inspectd if it was exchanged on purpose"
+            )
+        self._configure()
+
+    def _configure(self) -> None:
+        config, job = self._config, self._job
+        pixel_format = config.pixel_format or FORMAT_OF[job.channels]
+        self._format = pixel_format, config.width, config.height
+        try:
+            self._convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
+        except ValueError as error:
+            raise CameraError(str(error)) from None
+        for name, value in settings_of(config, pixel_format, self._features).items():
+            self._features.set(name, value)
+        for name, value in job.features.items():  # the recipe's, in its order: it may know better
+            self._features.set(name, value)
+
+    def start(self) -> Started:
+        """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
+        counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
+        self._session.start(self._config.num_buffers)
+        self._last = counted or 0  # the newest count that came or was told as missing
+        self._newest: tuple[int, int] | None = None  # count and frame id of the newest frame that came
+        self._overdue: tuple[int, int] | None = None  # a count that the camera had reached, and when to give it up
+        self._given_up = range(0)  # counts told as missing: what still comes of them is late
+        self._misses = 0  # gaps told since the newest frame
+        self._stalled = ""
+        self._ending = False
+        self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
+        self._clock = DeviceClock()
+        self._latch()
+        exposure_us = self._features.get("ExposureTime")
+        self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
+        self._silence_s = self._longest_silence_s()
+        if self._is_software:
+            self._orders.open()
+        return Started(counted, serial=self.serial)
+
+    def _longest_silence_s(self) -> float | None:
+        if self._config.expected_interval_s is not None or self._config.trigger != "free_run":
+            return self._config.expected_interval_s
+        rate_hz = self._config.acquisition_frame_rate_hz or self._features.get("AcquisitionFrameRate")
+        return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
+
+    def restart(self) -> Started:
+        """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
+        self._give_back()
+        self._session.halt()
+        self._configure()
+        return self.start()
+
+    # ---- frames ----
+
+    def wait(self, timeout_s: float) -> Exposure | Gap | None:
+        """The next frame, oldest first, or a gap; None after the time-out.
+
+        Raises StalledError if frames should come and do not.
+        """
+        self._give_back()
+        if self._stalled and not self._ending:
+            raise StalledError(self._stalled)
+        if self._clock.is_due:
+            self._latch()
+        if self._is_software and not self._ending:
+            if self._overdue is None:  # no frame can come: it is orders that are waited for
+                self._orders.wait(min(timeout_s, self._left_s()))
+            self._send_trigger()
+            timeout_s = min(timeout_s, max(0.001, self._left_s())) if self._overdue is not None else 0.001
+        began_ns, last_look_ns = now_ns(), self._looked_ns
+        delivered = self._session.wait(timeout_s)
+        self._looked_ns = now_ns()
+        if delivered is None:
+            return self._nothing_came()
+        waited_s = (self._looked_ns - began_ns) / 1e9
+        is_fresh = AT_ONCE_S < waited_s < timeout_s + ASLEEP_S
+        return self._identified(delivered, self._looked_ns if is_fresh else last_look_ns)
+
+    def _identified(self, delivered: Delivered, seen_ns: int) -> Exposure | None:
+        """Which part is it of, and when was it exposed?"""
+        self._newest_ns = self._looked_ns
+        step = self._id_step(delivered)
+        self._unfit = "" if delivered.is_complete else "only a part of the frame arrived"
+        count, part_id = self._count_of(delivered, step)
+        self._losses.frame_id_gaps += step - 1
+        self._newest = count, delivered.frame_id
+        if count in self._given_up or (self._is_software and self._overdue is None):
+            self._losses.late += 1
+            self._session.requeue(delivered)
+            return None
+        self._losses.incomplete += not delivered.is_complete
+        self._last, self._overdue, self._misses, self._held = count, None, 0, delivered
+        device_ns = self._device_ns(delivered)
+        return Exposure(count, self._exposed_ns(device_ns, seen_ns), part_id, device_ns or 0)
+
+    def _count_of(self, delivered: Delivered, step: int) -> tuple[int, int]:
+        """The frame's number in the camera's count of its triggers; the encoder's value, 0 if it is not asked."""
+        if self._is_software:
+            return self._sent, 0
+        by_id = max(self._last + 1, (self._newest or (self._last, 0))[0] + step)
+        chunk = CHUNK_OF.get(self._config.part_id)
+        if chunk is None or not delivered.is_complete:
+            return by_id, 0
+        value = self._session.chunk(delivered, f"Chunk{chunk}")
+        if value is None:
+            self._unfit = f"the frame carries no chunk {chunk}: it can't be told which part it shows"
+        if self._config.part_id == "encoder":
+            return by_id, int(value or 0)
+        return by_id if value is None else int(value), 0
+
+    def _id_step(self, delivered: Delivered) -> int:
+        """Frame ids since the newest frame: 1 = the one right after it, or the first one."""
+        if self._newest is None:
+            return 1
+        step = delivered.frame_id - self._newest[1]
+        if step < 0 and self._newest[1] <= BLOCK_IDS and step + BLOCK_IDS < BLOCK_IDS // 2:
+            step += BLOCK_IDS
+        return max(1, step)
+
+    def read(self, image: U8 | None) -> str:
+        """Convert the frame's picture into `image`. The buffer goes back at the next wait: the slot is first."""
+        delivered = self._held
+        assert delivered is not None
+        try:
+            if image is None:
+                return ""
+            if self._unfit:
+                return self._unfit
+            name, width, height, data = self._session.picture(delivered)
+            if (name, width, height) != self._format:
+                return f"the camera sent {width}x{height} {name}"
+            self._convert(data, image)
+            return ""
+        except ValueError as error:
+            return str(error)
+
+    def _give_back(self) -> None:
+        if self._held is not None:
+            self._session.requeue(self._held)
+            self._held = None
+
+    # ---- software triggers; `_overdue` is the one whose frame is not here yet ----
+
+    def _send_trigger(self) -> None:
+        if self._overdue is not None:
+            return
+        now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz
+        if (order := self._orders.take()) is None:
+            if rate_hz is None or now < self._next_ns:
+                return
+            self._next_ns = max(now, self._next_ns + round(1e9 / rate_hz))
+        self._sent += 1
+        part_ref, number = (order.part_ref, order.order) if order else ("", 0)
+        self._tell(Triggered(self._sent, now, part_ref, number))  # before it is sent: it counts, whatever comes
+        self._features.execute("TriggerSoftware")
+        self._overdue = self._sent, now + self._patience_ns
+
+    def _left_s(self) -> float:
+        """Until the next trigger is due by the rate, or the last one's frame is given up."""
+        if self._overdue is not None:
+            return (self._overdue[1] - now_ns()) / 1e9
+        if self._config.acquisition_frame_rate_hz is None:
+            return math.inf
+        return max(0.0, (self._next_ns - now_ns()) / 1e9)
+
+    # ---- when nothing comes ----
+
+    def _nothing_came(self) -> Gap | None:
+        """Idle, dead, or is a frame missing? An uncached register tells."""
+        now = now_ns()
+        if self._ending:
+            return self._gap() if self._overdue is not None else None
+        if self._overdue is not None and now >= self._overdue[1]:
+            return self._gap()
+        if now - self._probed_ns < PROBE_S * 1e9:
+            return None
+        self._probed_ns = now
+        if not self._reads_counter and self._features.get("Width", fresh=True) is None:
+            raise CameraError("the camera does not answer")
+        if self._reads_counter and self._overdue is None and self._is_behind(counted := self._counter()):
+            self._overdue = counted, now + self._patience_ns
+        silent_s = (now - self._newest_ns) / 1e9
+        if self._silence_s is not None and silent_s > self._silence_s:
+            self._losses.timeouts += 1
+            raise StalledError(f"the camera answers, but has sent no frame for {silent_s:.1f} s")
+        return None
+
+    def _gap(self) -> Gap:
+        """The frames up to the overdue count are given up. If that goes on, a new start is due; with software
+        triggers at once, or a late frame could be taken for the next one's.
+        """
+        assert self._overdue is not None
+        count, self._overdue = self._overdue[0], None
+        self._given_up, self._last = range(self._last + 1, count + 1), count
+        self._losses.timeouts += 1
+        self._misses += 1
+        if self._is_software or self._misses > 1:
+            self._stalled = "triggers are counted, but no frames come"
+        return Gap(count, "triggered, and no frame came")
+
+    def _is_behind(self, counted: int) -> bool:
+        """Whether frames are missing; a counter that jumped is left to the next frame, which shows it."""
+        return 0 < counted - self._last <= MAX_GAP
+
+    def _counter(self) -> int:
+        value = self._features.get("CounterValue", fresh=True)
+        if value is None:
+            raise CameraError("part_id = 'counter': the camera has no CounterValue to read")
+        return int(value)
+
+    # ---- time ----
+
+    def _device_ns(self, delivered: Delivered) -> int | None:
+        time, hertz = delivered.device_time, self._session.tick_hz
+        return None if time is None else time * 1_000_000_000 // hertz
+
+    def _exposed_ns(self, device_ns: int | None, seen_ns: int) -> int:
+        """When the frame was exposed, on the host's monotonic clock; `seen_ns` where the device can't tell."""
+        if device_ns is None:
+            return seen_ns
+        exposed_ns = self._clock.exposed_ns(device_ns, self._looked_ns)
+        if exposed_ns is None:
+            self._losses.clock_jumps += 1
+            self._clock = DeviceClock()
+            self._latch()
+            return seen_ns
+        return exposed_ns
+
+    def _latch(self) -> None:
+        """Read the device's clock, where it can be read."""
+        if not self._features.has("TimestampLatch"):
+            return
+        before_ns = now_ns()
+        self._features.execute("TimestampLatch")
+        after_ns = now_ns()
+        value = self._features.get("TimestampLatchValue", fresh=True)
+        if value is not None:
+            self._clock.latched(before_ns, int(value) * 1_000_000_000 // self._session.tick_hz, after_ns)
+
+    def clock_view(self) -> ClockView:
+        """What is known of the device's clock; and the producer's own counts go into `losses`."""
+        self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
+        ptp = self._features.get("PtpStatus") or self._features.get("GevIEEE1588Status") or ""
+        return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
+
+    def features(self) -> Iterator[dict[str, Any]]:
+        """Every feature in the order of the camera's description."""
+        return self._features.all()
+
+    # ---- the end ----
+
+    def stop(self) -> None:
+        """No exposures from now on; what is on its way or in the producer's buffers is still fetched."""
+        self._features.execute("AcquisitionStop")
+        self._ending = True
+        if self._reads_counter and self._is_behind(counted := self._counter()):
+            self._overdue = counted, 0
+
+    def close(self) -> None:
+        """Let go of the device, whatever state it is in."""
+        if self._opened is not None:
+            self._opened.close()

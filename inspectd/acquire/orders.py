@@ -1,0 +1,59 @@
+"""Software triggers that were asked for, in the camera process."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from inspectd.acquire.protocol import Declined, SendTrigger, Triggered
+from inspectd.runtime.clock import now_ns
+
+MAX_ORDER_AGE_S = 0.5
+"""So long a software trigger may wait for its turn. Later another part lies under the camera."""
+
+
+class Orders:
+    """Software triggers that were asked for: put by one thread, taken by the acquisition thread."""
+
+    def __init__(self, decline: Callable[[Declined], None] = lambda _: None) -> None:
+        self._decline, self._why = decline, "the camera takes no software triggers"
+        self._waiting: deque[SendTrigger] = deque()
+        self._changed = threading.Condition()
+
+    def open(self) -> None:
+        """The camera takes them from now on."""
+        with self._changed:
+            self._why = ""
+
+    def close(self, why: str) -> None:
+        """What waits is declined, and so is all that comes until `open`: a later part is not the one meant."""
+        with self._changed:
+            self._why = why
+            while self._waiting:
+                self._decline(Declined(self._waiting.popleft().order, why))
+
+    def put(self, order: SendTrigger) -> None:
+        """Ask for one."""
+        with self._changed:
+            if self._why:
+                self._decline(Declined(order.order, self._why))
+            else:
+                self._waiting.append(order)
+                self._changed.notify()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until there is one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, timeout_s)
+
+    def take(self) -> SendTrigger | None:
+        """The oldest that has not waited too long; None if there is none."""
+        with self._changed:
+            while self._waiting:
+                order = self._waiting.popleft()
+                if now_ns() - order.asked_ns <= MAX_ORDER_AGE_S * 1e9:
+                    return order
+                self._decline(Declined(order.order, f"the camera could not take it within {MAX_ORDER_AGE_S} s"))
+        return None
+
+
+Tell = Callable[[Triggered], None]

@@ -1,0 +1,147 @@
+"""What a camera process and the daemon say to each other."""
+
+from msgspec import Struct, structs
+
+from inspectd.acquire.camera import Started
+from inspectd.runtime.books import Losses
+from inspectd.runtime.clock import ClockView
+from inspectd.runtime.frame import Reason
+from inspectd.runtime.slots import Shape
+from inspectd.settings.camera import CameraConfig
+from inspectd.settings.recipe import Feature
+
+EXIT_ANEW = 75
+"""Exit code of a camera process that wants to be started anew: tried in vain, or grown too large."""
+
+
+class Job(Struct, frozen=True):
+    """What a camera process is told at its start, as JSON on its standard input."""
+
+    config: CameraConfig
+    base: str
+    """Folder that paths in `config` are relative to."""
+    features: dict[str, Feature]
+    rect: tuple[int, int, int, int]
+    """x, y, width, height of the sensor image that goes into the slot."""
+    channels: int
+    slots: int
+    born_ns: int = 0
+    """A simulated device that streamed before began to count then, on the monotonic clock; 0 = begin now."""
+    first: int = 0
+    """Its count at that first start."""
+    sent: int = 0
+    """Software triggers sent so far, whoever sent them."""
+    serial: str = ""
+    """Of the device that streamed before: no other one may take its place."""
+    state_dir: str = ""
+    """Where simulated devices live."""
+    slot_bytes: int = 0
+    """Room for a picture in a slot: that of the line's largest recipe; 0 = of this one."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the pictures in the slots."""
+        return Shape(self.rect[3], self.rect[2], self.channels)
+
+    def after(self, started: Started) -> "Job":
+        """The job of the next start: the same device, which goes on counting."""
+        return structs.replace(
+            self, born_ns=started.born_ns, first=started.first, serial=started.serial or self.serial
+        )
+
+    def like(self, before: "Job") -> "Job":
+        """The job of a start under another recipe: the same device, which goes on counting."""
+        return structs.replace(
+            self, born_ns=before.born_ns, first=before.first, sent=before.sent, serial=before.serial
+        )
+
+
+class Streaming(Struct, frozen=True, tag=True):
+    """The camera acquires."""
+
+    device: str
+    started: Started
+
+
+class Filled(Struct, frozen=True, tag=True):
+    """A slot holds the picture of an exposure; it is the daemon's now."""
+
+    slot: int
+    generation: int
+    frame_id: int
+    trigger_ns: int
+    ring_ns: int
+    part_id: int = 0
+    device_ns: int = 0
+
+
+class Unfilled(Struct, frozen=True, tag=True):
+    """An exposure that is not in the ring: overrun (no free slot), incomplete (no usable picture) or lost."""
+
+    frame_id: int
+    trigger_ns: int
+    reason: Reason
+    detail: str
+    part_id: int = 0
+
+
+class Triggered(Struct, frozen=True, tag=True):
+    """A software trigger is about to be sent, the `sent`th: from now on it must have a result."""
+
+    sent: int
+    trigger_ns: int
+    part_ref: str = ""
+    order: int = 0
+    """The `SendTrigger` that asked for it; 0 = it was due by the rate."""
+
+
+class Declined(Struct, frozen=True, tag=True):
+    """A `SendTrigger` that was not sent and will not be."""
+
+    order: int
+    why: str
+
+
+class Idle(Struct, frozen=True, tag=True):
+    """The camera answers and has nothing to tell."""
+
+
+class Vitals(Struct, frozen=True, tag=True):
+    """How the camera is, again and again."""
+
+    losses: Losses
+    clock: ClockView
+
+
+class Trouble(Struct, frozen=True, tag=True):
+    """The camera can't be opened or was lost; the process goes on trying."""
+
+    detail: str
+
+
+class Finished(Struct, frozen=True, tag=True):
+    """The acquisition ended, on demand or because there are no more pictures. The last message."""
+
+
+class Slot(Struct, frozen=True, tag=True):
+    """Daemon to camera process: this slot may be filled."""
+
+    slot: int
+
+
+class Stop(Struct, frozen=True, tag=True):
+    """Daemon to camera process: end the acquisition, report, exit."""
+
+
+class SendTrigger(Struct, frozen=True, tag=True):
+    """Daemon to camera process: send one software trigger. Answered by Triggered or Declined."""
+
+    order: int
+    """Counted by the daemon, from 1."""
+    part_ref: str
+    asked_ns: int
+    """When, on the monotonic clock: too late it is declined, for another part may lie there."""
+
+
+FromCamera = Streaming | Filled | Unfilled | Triggered | Declined | Idle | Vitals | Trouble | Finished
+ToCamera = Slot | Stop | SendTrigger

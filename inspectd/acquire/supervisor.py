@@ -1,0 +1,127 @@
+"""The camera processes, as the main thread tends them."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+import structlog
+
+from inspectd.acquire.protocol import EXIT_ANEW, Job
+from inspectd.acquire.source import ENDED, Source, spawn
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.ring import Ring
+
+log = structlog.get_logger()
+HURRY_S = 1.0
+"""While the line stops, a camera that says nothing for so long is killed."""
+RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+"""Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
+LIVED_S = 5.0
+PAUSE_S = 5.0
+"""So long a camera may take to end its acquisition when it is paused."""
+
+
+class CameraProcess:
+    """The camera process of one source, started again whenever it dies. Main thread only."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._process: subprocess.Popen[bytes] | None = None
+        self._attempt, self._started_ns, self._next_ns = 0, 0, 0
+        self._why = "starting"
+        self._paused_ns = 0  # since when it shall not run; 0 = it shall
+        self.pidfd = -1
+        """Readable when the process is dead; -1 while there is none."""
+
+    def tend(self, changed: Callable[[Source], None]) -> None:
+        """Reap a dead process; start one when none runs and it is time."""
+        if self._process is not None and self._process.poll() is not None:
+            self._why = f"{ENDED}: {_ending(self._process.returncode)}"
+            if not self.source.finished and not self._paused_ns:
+                log.warning(self._why, camera=self.source.name)
+            os.close(self.pidfd)
+            self._process, self.pidfd = None, -1
+            self._later(lived_s=(now_ns() - self._started_ns) / 1e9)
+        overdue = self._paused_ns and now_ns() - self._paused_ns > PAUSE_S * 1e9
+        if self._process is not None and (self.source.hangs or overdue):
+            log.error("camera process hangs", camera=self.source.name)
+            self._process.kill()
+        # The engine thread first hears what the dead one said to the end (fileno is -1 then).
+        is_due = not self._paused_ns and now_ns() >= self._next_ns
+        if self._process is None and self.source.fileno() < 0 and is_due:
+            self.source.detail = self._why
+            try:
+                self._start(changed)
+            except OSError as error:  # no descriptor, process or memory left; others may give some back
+                self._not_started(error)
+
+    def _start(self, changed: Callable[[Source], None]) -> None:
+        """Raises OSError, and then there is no process."""
+        process, sock = spawn(self.source)
+        try:
+            self.pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            sock.close()
+            process.kill()
+            process.wait()
+            raise
+        self._process, self._started_ns = process, now_ns()
+        self.source.attach(sock)
+        changed(self.source)
+
+    def _not_started(self, error: OSError) -> None:
+        why = f"the camera process can't be started: {error.strerror}"
+        if why != self._why:
+            log.error("camera trouble", camera=self.source.name, detail=why)
+        self._why = self.source.detail = why
+        self._later(lived_s=0.0)
+
+    def _later(self, lived_s: float) -> None:
+        """When to start the next process, after one that lived so long."""
+        self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
+        self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
+
+    def hurry(self) -> None:
+        """The line stops: a camera that still owes its count is started again at once."""
+        self._attempt = self._next_ns = self._paused_ns = 0
+
+    def pause(self, why: str) -> None:
+        """End the acquisition until `resume`, for this reason; frames exposed before still come."""
+        self._paused_ns = now_ns()
+        self.source.pause(why)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is paused and all is over: no process, and no frame of it in any stage."""
+        return self._paused_ns != 0 and self._process is None and self.source.is_down
+
+    def resume(self, job: Job, ring: Ring) -> None:
+        """Start it again, with another job and view of the ring. Only when it `is_down`."""
+        self.source.resume(job, ring)
+        self.hurry()
+
+    def finish(self, changed: Callable[[Source], None]) -> None:
+        """One turn of the stop: end the acquisition, or start a camera that owes once more."""
+        if self._process is not None and self.source.silent_s > HURRY_S:
+            self._process.kill()
+        if self.source.owes:
+            self.tend(changed)
+        else:
+            self.source.request_stop()
+
+    def kill(self) -> None:
+        """End it the hard way; does nothing if it is dead."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _ending(code: int) -> str:
+    """In words, for the log and the heartbeat."""
+    if code == EXIT_ANEW:
+        return "it makes way for a new one"
+    if code >= 0:
+        return f"exit code {code}"
+    what = " (does the GenTL producer crash?)" if -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS) else ""
+    return f"killed by {signal.Signals(-code).name}{what}"

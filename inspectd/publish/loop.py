@@ -1,0 +1,259 @@
+"""The publish thread: a result into the journal, then onto the wire; between results all that others ask for.
+
+One loop drives every public socket, for a ZeroMQ socket takes in a new peer only inside calls on it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+import structlog
+import zmq
+
+from inspectd.publish.control import ControlLink, ControlService, limit_queues
+from inspectd.publish.ipc import own_path
+from inspectd.publish.journal.history import History
+from inspectd.publish.journal.records import Entry
+from inspectd.publish.journal.writer import Journal
+from inspectd.publish.messages import CameraStatus, Identity, Messages, Names
+from inspectd.publish.query import Query
+from inspectd.publish.security import Security, read_keyring
+from inspectd.publish.sockets import bind, ipc_path, opened
+from inspectd.runtime.books import Ledger
+from inspectd.runtime.clock import now_ns
+from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
+from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.progress import Progress
+from inspectd.settings.publish import ENDPOINTS, Publish
+from inspectd.wire.results import Heartbeat, encode, heartbeat_topic
+
+log = structlog.get_logger()
+MAX_OTHERS = 64
+"""Steps of services in a turn of the loop, if no result comes in between."""
+NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
+"""Why a frame that was received has no answer that could be late."""
+MAX_TOPIC = 512
+"""Bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a client
+makes up costs 47 in this process, and time in this thread."""
+QUERY_HWM = 4
+"""Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
+BUSY_MS = 1
+SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
+"""Of this thread's time services get so much, however much is asked for, and less while a frame is on its way: the
+other stages need the cores, and Python runs one thread at a time."""
+BURST_NS = 2_000_000
+"""After so long without them they have their share of it in one go."""
+
+
+class Service(Protocol):
+    """Who is served between two results."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the heartbeat."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work left that no message will wake the loop for."""
+
+    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
+        """What wakes the loop; always the same."""
+
+    def serve(self) -> bool:
+        """At most one message, or one step of about a millisecond; never blocks. False: there was nothing."""
+
+    def close(self) -> None:
+        """The sockets are closed by their opener."""
+
+
+class Subscriptions:
+    """XPUB takes in a new subscriber only when it is read."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._socket, self.counts, self.busy = socket, dict[str, int](), False
+
+    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
+        """The results socket."""
+        return [self._socket]
+
+    def serve(self) -> bool:
+        """Take one."""
+        try:
+            self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Publisher:
+    """Bound by its maker, then used by the publish thread alone."""
+
+    def __init__(
+        self,
+        config: Publish,
+        identity: Identity,
+        setups: dict[int, Names],
+        journal: Journal,
+        ledger: Ledger,
+        cameras: Sequence[CameraStatus],
+        state: Callable[[], tuple[str, str]],
+        control: ControlLink,
+    ) -> None:
+        self.published = 0
+        self._journal, self._ledger, self._state = journal, ledger, state
+        self.setups = setups
+        """Recipe and model by number; added to by the main thread before there is a frame of it."""
+        self.setup = next(iter(setups), 1)
+        """The one in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
+        self._messages = Messages(identity, setups, journal, ledger, cameras, state)
+        self._beat_topic = heartbeat_topic(identity.line)
+        self._period_ns = config.heartbeat_ms * 1_000_000
+        self._told, self._next_beat_ns = ("", ""), 0
+        self._failure = ""  # of the journal, as far as told
+        self._paid_ns = 0
+        """Until then services have had their share."""
+        with ExitStack() as undo:
+            keyring = read_keyring(config)
+            for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
+                if path := ipc_path(getattr(config, key)):
+                    undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
+            context = zmq.Context()
+            undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
+            self._results = opened(context, zmq.XPUB, config.results, undo)
+            self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
+            self._results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
+            query = opened(context, zmq.ROUTER, config.query, undo)
+            query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+            query.setsockopt(zmq.RCVHWM, QUERY_HWM)
+            router = opened(context, zmq.ROUTER, config.control, undo)
+            limit_queues(router)
+            self.security = Security(context, config, keyring)  # before any bind
+            self.security.protect(self._results, config.results, "read")
+            self.security.protect(query, config.query, "read")
+            self.security.protect(router, config.control, "control")
+            for socket, key in zip((self._results, query, router), ENDPOINTS, strict=True):
+                bind(socket, key, getattr(config, key))
+            self._services: list[Service] = [
+                self.security,
+                Subscriptions(self._results),
+                Query(query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")),
+                ControlService(router, control, lambda user: self.security.allows(user, "control")),
+            ]
+            for service in self._services:
+                undo.callback(service.close)
+            self._undo = undo.pop_all()
+
+    def serve(self, service: Service) -> None:
+        """One more, before `run`; it is closed with the rest."""
+        self._services.append(service)
+        self._undo.callback(service.close)
+
+    def close(self) -> None:
+        """Let the last messages out, at most LINGER_MS long."""
+        self._undo.close()
+
+    def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
+        """Until `upstream` says that no more results come and none is left."""
+        poller, resting = zmq.Poller(), zmq.Poller()
+        poller.register(results.fileno(), zmq.POLLIN)
+        resting.register(results.fileno(), zmq.POLLIN)
+        of_socket = {socket: service for service in self._services for socket in service.sockets()}
+        for socket in of_socket:
+            poller.register(socket, zmq.POLLIN)
+        while not (upstream() and not len(results)):
+            progress.stamp("publish")
+            rest_ms = self._rest_ms()
+            ready = resting.poll(min(rest_ms, self._beat_ms())) if rest_ms else poller.poll(self._wait_ms())
+            for item in results.drain():
+                if isinstance(item, Late):
+                    self._late(*item)
+                else:
+                    self._publish(*item)
+                if now_ns() >= self._next_beat_ns:  # there may be thousands: all that a camera missed while away
+                    progress.stamp("publish")
+                    self._beat()
+            if not rest_ms:
+                called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
+                self._serve([s for s in self._services if s in called or s.busy], results)
+            if now_ns() >= self._next_beat_ns or self._state() != self._told:
+                self._beat()
+        self._beat()
+
+    def _rest_ms(self) -> int:
+        """Until services have their turn again, rounded up."""
+        return max(0, -((now_ns() - self._paid_ns) // 1_000_000))
+
+    def _beat_ms(self) -> int:
+        return max(0, (self._next_beat_ns - now_ns()) // 1_000_000)
+
+    def _wait_ms(self) -> int:
+        left_ms = self._beat_ms()
+        return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
+
+    def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
+        """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
+        if not services:
+            return
+        began_ns, steps = now_ns(), 0
+        paid_ns = max(self._paid_ns, began_ns - BURST_NS)
+        share = SHARE_IN_FLIGHT if self._ledger.in_flight else SHARE
+        while services and steps < MAX_OTHERS and not len(results):
+            for service in tuple(services):
+                if service.serve():
+                    steps += 1
+                else:
+                    services.remove(service)
+                now = now_ns()
+                self._paid_ns = paid_ns + int((now - began_ns) / share)
+                if len(results) or self._paid_ns >= now:
+                    return
+
+    def _publish(self, frame: Frame, found: Judgement) -> None:
+        judgement = self._in_time(frame, found)
+        entry = self._messages.entry(frame, judgement, self._journal.seq + 1)
+        self._journal.append(entry)
+        if self._in_time(frame, judgement) is not judgement:  # the disk stalled: the journal is corrected first
+            judgement = self._in_time(frame, judgement)
+            entry = self._messages.entry(frame, judgement, entry.seq)
+            self._journal.append(entry)
+        self.send(entry)
+        self._ledger.publish(frame.camera, judgement)
+        self.published += 1
+        if frame.setup > self.setup:
+            self.setup = frame.setup
+        if judgement is not found:
+            self._late(frame, found)
+
+    def send(self, entry: Entry) -> None:
+        """Hand a result to the socket of the subscribers."""
+        self._results.send_multipart((entry.topic, entry.header, entry.body))
+
+    def _late(self, frame: Frame, judgement: Judgement) -> None:
+        """The frame has had its result at its deadline: what came after it is only kept."""
+        self._journal.append_late(self._messages.entry(frame, judgement, 0))
+        self._ledger.late(frame.camera)
+
+    def _in_time(self, frame: Frame, judgement: Judgement) -> Judgement:
+        """What may still be said of the frame now: after its deadline only UNKNOWN."""
+        judged = frame.slot >= 0 and judgement.reason not in NOT_JUDGED
+        if judged and now_ns() >= frame.deadline_ns:
+            return unknown(Reason.DEADLINE, "answered too late")
+        return judgement
+
+    def _snapshot(self) -> tuple[int, int, Heartbeat]:
+        return self._journal.epoch, self._journal.seq, self._messages.heartbeat(self.setup, self._counts())[1]
+
+    def _counts(self) -> dict[str, int]:
+        return {name: count for service in self._services for name, count in service.counts.items()}
+
+    def _beat(self) -> None:
+        if self._journal.failure != self._failure:
+            self._failure = self._journal.failure
+            log.error("the journal fails, the line goes on without", problem=self._failure)
+        self._told, self._next_beat_ns = self._state(), now_ns() + self._period_ns
+        header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
+        self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))

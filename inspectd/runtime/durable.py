@@ -1,0 +1,43 @@
+"""Files that are on the disk when a call returns, or the call raises."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from inspectd.runtime.errors import UserError
+
+ROOM = 16 * 1024
+"""Bytes by which the audit log must be able to grow when a change is begun: for its lines, and the selection."""
+
+
+class UnwritableError(UserError):
+    """What must be on the disk before a change could not be written."""
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """All of it, synced; or OSError, and of an appended line nothing. Without data: there is room for some."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | mode, 0o640)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            if not data:
+                os.posix_fallocate(fd, size, ROOM)
+                os.ftruncate(fd, size)
+                return
+            if os.write(fd, data) != len(data):
+                raise OSError(0, "the disk is full")
+            os.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, size)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

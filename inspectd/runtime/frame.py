@@ -1,0 +1,146 @@
+"""What travels from stage to stage: the frame in flight, its regions, its verdict and reason."""
+
+import threading
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class Verdict(StrEnum):
+    """Only PASS keeps a part; the gateways treat everything else, silence too, as reject."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+
+
+class Reason(StrEnum):
+    """Why the verdict is what it is; a closed set. All but the first two go with UNKNOWN."""
+
+    NONE = "none"
+    """PASS: every limit kept."""
+    DEFECT = "defect"
+    """FAIL: a limit broken."""
+    INCOMPLETE = "incomplete"
+    """Triggered, and only part of the frame, or an unusable one, arrived."""
+    LOST = "lost"
+    """Triggered, and the frame never arrived."""
+    CAMERA = "camera"
+    """Triggered while the camera or its process was down."""
+    OVERRUN = "overrun"
+    """Received, and no slot of the ring was free."""
+    DEADLINE = "deadline"
+    """Received, and not judged in time."""
+    ENGINE = "engine"
+    """Received, and the inference failed."""
+    NOT_READY = "not_ready"
+    """Received while the daemon was not ready to judge."""
+    UNDECIDED = "undecided"
+    """Judged: a region's score lies between `suspect` and `reject`, or there are too many regions."""
+    IMAGE = "image"
+    """Judged: the picture itself is unfit (too dark, too bright, blurred, identical to the last one)."""
+
+
+class Region(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One connected region of a defect class, in pixels of the full sensor image, origin top left."""
+
+    class_: str = msgspec.field(name="class")
+    score: float
+    """Highest score of its cells, 0 to 1."""
+    mean_score: float
+    bbox: tuple[int, int, int, int]
+    """x, y, width, height."""
+    centroid: tuple[float, float]
+    """x, y; weighted by score."""
+    area_px: float
+    length_px: float
+    """Longest extent (maximum Feret diameter) of its cells."""
+    contour: list[tuple[int, int]]
+    """Outline of its cells, at most 64 points."""
+    zone: str = ""
+    area_mm2: float | None = None
+    length_mm: float | None = None
+
+
+class Judgement(NamedTuple):
+    """The end of a frame: verdict, reason, and a sentence for people where one helps."""
+
+    verdict: Verdict
+    reason: Reason
+    regions: tuple[Region, ...] = ()
+    truncated: bool = False
+    detail: str = ""
+
+
+def unknown(reason: Reason, detail: str = "") -> Judgement:
+    """An UNKNOWN that no picture was judged for."""
+    return Judgement(Verdict.UNKNOWN, reason, detail=detail)
+
+
+class Frame:
+    """One exposure on its way through the daemon. Times are ns on the monotonic clock, 0 = not reached.
+
+    `claim` is its state word: of all that may end the frame (judge, deadline, engine error) the first
+    caller gets True and owns the frame's only result.
+    """
+
+    __slots__ = (
+        "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
+        "generation", "judge_ns", "part_id", "part_ref", "ring_ns", "setup", "slot", "trigger_ns",
+        "trigger_utc_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        camera: int,
+        part_id: int,
+        frame_id: int,
+        trigger_ns: int,
+        trigger_utc_ns: int,
+        deadline_ns: int,
+        setup: int = 1,
+    ) -> None:
+        self.camera = camera  # index into the configured cameras
+        self.part_id = part_id
+        self.frame_id = frame_id
+        self.trigger_ns = trigger_ns
+        self.trigger_utc_ns = trigger_utc_ns
+        self.deadline_ns = deadline_ns
+        self.setup = setup  # number of the recipe and model it was taken under, counted up from 1
+        self.part_ref = ""  # what the world outside calls the part
+        self.slot = -1  # -1: no picture of it is in the ring
+        self.generation = 0
+        self.device_ns = 0  # the exposure on the device's own clock; 0 = it has none
+        self.ring_ns = self.engine_ns = 0
+        self.judge_ns = 0  # set last of all: then nobody looks at picture and scores any more
+        self.failure = ""  # set by the engine when the inference failed
+        self.counting_restarted = False  # triggers before this one may be uncounted
+        self._open = threading.Lock()
+
+    def claim(self) -> bool:
+        """True for the first caller, who then publishes the frame's one result."""
+        return self._open.acquire(blocking=False)
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody owns the result yet."""
+        return not self._open.locked()
+
+    def __lt__(self, other: "Frame") -> bool:
+        """Earliest deadline first."""
+        return self.deadline_ns < other.deadline_ns
+
+
+class Ended(NamedTuple):
+    """A claimed frame with its judgement: what the publish stage takes."""
+
+    frame: Frame
+    judgement: Judgement
+
+
+class Late(NamedTuple):
+    """The answer to a frame that its deadline had ended: for the journal and the books, never for the wire."""
+
+    frame: Frame
+    judgement: Judgement

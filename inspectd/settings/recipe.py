@@ -1,0 +1,101 @@
+"""A recipe, the file for a product: model, deadline, limits, and what changes at each camera."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+
+from inspectd.settings import toml
+from inspectd.settings.camera import Name
+
+Score = Annotated[float, Meta(ge=0.004, le=1.0)]
+"""1/255 is the smallest score above nothing."""
+Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Polygon = Annotated[list[tuple[Coordinate, Coordinate]], Meta(min_length=3)]
+Size = Annotated[float, Meta(ge=0, le=1e12)]
+"""Bounded so that TOML's inf and nan are refused."""
+Feature = bool | int | Annotated[float, Meta(ge=-1e15, le=1e15)] | str
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one defect class may show before the part is bad."""
+
+    suspect: Score
+    reject: Score
+    min_area_px: Size = 0.0
+    max_count: Annotated[int, Meta(ge=0)] = 0
+    max_area_px: Size | None = None
+    max_length_px: Size | None = None
+
+    def __post_init__(self) -> None:
+        if self.suspect > self.reject:
+            raise ValueError(f"suspect ({self.suspect}) must not be above reject ({self.reject})")
+
+
+class Zone(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named part of the image with limits of its own; classes it leaves out keep the recipe's."""
+
+    polygon: Polygon
+    limits: dict[str, Limits]
+
+
+class View(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the recipe says of one camera."""
+
+    roi: tuple[int, int, int, int] | None = None
+    """x, y, width, height: cut out while copying; all else is neither stored nor judged."""
+    ignore: list[Polygon] = []
+    zones: dict[Name, Zone] = {}
+    features: dict[str, Feature] = {}
+    """GenICam features by SFNC name, applied and read back before the start."""
+
+    def __post_init__(self) -> None:
+        if self.roi and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 64):
+            raise ValueError(f"roi must be [x >= 0, y >= 0, width >= 64, height >= 64], got {list(self.roi)}")
+
+
+class ImageLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a picture is unfit to be judged (UNKNOWN/image); None = not checked."""
+
+    min_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
+    max_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
+    min_sharpness: Size | None = None
+    """Mean square of the horizontal gradient, in grey levels squared, over every 16th row."""
+    refuse_identical: bool = False
+    """A frame equal to the last one, pixel for pixel in the sample, comes from a frozen camera."""
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A recipe file, the product: model, deadline, limits, and what changes at each camera."""
+
+    model: str
+    deadline_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    limits: Annotated[dict[str, Limits], Meta(min_length=1)]
+    image: ImageLimits = ImageLimits()
+    camera: dict[Name, View] = {}
+    max_regions: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
+class LoadedRecipe(NamedTuple):
+    """A recipe with what identifies it in every result."""
+
+    recipe: Recipe
+    id: str
+    """The file's name; for a bundle's own `recipe.toml` the bundle's name."""
+    revision: str
+    """First 12 hex digits of the SHA-256 of the file."""
+    model_dir: Path
+    path: Path
+
+
+def load_recipe(path: Path) -> LoadedRecipe:
+    """Read a recipe file; raises ConfigError with every problem in it."""
+    return loaded_recipe(path, toml.load(path, Recipe))
+
+
+def loaded_recipe(path: Path, recipe: Recipe) -> LoadedRecipe:
+    """The recipe that was read from a file, with what identifies it."""
+    revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
+    return LoadedRecipe(recipe, name, revision, path.parent / recipe.model, path)

@@ -1,0 +1,143 @@
+"""A change of recipe or model while the line runs.
+
+prepare    in a helper thread: load the bundle, golden test, warm up. Fails here, or not at all
+pause      only if camera features, region or picture format change: the cameras are stopped
+switch     parts to come belong to the new setup
+resume     the cameras start again; what they counted meanwhile is UNKNOWN/not_ready
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+import structlog
+
+from inspectd.acquire.supervisor import CameraProcess
+from inspectd.pipeline import Pipeline
+from inspectd.runtime.errors import UserError
+from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.setup import Setup, changed_cameras
+
+log = structlog.get_logger()
+START_S = 30.0
+"""So long cameras may take to stream again; then the change is said to have failed, and they go on trying."""
+
+
+class Phase(Enum):
+    """How far it is."""
+
+    PREPARE = auto()
+    PAUSE = auto()
+    SWITCH = auto()
+    RESUME = auto()
+    DONE = auto()
+
+
+class Changeover:
+    """One change, begun at once. The main thread calls `step` in every turn until it is done; nothing blocks.
+
+    If it fails before the switch, nothing has changed. One at a time; `abandon` it before the process ends.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        processes: Sequence[CameraProcess],
+        recipe: LoadedRecipe,
+        from_part_id: int | None = None,
+        commit: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """from_part_id: the first part of it; None = the next. Cameras that must be stopped are so at once.
+
+        commit: called when all is prepared and nothing has changed, with the names of the cameras to be stopped;
+        what it raises as UserError makes the change fail.
+        """
+        self.stage = Phase.PREPARE
+        self.error = ""
+        """Why it failed, for people; empty if it did not."""
+        self.stopped: list[str] = []
+        """The cameras that it stops; known when it is prepared."""
+        self.first: dict[str, int] = {}
+        """When done: by camera, the first part id under the new setup."""
+        self._pipeline, self._processes, self._recipe = pipeline, processes, recipe
+        self._from_part_id, self._commit = from_part_id, commit
+        self._setup: Setup | None = None
+        self._paused: list[CameraProcess] = []
+        self._until_s = 0.0
+        self._thread = threading.Thread(target=self._prepare, name="prepare", daemon=True)
+        self._thread.start()
+
+    def step(self) -> bool:
+        """Go on as far as it goes; True when it is done. Main thread only: it starts camera processes."""
+        match self.stage:
+            case Phase.PREPARE if not self._thread.is_alive():
+                self._prepared()
+            case Phase.PAUSE if all(process.is_down for process in self._paused):
+                self._switch()
+            case Phase.SWITCH if self.first:
+                self._switched()
+            case Phase.RESUME:
+                self._await_cameras()
+        return self.stage is Phase.DONE
+
+    def abandon(self) -> None:
+        """The process ends: wait for the helper thread, which must not be inside a library then."""
+        self._thread.join()
+        if self.stage in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
+            self._pipeline.discard(self._setup)
+        self.stage = Phase.DONE
+
+    def _prepare(self) -> None:
+        try:
+            self._setup = self._pipeline.prepare(self._recipe)
+        except UserError as error:
+            self.error = str(error)
+        except Exception as error:  # of a library: the line goes on as it is
+            log.error("a recipe can't be prepared", recipe=self._recipe.id, exc_info=error)
+            self.error = f"{self._recipe.path}: can't be prepared: {type(error).__name__}: {error}"
+
+    def _prepared(self) -> None:
+        if self._setup is None:
+            self.stage = Phase.DONE
+            return
+        changed = changed_cameras(self._setup, self._pipeline.setup)
+        self._paused = [p for p in self._processes if p.source.index in changed and not p.source.finished]
+        self.stopped = [process.source.name for process in self._paused]
+        try:
+            self._commit(self.stopped)
+        except UserError as error:
+            self.error = str(error)
+            self._pipeline.discard(self._setup)
+            self._setup, self.stage = None, Phase.DONE
+            return
+        if not self._paused:
+            self._switch()
+            return
+        self.stage = Phase.PAUSE
+        self._from_part_id = None
+        for process in self._paused:
+            process.pause(f"the line changes to recipe {self._recipe.id}")
+
+    def _switch(self) -> None:
+        assert self._setup is not None
+        self.stage = Phase.SWITCH
+        self._pipeline.switch(self._setup, self._from_part_id, self._told)
+
+    def _told(self, first: dict[str, int]) -> None:
+        self.first = first  # by the engine thread
+
+    def _switched(self) -> None:
+        assert self._setup is not None
+        for process in self._paused:
+            index = process.source.index
+            process.resume(self._setup.jobs[index], self._setup.rings[index])
+        self.stage, self._until_s = Phase.RESUME, time.monotonic() + START_S
+
+    def _await_cameras(self) -> None:
+        away = [process.source for process in self._paused if process.source.state == "dead"]
+        if not away:
+            self.stage = Phase.DONE
+        elif time.monotonic() > self._until_s:
+            self.stage = Phase.DONE
+            self.error = "; ".join(f"camera {source.name}: {source.detail}" for source in away)

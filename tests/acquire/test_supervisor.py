@@ -1,0 +1,53 @@
+"""The camera processes, where the machine has no more of what they need."""
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from inspectd.acquire.supervisor import CameraProcess
+from inspectd.subscribe import Results
+from tests.acquire.test_source import Line as Camera
+from tests.lines import Line, beats_of, camera_process_of, camera_runs_again, collect, state_is, stop
+
+
+def test_without_descriptors_a_camera_is_down_until_there_are_some(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (16, limits[1]))  # it has more open than that
+        pid = camera_process_of(daemon)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        told = "camera top: the camera process can't be started: Too many open files"
+        events = collect(subscriber, lambda events: bool(b := beats_of(events[-1:])) and b[0].detail == told)
+        assert beats_of(events)[-1].state == "Preoperational"
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        collect(subscriber, camera_runs_again(2))
+        assert stop(daemon) == 0, line.log
+    assert line.log.count("can't be started") == 1 and "Traceback" not in line.log
+
+
+def test_a_process_that_cant_be_watched_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = CameraProcess(Camera().source)
+    tried: list[int] = []
+
+    def refuse(pid: int) -> int:
+        tried.append(pid)
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", refuse)
+        process.tend(lambda _: None)
+    assert process.source.detail == "the camera process can't be started: Cannot allocate memory"
+    assert tried and not Path(f"/proc/{tried[0]}").exists() and process.source.fileno() < 0
+    process.hurry()
+    process.tend(lambda _: None)
+    assert process.pidfd >= 0 and process.source.process_starts == 1
+    process.kill()
+    os.close(process.pidfd)
+    process.source._detach("")

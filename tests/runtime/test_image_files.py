@@ -1,0 +1,231 @@
+"""An image file is read whole or not at all."""
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inspectd.runtime.image_files import image_files, read_image, write_png
+from tests.makers import disk_for, examples
+
+LOSSLESS = ["a.png", "a.bmp", "a.tif", "a.tiff"]
+LOSSY = ["a.jpg", "a.jpeg"]
+ALL = LOSSLESS + LOSSY
+
+
+def picture(channels: int, smooth: bool = False) -> np.ndarray:
+    image = np.random.default_rng(channels).integers(0, 256, (33, 47, channels), np.uint8)
+    return cv2.GaussianBlur(image, (0, 0), 5).reshape(33, 47, channels) if smooth else image
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    assert cv2.imwrite(str(path), image[:, :, ::-1] if image.shape[2] == 3 else image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_a_lossless_format_comes_back_as_it_was(tmp_path: Path, name: str, channels: int) -> None:
+    write(tmp_path / name, picture(channels))
+    found = read_image(tmp_path / name)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, picture(channels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_lossy_format_comes_back_nearly_as_it_was(tmp_path: Path, name: str, channels: int) -> None:
+    write(tmp_path / name, picture(channels, smooth=True))
+    found = read_image(tmp_path / name)
+    assert found.shape == (33, 47, channels)
+    assert np.abs(found.astype(int) - picture(channels, smooth=True)).mean() < 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ALL)
+def test_any_truncation_is_refused_or_harmless(tmp_path: Path, name: str, channels: int) -> None:
+    """Every length of the last and the first 300 bytes, and each 37th between."""
+    path = tmp_path / name
+    write(path, picture(channels))
+    data, whole = path.read_bytes(), read_image(path)
+    lengths = {*range(0, len(data), 37), *range(min(300, len(data))), *range(max(0, len(data) - 300), len(data))}
+    survived = 0
+    for length in sorted(lengths):
+        path.write_bytes(data[:length])
+        try:
+            found = read_image(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{name}: ")
+            assert "\n" not in str(error)
+            continue
+        survived += 1
+        assert np.array_equal(found, whole)
+    assert survived <= 300
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+@pytest.mark.parametrize("rows", [4, 64])
+def test_any_truncation_of_a_tiff_of_any_kind(tmp_path: Path, compression: int, rows: int) -> None:
+    path = tmp_path / "a.tif"
+    flags = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_ROWSPERSTRIP, rows]
+    assert cv2.imwrite(str(path), picture(3, smooth=True), flags)
+    data, whole = path.read_bytes(), read_image(path)
+    for length in [*range(0, len(data), 61), *range(len(data) - 250, len(data))]:
+        path.write_bytes(data[:length])
+        try:
+            assert np.array_equal(read_image(path), whole)
+        except ValueError:
+            pass
+
+
+@examples(40)
+@given(st.sampled_from(ALL), st.integers(0, 2000), st.integers(0, 255))
+def test_a_damaged_byte_raises_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, name: str, at: int, byte: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    write(path, picture(3))
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] = byte
+    path.write_bytes(data)
+    try:
+        assert read_image(path).dtype == np.uint8
+    except ValueError as error:
+        assert str(error).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_refused(tmp_path: Path, name: str) -> None:
+    cv2.imwrite(str(tmp_path / name), picture(1).astype(np.uint16) * 257)
+    with pytest.raises(ValueError, match=f"{name}: has 16 bits per channel, 8 are needed"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_transparency_is_refused(tmp_path: Path, name: str) -> None:
+    cv2.imwrite(str(tmp_path / name), np.zeros((33, 47, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"has 4 channels, 1 \(grey\) or 3 \(colour\) are needed"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("content", ["other", "text", "nothing"])
+def test_content_that_is_not_what_the_name_says(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    if content == "other":
+        other = tmp_path / ("b.jpg" if path.suffix == ".png" else "b.png")
+        write(other, picture(3))
+        path.write_bytes(other.read_bytes())
+    else:
+        path.write_bytes(b"hello" if content == "text" else b"")
+    with pytest.raises(ValueError, match=f"{name}: is cut off or not what its name says"):
+        read_image(path)
+
+
+def test_whole_at_both_ends_and_nothing_between(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"IEND\xae\x42\x60\x82")
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xff\xd9")
+    for name in ("a.png", "a.jpg"):
+        with pytest.raises(ValueError, match=f"{name}: can't be decoded, the file is damaged"):
+            read_image(tmp_path / name)
+
+
+def test_a_jpeg_cut_behind_its_thumbnail_is_refused(tmp_path: Path) -> None:
+    """The thumbnail in a camera's EXIF block has an end mark of its own."""
+    _, thumbnail = cv2.imencode(".jpg", picture(3)[:16, :16])
+    _, encoded = cv2.imencode(".jpg", picture(3))
+    segment = b"Exif\0\0" + thumbnail.tobytes()
+    marker = b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
+    data = encoded.tobytes()
+    whole = data[:2] + marker + data[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    assert read_image(path).shape == (33, 47, 3)
+    path.write_bytes(whole[: 2 + len(marker)])
+    with pytest.raises(ValueError, match=r"a\.jpg: "):
+        read_image(path)
+
+
+def huge_bmp(path: Path) -> None:
+    write(path, picture(3))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<ii", data, 18, 2**20 + 1, 2**20 + 1)
+    path.write_bytes(data)
+
+
+def test_an_absurd_size_raises_nothing_else(tmp_path: Path) -> None:
+    huge_bmp(tmp_path / "a.bmp")
+    with pytest.raises(ValueError, match=r"a\.bmp: "):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.png: can't be read: No such file or directory"):
+        read_image(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(ValueError, match=r"b\.png: can't be read: Is a directory"):
+        read_image(tmp_path / "b.png")
+
+
+def test_a_format_that_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(ValueError, match=r"a\.gif: is not one of \.bmp, \.jpeg, \.jpg, \.png, \.tif, \.tiff"):
+        read_image(tmp_path / "a.gif")
+
+
+def test_the_images_of_a_folder_in_name_order(tmp_path: Path) -> None:
+    for name in ("b.png", "A.JPG", "c.txt", "a10.bmp", "a2.tiff", ".hidden", "png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["A.JPG", "a10.bmp", "a2.tiff", "b.png"]
+    with pytest.raises(OSError, match="No such file"):
+        image_files(tmp_path / "none")
+
+
+@pytest.mark.parametrize("shape", [(33, 47), (33, 47, 1), (33, 47, 3)])
+def test_write_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    write_png(tmp_path / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image.reshape(*shape[:2], -1))
+
+
+def test_write_png_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_png(tmp_path / "no/a.png", picture(1))
+    with disk_for(20), pytest.raises(OSError, match="too large"):
+        write_png(tmp_path / "a.png", picture(1))
+
+
+def test_a_jpeg_with_a_hole_is_refused(tmp_path: Path) -> None:
+    """The decoder fills the rest with grey and only mutters: a part with its defect gone would pass."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "whole.jpg"), noise)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    read_image(tmp_path / "whole.jpg")
+    for cut in (0.4, 0.7, 0.95):
+        (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * cut)] + b"\xff\xd9")
+        with pytest.raises(ValueError, match=r"cut\.jpg: can't be decoded, the file is damaged"):
+            read_image(tmp_path / "cut.jpg")
+
+
+def test_a_damaged_lzw_tiff_is_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.tif"), noise, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    read_image(tmp_path / "a.tif")
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.tif: can't be decoded, the file is damaged"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.png")
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError) as caught:
+        read_image(path)
+    str(caught.value).encode()

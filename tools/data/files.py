@@ -1,0 +1,39 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from inspectd.runtime.errors import UserError
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Old or new, whole in any case; OSError (a full disk) leaves the old one, and nothing beside it."""
+    beside = file.with_name(f"{file.name}.part")
+    try:
+        write_through(beside, content)
+        beside.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def write_through(file: Path, content: bytes) -> None:
+    """To the disk, so that a full one is told now and a power cut can't leave less; OSError."""
+    with file.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def write_text(file: Path, text: str) -> None:
+    """All of it or nothing; UserError when the disk refuses."""
+    try:
+        replace(file, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{file}: can't be written ({error.strerror or error}); free space or choose another folder"
+        ) from None

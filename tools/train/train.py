@@ -1,0 +1,197 @@
+"""Trains a CSNet: on the CPU, on a GPU, or on several by torchrun. Read `train` from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from inspectd.runtime.errors import UserError
+from inspectd_train.cli.console import out_of_memory
+from inspectd_train.net.csnet import normalise
+from inspectd_train.net.losses import loss_of
+from inspectd_train.train.augment import Augmentation
+from inspectd_train.train.checks import dev_figures, hard_places
+from inspectd_train.train.clock import Clock
+from inspectd_train.train.run import Run, RunSettings
+from inspectd_train.train.sampler import Batch, Sampling, batches
+from inspectd_train.train.state import (
+    BEST,
+    RunProgress,
+    load_state,
+    load_weights,
+    save_record,
+    save_state,
+    save_weights,
+)
+
+CURVE_POINTS = 100
+CALMER = "try a lower --learning-rate"
+SAVE_EVERY_S = 30.0
+Tell = Callable[[RunProgress, float], None]
+"""Called after each step with the progress and the share of the run that is done, 0 to 1."""
+
+
+def train(run: Run, bare: nn.Module, stride: int, resume: bool, tell: Tell) -> nn.Module:
+    """The network best on dev, averaged and unfused; the folder `run.out` then holds what `inspectd_train.train.state` says.
+
+    `bare` comes with the weights to begin with; it gives logits at `stride`. UserError: another run's folder,
+    a loss that isn't a number, memory or disk that do not suffice; the best weights are kept.
+    """
+    settings, fabric = run.settings, run.fabric
+    torch.use_deterministic_algorithms(settings.deterministic)
+    bare = bare.to(fabric.device, memory_format=_layout(fabric))  # type: ignore[call-overload]
+    average = copy.deepcopy(bare).eval()
+    net, optimiser = fabric.setup(
+        bare, torch.optim.AdamW(bare.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    )
+    progress = load_state(run.out, bare, average, optimiser, run.identity) if resume else RunProgress()
+    clock, saved_s = Clock(run, progress), time.monotonic()
+    while clock.share() < 1 and not _stalled(progress, settings.patience):
+        with closing(_batches(run, stride, progress)) as source:
+            while not clock.check_due():
+                _set_rate(optimiser, settings, clock.share())
+                loss = _learn(net, optimiser, source, run, stride)
+                _follow(average, bare, min(settings.ema, (1 + progress.step) / (10 + progress.step)))
+                _count(progress, loss, clock.share())
+                clock.tick()
+                tell(progress, clock.share())
+                if time.monotonic() - saved_s > SAVE_EVERY_S and not clock.check_due():
+                    _save(run, bare, average, optimiser, progress)
+                    saved_s = time.monotonic()
+        _check(run, average, stride, progress)
+        clock.checked()
+        _save(run, bare, average, optimiser, progress)
+        tell(progress, clock.share())
+    return _best(run, average)
+
+
+def _learn(
+    net: nn.Module, optimiser: torch.optim.Optimizer, source: Iterator[Batch], run: Run, stride: int
+) -> float:
+    """One step; returns the loss."""
+    device, layout = run.fabric.device, _layout(run.fabric)
+    try:
+        batch = next(source)
+        images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2)
+        targets, weights = (torch.from_numpy(x).to(device) for x in (batch.targets, batch.weights))
+        logits = net(normalise(images.float()).contiguous(memory_format=layout))
+        loss = loss_of(logits.float(), targets, weights, run.settings.loss, run.settings.peak_share, stride)
+        optimiser.zero_grad()
+        run.fabric.backward(loss)
+        optimiser.step()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with a batch of {run.batch} crops of {run.crop_px} px; "
+            + (f"try --batch {run.batch // 2}" if run.batch > 3 else "try a smaller --crop")
+        ) from None
+    if not math.isfinite(value := loss.item()):
+        raise UserError(
+            f"the loss is {value} after a step at rate {optimiser.param_groups[0]['lr']:.2g}; training stopped, "
+            f"{_kept(run)}: {CALMER}"
+        )
+    return value
+
+
+def _kept(run: Run) -> str:
+    return f"the best weights so far are kept in {run.out}" if (run.out / BEST).is_file() else "there are none yet"
+
+
+def _count(progress: RunProgress, loss: float, share: float) -> None:
+    progress.step, progress.loss = progress.step + 1, progress.loss + 0.02 * (loss - progress.loss)
+    if share * CURVE_POINTS >= len(progress.losses):
+        progress.losses.append((progress.step, round(progress.loss, 4)))
+
+
+def _batches(run: Run, stride: int, progress: RunProgress) -> Generator[Batch, None, None]:
+    own = run.settings
+    how = Sampling(
+        own.seed, run.batch, Augmentation(run.crop_px, own.flip, own.strength), stride, own.target,
+        own.defect_share, own.hard_share, own.paste_share, own.balanced,
+    )  # fmt: skip
+    ahead = range(progress.step, progress.step + 10**9)
+    return batches(run.learn, run.defects, progress.hard, how, ahead, run.fabric.global_rank)
+
+
+def _check(run: Run, average: nn.Module, stride: int, progress: RunProgress) -> None:
+    """Figures on dev; keeps the weights if they are the best so far; finds new hard places."""
+    if not all(bool(torch.isfinite(t).all()) for t in average.state_dict().values()):
+        raise UserError(f"weights are no numbers any more; {_kept(run)}: {CALMER}")
+    if run.fabric.is_global_zero:
+        figures = dev_figures(average, run.dev, len(run.data.classes), stride, run.fabric.device)
+        progress.checks.append(
+            {"minutes": progress.elapsed_s / 60, "step": progress.step, "loss": progress.loss} | figures
+        )
+        if (
+            progress.checks.index(max(progress.checks, key=lambda check: check["score"]))
+            == len(progress.checks) - 1
+        ):
+            save_weights(run.out / BEST, average)
+        save_record(run.out, _record(run, progress))
+        if run.settings.hard_share:
+            classes, device = len(run.data.classes), run.fabric.device
+            progress.hard = hard_places(average, run.learn, classes, stride, device, draw=progress.step)
+    if run.fabric.world_size > 1:
+        progress.checks, progress.hard = run.fabric.broadcast((progress.checks, progress.hard))
+
+
+def _record(run: Run, progress: RunProgress) -> dict[str, object]:
+    scores = [check["score"] for check in progress.checks]
+    return {
+        "classes": run.data.classes,
+        "data": run.data.folder.resolve().name,
+        "data_sha256": run.data_sha256,
+        "split": run.data.split_file,
+        "settings": asdict(run.settings) | {"crop_px": run.crop_px, "batch": run.batch},
+        "best_check": scores.index(max(scores)),
+        "checks": progress.checks,
+        "losses": progress.losses,
+    }
+
+
+def _best(run: Run, average: nn.Module) -> nn.Module:
+    run.fabric.barrier()
+    average.load_state_dict(load_weights(run.out / BEST))
+    return average.cpu()
+
+
+def _save(
+    run: Run, bare: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, progress: RunProgress
+) -> None:
+    if run.fabric.is_global_zero:
+        save_state(run.out, bare, average, optimiser, progress, run.identity)
+
+
+def _stalled(progress: RunProgress, patience: int) -> bool:
+    """Whether the last `patience` checks brought nothing better."""
+    scores = [check["score"] for check in progress.checks]
+    return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
+    """Moves the exponential average of weights and batch norm statistics towards `net`."""
+    with torch.no_grad():
+        slow = [t for t in average.state_dict().values() if t.is_floating_point()]
+        fast = [t for t in net.state_dict().values() if t.is_floating_point()]
+        torch._foreach_lerp_(slow, fast, 1 - keep)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, settings: RunSettings, share: float) -> None:
+    """Linear warm-up, then half a cosine over the run, down to `last_rate`."""
+    warm, cosine = min(1.0, share / settings.warm_up), 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate * warm * (settings.last_rate + (1 - settings.last_rate) * cosine)
+
+
+def _layout(fabric: Fabric) -> torch.memory_format:
+    """Channels last is a third faster in bfloat16; in float32 its backward pass crashes in torch 2.13."""
+    return torch.channels_last if "mixed" in str(fabric._precision.precision) else torch.contiguous_format
