@@ -8,16 +8,13 @@ from typing import NamedTuple
 import cv2
 
 from inspectd.extract.plan import U8, Plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.image import sample_of, unfitness
-from inspectd.judge.verdict import judge
+from inspectd.judge.image import sample_of
+from inspectd.judge.inspect import NOT_CHECKED, inspect
 from inspectd.runtime.clock import now_ns
-from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, Verdict, unknown
+from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import STAGE_WAIT_S, Progress
 from inspectd.settings.recipe import ImageLimits
-
-NOT_CHECKED = ImageLimits()
 
 
 class Criteria(NamedTuple):
@@ -83,11 +80,8 @@ class Judge:
     def _judgement(self, frame: Frame, criteria: Criteria) -> Judgement:
         plan, limits = criteria.plans[frame.camera], criteria.image_limits
         scores, peak = criteria.scores(frame)
-        judgement = judge(extract_regions(scores, peak, plan), plan)
-        if limits != NOT_CHECKED:
-            sample = sample_of(criteria.picture(frame))
-            unfit = unfitness(sample, self._last_sample.get(frame.camera), limits)
-            self._last_sample[frame.camera] = sample
-            if unfit:
-                return Judgement(Verdict.UNKNOWN, Reason.IMAGE, judgement.regions, judgement.truncated, unfit)
-        return judgement
+        if limits == NOT_CHECKED:  # the picture itself is not looked at
+            return inspect(scores, peak, plan)
+        previous = self._last_sample.get(frame.camera)
+        self._last_sample[frame.camera] = sample = sample_of(criteria.picture(frame))
+        return inspect(scores, peak, plan, limits, sample, previous)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.extract.plan import Plan
-from inspectd.extract.regions import extract_regions
+from inspectd.judge.inspect import counted_regions
 from inspectd.runtime.frame import Region
 from inspectd_train.data.dataset import DONT_CARE
 
@@ -59,8 +59,7 @@ class Match:
 
 def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
     """Scores uint8 [K, h, w] and mask uint8 [H, W] of one picture; a region counts from its `min_area_px` on."""
-    extracted = extract_regions(scores, peak, plan)
-    regions = [r for r in extracted.regions if r.area_px >= plan.limits[r.zone, r.class_].min_area_px]
+    regions, truncated = counted_regions(scores, peak, plan)
     labels, kinds = _labelled(mask, len(plan.classes))
     touched = [_touched(r, scores, labels, plan) for r in regions]
     by_defect: dict[int, list[Region]] = defaultdict(list)
@@ -69,7 +68,7 @@ def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
             by_defect[label].append(region)
     defects = [_describe(labels, n, plan.classes[k], by_defect[n]) for n, k in kinds.items()]
     false = tuple(r for r, under in zip(regions, touched, strict=True) if not under)
-    return Match(tuple(defects), false, extracted.truncated)
+    return Match(tuple(defects), false, truncated)
 
 
 def summary(matches: list[Match]) -> dict[str, Any]:

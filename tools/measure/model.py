@@ -7,8 +7,7 @@ from pathlib import Path
 
 from inspectd.engine.bundle import Bundle
 from inspectd.extract.plan import Plan, make_plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.verdict import judge
+from inspectd.judge.inspect import counted_regions, inspect
 from inspectd.runtime.frame import Judgement, Region
 from inspectd.settings.recipe import ImageLimits, Recipe, View
 from inspectd_train.data.dataset import SMALLEST_PX
@@ -34,14 +33,11 @@ class Model:
 
     def judged(self, scores: U8, peak: U8, shape: tuple[int, ...]) -> Judgement:
         """What the daemon says of a picture of (H, W) px with these scores."""
-        plan = self.plan((shape[0], shape[1]))
-        return judge(extract_regions(scores, peak, plan), plan)
+        return inspect(scores, peak, self.plan((shape[0], shape[1])))
 
     def regions(self, image: U8) -> tuple[Region, ...]:
         """Those of a picture uint8 [H, W, C] that count, by `min_area_px`."""
-        plan = self.plan((image.shape[0], image.shape[1]))
-        found = extract_regions(*self.score(image), plan).regions
-        return tuple(r for r in found if r.area_px >= plan.limits[r.zone, r.class_].min_area_px)
+        return counted_regions(*self.score(image), self.plan((image.shape[0], image.shape[1]))).regions
 
 
 def model_of(bundle: Bundle, score: Score, recipe: Recipe) -> Model:

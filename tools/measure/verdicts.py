@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from inspectd.extract.plan import make_plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.verdict import judge
+from inspectd.judge.inspect import inspect
 from inspectd.runtime.frame import Verdict
 from inspectd.settings.recipe import Limits, Recipe, View
 from inspectd_train.measure import metrics
@@ -37,7 +36,7 @@ def verdict(part: ScoredPart, limits: dict[str, Limits], classes: tuple[str, ...
     """By the daemon's own region and judging code."""
     recipe = Recipe(model=".", deadline_ms=DEADLINE_MS, limits=limits)
     plan = make_plan(recipe, View(), (0, 0, part.shape[1], part.shape[0]), classes, stride)
-    return judge(extract_regions(part.scores, part.peak, plan), plan).verdict
+    return inspect(part.scores, part.peak, plan).verdict
 
 
 def stable_share(
