@@ -5,6 +5,7 @@ import gc
 import os
 import select
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,10 @@ from inspectd.runtime.progress import Progress
 from inspectd.runtime.systemd import notify, watchdog_period_s
 from inspectd.settings.camera import GentlCamera
 from inspectd.settings.config import Settings
+from inspectd.steer.backends import Backends
+from inspectd.steer.line import RunningLine
 from inspectd.steer.selection import begin_with
+from inspectd.steer.setup import first_jobs, open_setup
 from inspectd.steer.steering import Steering
 
 log = structlog.get_logger()
@@ -46,16 +50,23 @@ class Daemon:
         settings, selection, bundle = begin_with(settings, self._journal.part_ids)
         self._settings = settings
         self._ledger = Ledger(len(settings.config.camera))
-        self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
+        deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
+        jobs = first_jobs(settings, bundle)
+        self._sources = make_sources(jobs, self._ledger, deadline_ns, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
-        link = make_link()
-        self._pipeline: Pipeline = build(
-            settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail, link, wake,
-        )  # fmt: skip
+        link, backends = make_link(), Backends()
+        with ExitStack() as undo:
+            undo.callback(backends.close)  # where an endpoint can't be had, a GPU is let go of
+            setup = open_setup(settings, bundle, rings, backends, wake)
+            self._pipeline: Pipeline = build(
+                settings.config, setup.for_stages, self._sources, rings, self._journal, self._ledger,
+                self._progress, self._state, self._fail, link, backends.retire, backends.close,
+            )  # fmt: skip
+            undo.pop_all()
         self._processes = [CameraProcess(source) for source in self._sources]
+        self._line = RunningLine(settings, setup, self._pipeline, self._sources, backends)
         self._steering = Steering(
-            settings, selection, link, self._pipeline, self._processes, self._journal, self._ledger, self._state
+            settings, selection, link, self._line, self._processes, self._journal, self._ledger, self._state
         )
 
     def run(self, count: int | None) -> int:
@@ -73,7 +84,9 @@ class Daemon:
                     'set part_id = "counter", or expected_interval_s',
                     camera=camera.name,
                 )
-        log.info("ready", line=config.line, results=config.publish.results, engine=self._pipeline.engine)
+        log.info(
+            "ready", line=config.line, results=config.publish.results, engine=self._line.setup.backend.description
+        )
         reason = self._supervise(count)
         log.info("stopping", reason=reason)
         notify("STOPPING=1", f"STATUS=stopping: {reason}")

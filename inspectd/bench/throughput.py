@@ -35,6 +35,8 @@ from inspectd.settings.camera import FolderCamera, SimCamera
 from inspectd.settings.config import Settings
 from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
 from inspectd.settings.publish import Publish
+from inspectd.steer.backends import Backends
+from inspectd.steer.setup import open_setup
 
 SLOTS = 8
 WARM_UP_S = 0.5
@@ -221,9 +223,12 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
+        backends = Backends()
+        setup = open_setup(settings, bundle, [ring], backends)
         pipeline = build(
-            settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop, make_link()
-        )
+            config, setup.for_stages, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop,
+            make_link(), backends.retire, backends.close,
+        )  # fmt: skip
         subscriber = Counter(endpoint)
         for stage in pipeline.stages:
             stage.start()

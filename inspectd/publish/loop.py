@@ -4,14 +4,16 @@ One loop drives every public socket, for a ZeroMQ socket takes in a new peer onl
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import structlog
 import zmq
 
 from inspectd.publish.control import ControlLink, ControlService, limit_queues
+from inspectd.publish.images import ImageServer
 from inspectd.publish.ipc import own_path
 from inspectd.publish.journal.history import History
 from inspectd.publish.journal.records import Entry
@@ -25,6 +27,7 @@ from inspectd.runtime.clock import now_ns
 from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
+from inspectd.runtime.ring import Ring
 from inspectd.settings.publish import ENDPOINTS, Publish
 from inspectd.wire.results import Heartbeat, encode, heartbeat_topic
 
@@ -102,7 +105,9 @@ class Publisher:
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
         control: ControlLink,
+        rings: Mapping[str, Ring] | None = None,
     ) -> None:
+        """rings: by camera, those whose pictures the image socket gives to readers; None = no such socket."""
         self.published = 0
         self._journal, self._ledger, self._state = journal, ledger, state
         self.setups = setups
@@ -143,6 +148,8 @@ class Publisher:
                 Query(query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")),
                 ControlService(router, control, lambda user: self.security.allows(user, "control")),
             ]
+            if rings is not None:
+                self._services.append(ImageServer(Path(config.images), identity.line, rings))
             for service in self._services:
                 undo.callback(service.close)
             self._undo = undo.pop_all()
