@@ -112,7 +112,7 @@ class Daemon:
         while True:
             for process in self._processes:
                 if not process.source.finished:
-                    process.tend(self._pipeline.changed.put)
+                    process.supervise(self._pipeline.changed.put)
             self._wait(min(turn_s, self._steering.turn()))
             if self._renew_keys:
                 self._read_keys()

@@ -57,3 +57,37 @@ class Orders:
 
 
 Tell = Callable[[Triggered], None]
+
+
+Ordered = Callable[[int, str], None]
+"""What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
+
+
+class PendingOrders:
+    """Software triggers that the daemon asked for, and that were neither sent nor declined yet. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        self._pending: dict[int, Ordered] = {}
+
+    def add(self, done: Ordered) -> int:
+        """The number of a new order; `done` is called once with what became of it."""
+        with self._lock:
+            self._last += 1
+            self._pending[self._last] = done
+            return self._last
+
+    def end(self, number: int, frame_id: int, why: str = "") -> None:
+        """An order was sent as the trigger `frame_id`, or declined (0) and why; ignored if it is not pending."""
+        with self._lock:
+            done = self._pending.pop(number, None)
+        if done is not None:
+            done(frame_id, why)
+
+    def decline_all(self, why: str) -> None:
+        """No order that is pending was sent, or will be."""
+        with self._lock:
+            numbers = list(self._pending)
+        for number in numbers:
+            self.end(number, 0, why)

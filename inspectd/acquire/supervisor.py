@@ -1,14 +1,18 @@
 """The camera processes, as the main thread tends them."""
 
+import array
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from inspectd.acquire.protocol import EXIT_ANEW, Job
-from inspectd.acquire.source import ENDED, Source, spawn
+from inspectd.acquire.source import PROCESS_ENDED, Source
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.ring import Ring
 
@@ -34,10 +38,10 @@ class CameraProcess:
         self.pidfd = -1
         """Readable when the process is dead; -1 while there is none."""
 
-    def tend(self, changed: Callable[[Source], None]) -> None:
+    def supervise(self, changed: Callable[[Source], None]) -> None:
         """Reap a dead process; start one when none runs and it is time."""
         if self._process is not None and self._process.poll() is not None:
-            self._why = f"{ENDED}: {_ending(self._process.returncode)}"
+            self._why = f"{PROCESS_ENDED}: {_ending(self._process.returncode)}"
             if not self.source.finished and not self._paused_ns:
                 log.warning(self._why, camera=self.source.name)
             os.close(self.pidfd)
@@ -105,8 +109,8 @@ class CameraProcess:
         """One turn of the stop: end the acquisition, or start a camera that owes once more."""
         if self._process is not None and self.source.silent_s > HURRY_S:
             self._process.kill()
-        if self.source.owes:
-            self.tend(changed)
+        if self.source.count_pending:
+            self.supervise(changed)
         else:
             self.source.request_stop()
 
@@ -125,3 +129,18 @@ def _ending(code: int) -> str:
         return f"exit code {code}"
     what = " (does the GenTL producer crash?)" if -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS) else ""
     return f"killed by {signal.Signals(-code).name}{what}"
+
+
+def spawn(source: Source) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the camera process of a source; returns it and the daemon's end of the socket.
+
+    Called by the main thread: the process dies with the thread that started it (PR_SET_PDEATHSIG). In a
+    session of its own, it does not see the terminal's Ctrl-C.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-P", "-m", "inspectd.acquire.process"]  # -P: not from the current folder
+    process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=2, start_new_session=True)
+    theirs.close()
+    fds = array.array("i", [source.ring.fd])
+    ours.sendmsg([msgspec.json.encode(source.job)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+    return process, ours

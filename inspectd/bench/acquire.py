@@ -18,7 +18,8 @@ import numpy as np
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import sim
 from inspectd.acquire.simcam.world import Rig, camera_path, producer
-from inspectd.acquire.source import Source, spawn
+from inspectd.acquire.source import Source
+from inspectd.acquire.supervisor import spawn
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UserError

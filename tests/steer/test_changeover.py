@@ -87,7 +87,7 @@ class Running:
         self.pulses()
         for process in self.processes:
             if not process.source.finished:
-                process.tend(self.pipeline.changed.put)
+                process.supervise(self.pipeline.changed.put)
         while event := self.subscriber.receive(0.005):
             if isinstance(event, Received):
                 self.results.append(event.result)
