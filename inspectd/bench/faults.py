@@ -11,8 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from inspectd.bench.line import BenchLine, pictures_of
-from inspectd.cli.replay import Inspector
-from inspectd.runtime.frame import Reason, Verdict
+from inspectd.runtime.frame import Judgement, Reason, Verdict
 from inspectd.runtime.image_files import image_files
 from inspectd.settings.config import Settings
 from inspectd.subscribe import Received
@@ -91,10 +90,13 @@ def _slow_register(line: BenchLine) -> None:
     time.sleep(1.5)
 
 
-def bench_faults(settings: Settings, json: bool) -> None:
-    """Run all scenarios against one daemon; raises UserError where it does not get going again."""
+def bench_faults(settings: Settings, judge: Callable[[Path], Judgement], json: bool) -> None:
+    """Run all scenarios against one daemon; raises UserError where it does not get going again.
+
+    judge: what `inspectd replay` says of an image file, by the recipe in `settings`.
+    """
     folder, _, _ = pictures_of(settings)
-    expected = _expected_verdicts(settings, folder)
+    expected = [judge(path).verdict for path in image_files(folder)]
     outcomes = []
     with (
         tempfile.TemporaryDirectory(prefix="inspectd-") as temporary,
@@ -106,11 +108,6 @@ def bench_faults(settings: Settings, json: bool) -> None:
                 print(_text(outcomes[-1]), flush=True)
     if json:
         print(msgspec.json.encode({"scenarios": outcomes}).decode())
-
-
-def _expected_verdicts(settings: Settings, folder: Path) -> list[Verdict]:
-    inspector = Inspector(settings.recipe, settings.config.engine)
-    return [inspector.inspect(path).verdict for path in image_files(folder)]
 
 
 def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> ScenarioOutcome:

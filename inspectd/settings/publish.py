@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from inspectd.wire.endpoints import beside, check_endpoint
+from inspectd.wire.endpoints import DEFAULT_RESULTS, beside, check_endpoint
 
 IPC_PATH_BYTES = 107
 """What a Unix socket's address has room for."""
@@ -13,7 +13,7 @@ IPC_PATH_BYTES = 107
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """The public sockets."""
 
-    results: str = "tcp://127.0.0.1:5556"
+    results: str = DEFAULT_RESULTS
     query: str = ""
     """Where missed results are asked for; "" = beside `results`: the next port, or the file `query`."""
     control: str = ""

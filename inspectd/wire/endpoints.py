@@ -2,6 +2,9 @@
 
 import ipaddress
 
+DEFAULT_RESULTS = "tcp://127.0.0.1:5556"
+"""Where a line publishes its results unless its config says otherwise; `query` and `control` are beside it."""
+
 
 def check_endpoint(key: str, endpoint: str, guarded: bool) -> None:
     """Raises ValueError for one that can't be bound, or that other machines can reach and that is not guarded."""
