@@ -148,9 +148,7 @@ class Query:
 
 
 def _split(frames: list[bytes]) -> tuple[Envelope, bytes]:
-    """Split frames into the way back, with REQ's empty frame if there is one, and the body; empty if not one
-    frame.
-    """
+    """Split frames into the way back, with REQ's empty frame if any, and the body, empty unless one frame."""
     envelope = frames[:2] if len(frames) > 1 and not frames[1] else frames[:1]
     body = frames[len(envelope) :]
     return envelope, body[0] if len(body) == 1 else b""

@@ -24,7 +24,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     line: Name
     state_dir: str = "./state"
     recipes: Annotated[list[str], Meta(min_length=1)]
-    """The first is the one in use."""
+    """Recipe files; the first is in use at the start."""
     camera: Annotated[list[CameraConfig], Meta(min_length=1, max_length=64)]
     engine: EngineConfig = OpenVinoEngine()
     publish: Publish = Publish()
@@ -36,12 +36,12 @@ class Settings(NamedTuple):
 
     config: Config
     recipe: LoadedRecipe
-    """The first of them: the one in use at the start."""
+    """Recipe in use at the start, the first of `recipes`."""
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
     recipes: tuple[LoadedRecipe, ...]
-    """All that may be selected; `recipe` is one of them."""
+    """All recipes that may be selected; `recipe` is one of them."""
 
 
 def load(path: Path) -> Settings:
@@ -59,14 +59,14 @@ def load(path: Path) -> Settings:
         except ConfigError as error:
             of_recipes += error.problems
         else:
-            of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
+            of_recipes += recipe.report(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [loaded_recipe(recipe.path, recipe.value)] if recipe.value else []
             if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
                 own.append(
                     (("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected")
                 )
     own += _absent_cores(cameras)
-    problems = document.told(own) + of_recipes
+    problems = document.report(own) + of_recipes
     config = document.value
     if problems or config is None:
         raise ConfigError(problems)
@@ -79,7 +79,7 @@ def load(path: Path) -> Settings:
 
 
 def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
-    """The paths beside the config; raises ConfigError."""
+    """Resolve the paths beside the config; raises ConfigError."""
     found = {key: getattr(publish, key) for key in ENDPOINTS}
     for key, endpoint in found.items():
         if endpoint.startswith("ipc://"):
@@ -137,9 +137,9 @@ def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
 
 
 def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[toml.Problem]:
-    """What a recipe says that the machine's cameras can't keep."""
+    """What a recipe says that the machine's cameras can't keep, as problems."""
     by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
-    are_known = bool(cameras) and len(by_name) == len(cameras)  # else the name may be one that is missing there
+    are_known = bool(cameras) and len(by_name) == len(cameras)  # else a name may be missing there
     problems: list[toml.Problem] = []
     for name, view in recipe.camera.items():
         if name not in by_name:

@@ -39,26 +39,26 @@ _NOUNS: dict[type[mi.Type], tuple[str, str]] = {
 }
 _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "a multiple of"))
 _ALIKE = 0.7
-"""How much of an unknown key a known one must share to be guessed; at 0.6 `camera` is taken for `name`."""
+"""Share of an unknown key that a known one must have to be guessed; at 0.6 `camera` is taken for `name`."""
 
 
 class NoFileError(ConfigError):
-    """The file itself can't be had; whoever named it knows the better place to tell."""
+    """The file itself can't be read; whoever named it knows the better place to report."""
 
 
 class Document(NamedTuple, Generic[T]):
-    """A TOML file as it was read, sound or not: whoever has rules of his own can tell his problems with ours."""
+    """A TOML file as it was read, sound or not: a caller can report problems of its own rules with ours."""
 
     path: Path
     text: str
     data: dict[str, Any]
-    """The plain values."""
+    """Plain values of the file."""
     value: T | None
-    """None if there are problems."""
+    """The struct; None if there are problems."""
     problems: list[Problem]
 
-    def told(self, more: Iterable[Problem] = ()) -> list[str]:
-        """One line for each of the problems and of `more`, in file order."""
+    def report(self, more: Iterable[Problem] = ()) -> list[str]:
+        """Report each of the problems and of `more` in one line, in file order."""
         problems = [*self.problems, *more]
         places = positions(self.text) if problems else {}
         located = [(_place(places, where), _name(where), what) for where, what in problems]
@@ -73,7 +73,7 @@ def load(path: Path, type_: type[T]) -> T:
     """Read the TOML file at `path` as a `type_`; raise ConfigError with one line for each mistake in it."""
     document = read(path, type_)
     if document.value is None:
-        raise ConfigError(document.told())
+        raise ConfigError(document.report())
     return document.value
 
 
@@ -85,7 +85,7 @@ def read(path: Path, type_: type[T]) -> Document[T]:
         data = _parse(path, text)
         _check(mi.type_info(type_), data, (), problems)
         document = Document(path, text, data, None if problems else msgspec.convert(data, type_), problems)
-        document.told()  # the scanner of the places recurses as well
+        document.report()  # the scanner of the positions recurses as well
     except RecursionError:
         raise ConfigError([f"{path}: the values are nested too deeply"]) from None
     return document
@@ -115,7 +115,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except ValueError as error:  # not only TOMLDecodeError: int() refuses thousands of digits
         match = _SYNTAX_ERROR.fullmatch(str(error))
-        if match is None:  # no place is known then
+        if match is None:  # no position is known then
             raise ConfigError([f"{path}: not valid TOML: a number has too many digits"]) from None
         what, line, column = match.groups()
         place = (int(line), int(column)) if line else _end_of(text.rstrip())
@@ -128,7 +128,7 @@ def _end_of(text: str) -> tuple[int, int]:
 
 
 def _place(places: dict[KeyPath, tuple[int, int]], path: KeyPath) -> tuple[int, int]:
-    while path and path not in places:  # a missing key stands where its table stands
+    while path and path not in places:  # a missing key has the position of its table
         path = path[:-1]
     return places.get(path, (1, 1))
 
@@ -187,7 +187,7 @@ def _check_struct(type_: mi.StructType, data: dict[str, Any], path: KeyPath, pro
                 ((*path, key), "unknown key" + (f" (did you mean {_key_words(meant)}?)" * bool(meant)))
             )
             del ruled[key]
-            if meant:  # a rule is not broken by a key that is there but for its spelling
+            if meant:  # a key that is there but for its spelling breaks no rule
                 ruled.setdefault(meant, value)
     for key, field in fields.items():
         if field.required and key not in data:
@@ -200,9 +200,9 @@ def _check_rule(
 ) -> None:
     """Add what the struct's own `__post_init__` says, which it only does where all its fields are sound.
 
-    `data` lacks unknown keys and the tables and lists that have problems: those are told, and what is wrong
+    `data` lacks unknown keys and the tables and lists that have problems: those are reported, and what is wrong
     deep inside one must not hide a rule of the fields beside it. With a problem in a field that a rule may
-    count on, a plain value or a required one, msgspec stops before the rule; it is then told the next time.
+    count on, a plain value or a required one, msgspec stops before the rule, which is then reported next time.
     """
     try:
         msgspec.convert(data, type_.cls)

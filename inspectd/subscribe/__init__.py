@@ -1,4 +1,4 @@
-"""The other end: whoever wants results. Needs pyzmq and msgspec alone."""
+"""The subscriber kit, for whoever wants results or steers a line. Needs pyzmq and msgspec alone."""
 
 from inspectd.subscribe.client import Beat, Cursor, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.control import Control, RefusedError
