@@ -95,8 +95,8 @@ class ImageServer:
     def _sweep(self) -> None:
         """Close the connections whose other end is closed and has nothing unread.
 
-        Of an end that is only shut down the greeting, with its descriptors, may wait to be read for ever: that
-        reader counts.
+        A reader whose end is only shut down may leave the greeting, with its descriptors, unread without end: it
+        counts.
         """
         poll = select.poll()
         for reader in self._readers:

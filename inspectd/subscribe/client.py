@@ -66,7 +66,7 @@ class Received(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """Results `first` to `last` were sent and can't be had: the daemon does not keep them any more."""
+    """Results `first` to `last` were sent and are lost: the daemon does not keep them any more."""
 
     first: int
     last: int
@@ -172,7 +172,7 @@ class Results:
                 yield event
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Give events for ever; waits in a thread of its own, and a cancelled wait loses nothing."""
+        """Give events without end; waits in a thread of its own, and a cancelled wait loses nothing."""
         while True:
             await asyncio.to_thread(self._wait, SILENCE_S)
             while self._events:

@@ -43,7 +43,7 @@ class Images:
 
     `where` is the results' endpoint, ipc://…/results, beside which the image socket lies, or that socket's own
     path (`publish.images`). Raises UserError if it can't be either. A daemon that is not there, or not there any
-    more, is tried again with every picture; `trouble` says why none can be had.
+    more, is tried again with every picture; `trouble` says why there is none.
     """
 
     def __init__(self, where: str) -> None:
