@@ -14,6 +14,7 @@ from inspectd.runtime.errors import ConfigError
 from inspectd.settings import toml
 from inspectd.settings.camera import CameraBase, CameraConfig, Name
 from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
+from inspectd.settings.mistakes import Problem
 from inspectd.settings.publish import ENDPOINTS, IPC_PATH_BYTES, JournalConfig, Publish
 from inspectd.settings.recipe import LoadedRecipe, Recipe, View, loaded_recipe
 
@@ -115,7 +116,7 @@ def _cameras(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
 
 
-def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+def _twins(cameras: list[dict[str, Any]]) -> list[Problem]:
     names = [camera.get("name") for camera in cameras]
     return [
         (("camera", i, "name"), f"two cameras are named {name!r}; every name must be its own")
@@ -124,7 +125,7 @@ def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
     ]
 
 
-def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+def _absent_cores(cameras: list[dict[str, Any]]) -> list[Problem]:
     there_are = sorted(os.sched_getaffinity(0))
     return [
         (
@@ -136,11 +137,11 @@ def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
     ]
 
 
-def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[Problem]:
     """What a recipe says that the machine's cameras can't keep, as problems."""
     by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
     are_known = bool(cameras) and len(by_name) == len(cameras)  # else a name may be missing there
-    problems: list[toml.Problem] = []
+    problems: list[Problem] = []
     for name, view in recipe.camera.items():
         if name not in by_name:
             if are_known:

@@ -13,21 +13,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import zmq
 
 from inspectd.runtime.errors import UserError
+from inspectd.subscribe.events import Beat, Cursor, Event, Missed, NewEpoch, Received, Silence
 from inspectd.subscribe.sockets import HEARTBEATS, connect
 from inspectd.wire.endpoints import beside
 from inspectd.wire.keys import Keys
 from inspectd.wire.results import (
-    Header,
-    Heartbeat,
     Replay,
     ReplayReply,
-    Result,
     Snapshot,
     SnapshotReply,
     WireError,
@@ -43,57 +41,6 @@ ANSWER_S = 0.7
 """Seconds to wait for an answer before it is asked for again. That leaves time for a beat before SILENCE_S."""
 UNREACHABLE_S = 10.0
 """Seconds after which the query socket of a living daemon counts as out of reach, being asked in vain."""
-
-Cursor = tuple[int, int]
-"""Epoch and number of a result, behind which reading goes on."""
-
-
-class Received(NamedTuple):
-    """One result of the line."""
-
-    header: Header
-    result: Result
-
-    @property
-    def seq(self) -> int:
-        """Number of the result in the line's one sequence."""
-        return self.header.seq
-
-    @property
-    def cursor(self) -> Cursor:
-        """Where this result stands. Keep it to lose nothing in a crash: `Results(start=cursor)` goes on behind."""
-        return self.header.epoch, self.header.seq
-
-
-class Missed(NamedTuple):
-    """Results `first` to `last` were sent and are lost: the daemon does not keep them any more."""
-
-    first: int
-    last: int
-
-
-class NewEpoch(NamedTuple):
-    """The daemon began a new journal, or goes on with an old one that was put back: numbers before and after are
-    not comparable, and some may be missing.
-    """
-
-    epoch: int
-
-
-class Beat(NamedTuple):
-    """The daemon lives; this is what it says of itself."""
-
-    header: Header
-    heartbeat: Heartbeat
-
-
-class Silence(NamedTuple):
-    """Nothing was heard of the daemon for so long; reported once a second until it speaks again."""
-
-    seconds: float
-
-
-Event = Received | Missed | NewEpoch | Beat | Silence
 
 
 class Results:

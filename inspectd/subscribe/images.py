@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.slots import GENERATION, GENERATION_OFFSET, SLOT_HEADER, SLOT_MAGIC
-from inspectd.subscribe.client import Received
+from inspectd.subscribe.events import Received
 from inspectd.wire.images import IMAGES_SCHEMA, MAX_CAMERAS, MAX_GREETING, Greeting, RingView
 from inspectd.wire.results import ImageRef, Result, WireError
 

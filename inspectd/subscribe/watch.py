@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from inspectd.runtime.frame import Verdict
-from inspectd.subscribe.client import Beat, Event, Missed, NewEpoch, Received, Results, Silence
+from inspectd.subscribe.client import Results
+from inspectd.subscribe.events import Beat, Event, Missed, NewEpoch, Received, Silence
 from inspectd.wire.keys import Keys
 from inspectd.wire.results import Heartbeat, WireError
 
