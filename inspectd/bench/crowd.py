@@ -29,12 +29,12 @@ from inspectd.subscribe import Received
 RATE_HZ = 10.0
 SUBSCRIBERS, STOPPED = 20, 10
 KEPT_BEFORE = 5000
-"""Results in the journal before the daemon starts, for the flood to ask for."""
+"""Number of results in the journal before the daemon starts, for the flood to ask for."""
 HIGH_WATER_MARK = 20
-"""Who is stopped loses results within seconds, and must ask for them."""
+"""High-water mark of the results; stopped subscribers lose some within seconds, and must ask for them."""
 SETTLE_S, CATCH_UP_S = 1.0, 60.0
 RATIO_BAR, DIFFERENCE_BAR_MS = 1.2, 0.1
-"""One of the two is to be kept."""
+"""Most ratio and most difference of the two states' delays; one of the two bars is to be kept."""
 CAMERA = f'trigger = "free_run"\nacquisition_frame_rate_hz = {RATE_HZ}\npart_id = "counter"\nspare_slots = 8'
 
 NICED = """
@@ -122,31 +122,31 @@ for question in itertools.cycle(questions):
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """Frame in the ring -> result handed to the socket, in ms."""
+    """Milliseconds from the frame in the ring to its result handed to the socket."""
 
     results: int
     p50_ms: float
     p99_ms: float
     max_ms: float
     deadline: int
-    """Results that are UNKNOWN/`deadline`."""
+    """Number of results that are UNKNOWN/`deadline`."""
     unknown: int
-    """UNKNOWN of any other reason that no picture was judged for."""
+    """Number of results that are UNKNOWN for any other reason for which no picture was judged."""
 
 
 class Round(msgspec.Struct, frozen=True):
-    """First alone, then in the crowd."""
+    """One round of the measurement: first the daemon with one subscriber, then with the crowd."""
 
     alone: Delay
     crowd: Delay
     answered: int
-    """Questions of the flood."""
+    """Number of the flood's questions that were answered."""
     refused: int
     dropped: int
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """Medians over the rounds."""
+    """Medians over the rounds, and the judgement of them."""
 
     rounds: list[Round]
     alone_ms: float
@@ -154,9 +154,9 @@ class Crowd(msgspec.Struct, frozen=True):
     ratio: float
     difference_ms: float
     deadline: int
-    """In all rounds, both states."""
+    """Number of deadlines missed in all rounds, in both states."""
     wrong: int
-    """Results that a subscriber, stopped or not, got twice, in disorder, or not at all."""
+    """Number of results that a subscriber, stopped or not, got twice, in disorder, or not at all."""
     kept: bool
     """Whether ratio or difference is within the bar, no deadline missed and no result wrong."""
 
@@ -179,11 +179,11 @@ class Subscribers:
         return words
 
     def stop_half(self) -> None:
-        """SIGSTOP."""
+        """Stop half of the subscribers, by SIGSTOP."""
         self._signal(signal.SIGSTOP)
 
     def finish(self, newest: int, line: BenchLine) -> int:
-        """Those that are stopped go on; when all have got result `newest`, how many results went wrong."""
+        """Let the stopped ones go on; when all have got result `newest`, give how many results went wrong."""
         self._signal(signal.SIGCONT)
         written = self._until.with_name("until.new")
         written.write_text(str(newest))
@@ -192,7 +192,7 @@ class Subscribers:
         return sum(self._read()["wrong"] for _ in range(SUBSCRIBERS))
 
     def kill(self) -> None:
-        """Its children die with it."""
+        """Kill the crowd's first process; its children die with it."""
         self._process.kill()
         self._process.wait()
 
@@ -202,7 +202,7 @@ class Subscribers:
 
 
 def bench_crowd(settings: Settings, seconds: float, rounds: int, json: bool) -> None:
-    """Print each round, and what they come to."""
+    """Measure each round and print it, then what they come to."""
     with tempfile.TemporaryDirectory(prefix="inspectd-") as temporary:
         folder = Path(temporary)
         line = BenchLine(settings, folder, CAMERA, HIGH_WATER_MARK)
@@ -253,7 +253,7 @@ def _round(line: BenchLine, seconds: float) -> tuple[Round, int]:
 
 
 def _observe(line: BenchLine, seconds: float) -> list[Received]:
-    """Results of so many seconds, after it has settled."""
+    """Give the results of so many seconds, after the line has settled."""
     for length_s in (SETTLE_S, seconds):
         line.results.clear()
         until_s = time.monotonic() + length_s
