@@ -1,6 +1,6 @@
 """Chooses a recipe's thresholds on the parts of the dev split, for a stated wish of escapes and overkill.
 
-`suspect` and `min_area_px` come from `inspectd_train.measure.search`; `reject` then spares all but a few clean parts a
+`suspect` and `min_area_px` come from `inspectd_train.bundle.search`; `reject` then spares all but a few clean parts a
 FAIL. The figures are counted by the daemon's own region and judging code.
 """
 
@@ -17,14 +17,8 @@ from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.settings.recipe import Limits, load_recipe
 from inspectd_train.bundle.parity import distrust
-from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample
-from inspectd_train.data.files import write_text
-from inspectd_train.data.parts import SizePx, parts_of, shown
-from inspectd_train.measure import metrics
-from inspectd_train.measure.froc import Froc
-from inspectd_train.measure.recipe import as_score, limits_as_dict, recipe_text
-from inspectd_train.measure.scores import U8, Score, check_classes, open_engine, pictures
-from inspectd_train.measure.search import (
+from inspectd_train.bundle.recipe import recipe_text
+from inspectd_train.bundle.search import (
     AREAS_PX,
     LEVELS,
     STABLE_SHARE,
@@ -36,6 +30,13 @@ from inspectd_train.measure.search import (
     highest_at,
     search,
 )
+from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample, pictures
+from inspectd_train.data.parts import SizePx, parts_of, shown
+from inspectd_train.files import write_text
+from inspectd_train.measure import metrics
+from inspectd_train.measure.froc import Froc
+from inspectd_train.measure.limits import as_score, limits_as_dict
+from inspectd_train.measure.scores import U8, Score, check_classes, open_engine
 from inspectd_train.measure.verdicts import NOISE, Figures, ScoredPart, part_counts, stable_share, verdict
 
 CLEAN_FAILS_ALLOWED = 0.02

@@ -25,10 +25,10 @@ import inspectd
 from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import write_png
+from inspectd_train.bundle.cuts import calibration_cuts, golden_images
 from inspectd_train.bundle.quantise import Deployed, as_bfloat16, float_graph, int8_graph
-from inspectd_train.data.cuts import calibration_cuts, golden_images
 from inspectd_train.data.dataset import Sample
-from inspectd_train.data.files import replace, write_through
+from inspectd_train.files import replace, write_through
 from inspectd_train.net.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
 
 MAX_SCORE_DIFFERENCE = 8

@@ -21,9 +21,10 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Verdict
 from inspectd.runtime.slots import Shape
 from inspectd.settings.recipe import load_recipe
-from inspectd_train.bundle.export import MANIFEST, Score, onnx_score, torch_score, write_manifest
-from inspectd_train.data.dataset import Sample
-from inspectd_train.data.parts import shown
+from inspectd_train.bundle.export import MANIFEST, WEIGHTS, Score, onnx_score, torch_score, write_manifest
+from inspectd_train.bundle.weights import bundled_net
+from inspectd_train.data.dataset import DataSet, Sample, load
+from inspectd_train.data.parts import SizePx, as_parts, shown
 from inspectd_train.measure import metrics
 from inspectd_train.measure.model import Model, model_of
 from inspectd_train.net.csnet import CSNet, fuse
@@ -206,3 +207,13 @@ def _record(bundle_dir: Path, result: Figures) -> None:
         raise UserError(
             f"{bundle_dir / MANIFEST}: can't be written ({error.strerror or error}); INT8 stays unused"
         ) from None
+
+
+def prove_again(bundle_dir: Path, data: DataSet, part_px: SizePx | None, threads: int) -> Figures | None:
+    """INT8's gate under a recipe that was chosen anew; None where the bundle has no INT8 or no weights."""
+    manifest = load_bundle(bundle_dir).manifest
+    if "int8" not in manifest.graphs or not (bundle_dir / WEIGHTS).is_file():
+        return None
+    net = bundled_net(bundle_dir)
+    parts = as_parts(load(data, "dev", manifest.channels), part_px)
+    return dict(measure_parity(bundle_dir, net, parts, threads)["int8"])

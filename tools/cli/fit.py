@@ -5,49 +5,30 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import calibrate, choose_mask_levels
-from inspectd_train.bundle.export import MANIFEST, UNFINISHED, WEIGHTS, clear_away, move_in, write_bundle
+from inspectd_train.bundle.export import UNFINISHED, clear_away, move_in, write_bundle
 from inspectd_train.bundle.parity import measure_parity
+from inspectd_train.bundle.search import Wish
+from inspectd_train.bundle.weights import Origin, starting_net, trained_net
 from inspectd_train.data.dataset import DataSet, load
-from inspectd_train.data.parts import SizePx, as_parts
-from inspectd_train.measure.search import Wish
-from inspectd_train.net.csnet import WIDTHS, CSNet, Size, cooled
+from inspectd_train.net.csnet import cooled
 from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
 from inspectd_train.train.progress import shown
 from inspectd_train.train.run import Run, RunSettings, open_run
-from inspectd_train.train.state import BEST, RECORD, STATE, load_weights
+from inspectd_train.train.state import RECORD, STATE
 from inspectd_train.train.train import SAVE_EVERY_S, train
 
 TRAINING, RECIPE = "training", "recipe.toml"
 REPORTS = ("report.html", "report.json")
-FINE_TUNING_RATE = 0.25
-"""Of the learning rate: what is there shall be moved, not thrown away."""
-Mode = Literal["transfer", "fine-tune"]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A bundle to begin with. `transfer` keeps the features and learns a new head, for other classes;
-    `fine-tune` keeps everything.
-    """
-
-    bundle: Path
-    mode: Mode
-
-    def __str__(self) -> str:
-        bundle = load_bundle(self.bundle)
-        return f"{self.mode} of {bundle.manifest.name}, graph {bundle.sha256[:12]}"
 
 
 def fit(
@@ -139,67 +120,6 @@ def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int,
     say.print("proving int8 against fp32 on dev", highlight=False)
     figures["int8"] = measure_parity(out, net, run.dev, threads)["int8"]
     return figures
-
-
-def prove_again(bundle_dir: Path, data: DataSet, part_px: SizePx | None, threads: int) -> dict[str, Any] | None:
-    """INT8's gate under a recipe that was chosen anew; None where the bundle has no INT8 or no weights."""
-    manifest = load_bundle(bundle_dir).manifest
-    if "int8" not in manifest.graphs or not (bundle_dir / WEIGHTS).is_file():
-        return None
-    net = CSNet(manifest.channels, len(manifest.classes), net_of(bundle_dir))
-    _load(net, bundle_dir / WEIGHTS)
-    parts = as_parts(load(data, "dev", manifest.channels), part_px)
-    return dict(measure_parity(bundle_dir, net.eval(), parts, threads)["int8"])
-
-
-def net_of(bundle_dir: Path) -> Size:
-    """The size of a bundle's network; UserError when its manifest does not say."""
-    try:
-        family = str(json.loads((bundle_dir / MANIFEST).read_text("utf-8"))["network"]["family"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{bundle_dir / MANIFEST}: does not say which network it is; train it anew") from None
-    for size in WIDTHS:
-        if family == f"CSNet-{size.upper()}":
-            return size
-    raise UserError(f"{bundle_dir / MANIFEST}: {family} is not known to this version; train it anew")
-
-
-def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
-    """The averaged, unfused network of a run's folder."""
-    own = record["settings"]
-    net = CSNet(own["channels"], len(record["classes"]), own["net"], own["branches"])
-    _load(net, folder / BEST)
-    return net.eval()
-
-
-def starting_net(data: DataSet, settings: RunSettings, origin: Origin | None) -> CSNet:
-    """A fresh network by the seed, or one with the weights of a bundle; UserError where they don't fit."""
-    torch.manual_seed(settings.seed)
-    net = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
-    if origin is None:
-        return net
-    known = tuple(load_bundle(origin.bundle).manifest.classes)
-    if origin.mode == "fine-tune" and known != data.classes:
-        raise UserError(
-            f"{origin.bundle}: knows the classes {', '.join(known)}, the data set has {', '.join(data.classes)}; "
-            "use --mode transfer"
-        )
-    weights = load_weights(origin.bundle / WEIGHTS)
-    if origin.mode == "transfer":
-        weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
-        weights |= {k: v for k, v in net.state_dict().items() if k.startswith("head.")}
-    _load(net, origin.bundle / WEIGHTS, weights)
-    return net
-
-
-def _load(net: CSNet, file: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
-    try:
-        net.load_state_dict(load_weights(file) if weights is None else weights)
-    except RuntimeError:
-        raise UserError(
-            f"{file}: is of another network than --net {net.net} with {net.channels} channel(s); "
-            f"choose its size ({', '.join(WIDTHS)}), or train a new one"
-        ) from None
 
 
 def _check_folder(out: Path, folder: Path, resume: bool) -> None:

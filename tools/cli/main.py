@@ -61,10 +61,10 @@ def fit(
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
         from inspectd.engine.bundle import load_bundle
-        from inspectd_train.cli.fit import FINE_TUNING_RATE, Origin, net_of
+        from inspectd_train.bundle.search import Wish
+        from inspectd_train.bundle.weights import FINE_TUNING_RATE, Origin, net_of
         from inspectd_train.cli.fit import fit as make_bundle
         from inspectd_train.data.dataset import grey_in_colour, open_data_set, stored_channels
-        from inspectd_train.measure.search import Wish
         from inspectd_train.train.run import RunSettings
 
         if (minutes is None) == (epochs is None):
@@ -96,9 +96,9 @@ def export(
 ) -> None:
     """Make the bundle of the best weights so far: export, recipe and proof, without more training."""
     with plain_errors():
+        from inspectd_train.bundle.search import Wish
         from inspectd_train.cli.fit import TRAINING, bundle_of
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.measure.search import Wish
         from inspectd_train.train.fabric import open_fabric
         from inspectd_train.train.run import open_run, recorded_settings
 
@@ -115,7 +115,7 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
     """Cut demo parts out of the test split by a fixed rule, before any network has seen it."""
     with plain_errors():
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.dev.demo_parts import write_demo_parts
+        from inspectd_train.data.demo_parts import write_demo_parts
 
         print(f"{write_demo_parts(open_data_set(data_set, split_file), out)} parts in {out}")
 

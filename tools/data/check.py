@@ -17,7 +17,7 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
-from inspectd_train.data.imports.store import read_json
+from inspectd_train.data.folder import read_json
 from inspectd_train.data.look import Fault, Picture, mask_file, read_classes, read_pictures
 from inspectd_train.data.sheet import write_sheets
 

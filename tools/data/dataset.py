@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image
 
-DONT_CARE = 255
+BACKGROUND, DONT_CARE = "background", 255
+"""The name of what is no defect, and the mask value of pixels that nobody knows."""
 SPLIT_FILE = "split.json"
 SMALLEST_PX = 64
 """Side of a picture."""
@@ -140,3 +142,11 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file}: want a JSON object, found {type(content).__name__}")
     return content
+
+
+def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:
+    """The pictures of a split in turn, one in memory at a time; UserError names a wrong file."""
+    if split not in data.splits:
+        raise UserError(f"{data.folder / data.split_file}: no split {split!r}; it has {', '.join(data.splits)}")
+    for name in data.splits[split]:
+        yield load_sample(data, name, channels)

@@ -16,7 +16,7 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
 from inspectd_train.data.alike import F32, signature
 from inspectd_train.data.dataset import DONT_CARE, SMALLEST_PX
-from inspectd_train.data.imports.store import read_json
+from inspectd_train.data.folder import read_json
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import write_png
-from inspectd_train.data.dataset import SMALLEST_PX
-from inspectd_train.data.imports.regions import BACKGROUND
-from inspectd_train.data.imports.store import whole_folder, write_json
+from inspectd_train.data.dataset import BACKGROUND, SMALLEST_PX
+from inspectd_train.data.folder import whole_folder, write_json
 from inspectd_train.data.split import divide, gaps, parse_shares, together
 
 CLASSES = ("circle", "rectangle", "triangle")

@@ -14,8 +14,8 @@ from pathlib import Path
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
-from inspectd_train.data.files import replace
 from inspectd_train.data.look import read_pictures
+from inspectd_train.files import replace
 
 CLEAN = ""
 """Pictures without a defect are spread like a class of this name."""

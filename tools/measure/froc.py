@@ -9,7 +9,7 @@ import numpy as np
 from inspectd.extract.plan import make_plan
 from inspectd.settings.recipe import Limits, Recipe, View
 from inspectd_train.measure import defects
-from inspectd_train.measure.recipe import DEADLINE_MS, as_score
+from inspectd_train.measure.limits import DEADLINE_MS, as_score
 from inspectd_train.measure.scores import U8
 
 LEVELS = (13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from inspectd.engine.bundle import Bundle
 from inspectd.engine.openvino import open_segmenter, precision_of
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.slots import Shape
-from inspectd_train.data.dataset import DataSet, Sample, load_sample
+from inspectd_train.data.dataset import DataSet
 
 U8 = NDArray[np.uint8]
 Score = Callable[[U8], tuple[U8, U8]]
@@ -41,14 +41,6 @@ def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "
     plural = "s" if threads > 1 else ""
     words = f"OpenVINO, {precision}, {threads} thread{plural}"
     return BundleEngine(segmenter.segment, words, segmenter.golden_difference)
-
-
-def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:
-    """The pictures of a split in turn, one in memory at a time; UserError names a wrong file."""
-    if split not in data.splits:
-        raise UserError(f"{data.folder / data.split_file}: no split {split!r}; it has {', '.join(data.splits)}")
-    for name in data.splits[split]:
-        yield load_sample(data, name, channels)
 
 
 def check_classes(bundle: Bundle, data: DataSet) -> None:

@@ -13,7 +13,7 @@ from inspectd.judge.verdict import judge
 from inspectd.runtime.frame import Verdict
 from inspectd.settings.recipe import Limits, Recipe, View
 from inspectd_train.measure import metrics
-from inspectd_train.measure.recipe import DEADLINE_MS
+from inspectd_train.measure.limits import DEADLINE_MS
 from inspectd_train.measure.scores import U8
 
 NOISE = 4

@@ -18,13 +18,12 @@ from rich.console import Console
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import choose_mask_levels
-from inspectd_train.data.dataset import DataSet, digest, open_data_set
+from inspectd_train.data.dataset import DataSet, digest, open_data_set, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.measure import metrics
 from inspectd_train.measure.areas import Areas
-from inspectd_train.measure.scores import pictures
+from inspectd_train.measure.evaluate import OVERKILLS
 from inspectd_train.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
-from inspectd_train.report.evaluate import OVERKILLS
 from inspectd_train.train.checks import segmenter
 from inspectd_train.train.run import recorded_settings
 from inspectd_train.train.state import RECORD

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Verdict
-from inspectd_train.data.dataset import DataSet, Sample
-from inspectd_train.data.files import write_text
+from inspectd_train.data.dataset import DataSet, Sample, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
+from inspectd_train.files import write_text
+from inspectd_train.measure.evaluate import open_model
 from inspectd_train.measure.model import Model, not_applied
-from inspectd_train.measure.scores import check_classes, pictures
+from inspectd_train.measure.scores import check_classes
 from inspectd_train.report.draw import draw
-from inspectd_train.report.evaluate import open_model
 
 SHOWN = 30
 """Changed parts of each kind that are shown as pictures; more are listed by name."""

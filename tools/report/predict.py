@@ -14,8 +14,8 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image, write_png
 from inspectd_train.data.dataset import SMALLEST_PX, with_channels
 from inspectd_train.measure import metrics
+from inspectd_train.measure.evaluate import open_model
 from inspectd_train.report.draw import draw
-from inspectd_train.report.evaluate import open_model
 
 
 def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, threads: int) -> Counter[str]:

@@ -14,9 +14,11 @@ from typing import Any
 
 from inspectd.engine.bundle import load_bundle
 from inspectd_train.data.dataset import DataSet
-from inspectd_train.data.files import write_text
-from inspectd_train.measure.curves import line_chart
-from inspectd_train.measure.tables import (
+from inspectd_train.files import write_text
+from inspectd_train.measure.evaluate import open_model
+from inspectd_train.measure.verdicts import Figures
+from inspectd_train.report.curves import line_chart
+from inspectd_train.report.tables import (
     confusion,
     defects,
     number,
@@ -27,9 +29,7 @@ from inspectd_train.measure.tables import (
     table,
     training,
 )
-from inspectd_train.measure.verdicts import Figures
-from inspectd_train.measure.worst import Card, cards
-from inspectd_train.report.evaluate import open_model
+from inspectd_train.report.worst import Card, cards
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:24px auto;padding:0 16px;color:#1c1c1c}

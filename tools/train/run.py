@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.dataset import SMALLEST_PX, SPLIT_FILE, DataSet, Sample, digest, load
+from inspectd_train.data.dataset import SMALLEST_PX, DataSet, Sample, digest, load
 from inspectd_train.data.parts import SizePx, as_parts, shown
 from inspectd_train.net.csnet import Size
 from inspectd_train.net.losses import Loss
@@ -138,38 +136,3 @@ def recorded_settings(folder: Path) -> tuple[str, RunSettings]:
         raise UserError(
             f"{folder / RECORD}: not there or not of this version; give what `fit --out` names"
         ) from None
-
-
-def trained_part_px(bundle: Path) -> SizePx | None:
-    """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
-    try:
-        width, height = _trained(bundle)["settings"]["part_px"]
-        return int(width), int(height)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def trained_split(bundle: Path) -> str:
-    """The split file that the bundle was trained with; the usual one where nothing says."""
-    return str(_trained(bundle).get("split", SPLIT_FILE))
-
-
-def strange_to(bundle: Path, data: DataSet) -> list[str]:
-    """What is to be said where a bundle was trained on other pictures, masks or splits than these."""
-    known = _trained(bundle).get("data_sha256")
-    with contextlib.suppress(FileNotFoundError):  # of pictures that are not asked for now
-        if known is None or known == digest(data):
-            return []
-    return [
-        f"{data.folder}, {data.split_file}: not as it was when the bundle learned from it; pictures that it knows "
-        "may be among these, and flatter it"
-    ]
-
-
-def _trained(bundle: Path) -> dict[str, Any]:
-    """What the manifest says of the training; nothing where it can't be read or is another tool's."""
-    try:
-        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
-        return trained if isinstance(trained, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

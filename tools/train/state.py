@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.files import replace
+from inspectd_train.files import replace
 from inspectd_train.train.sampler import Place
 
 STATE, BEST, RECORD = "state.safetensors", "best.safetensors", "run.json"

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.cli.console import out_of_memory
+from inspectd_train.memory import out_of_memory
 from inspectd_train.net.csnet import normalise
 from inspectd_train.net.losses import loss_of
 from inspectd_train.train.augment import Augmentation

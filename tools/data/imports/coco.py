@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    coco_counts,
-    polygon,
-    runs,
-)
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, coco_counts, polygon, runs
+from inspectd_train.data.imports.store import Labelled, Labels
 
 
 def read_coco(source: Path, images: Path | None, rules: Rules) -> Labels:

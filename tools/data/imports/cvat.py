@@ -8,16 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    line,
-    polygon,
-    rectangle,
-    runs,
-)
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, line, polygon, rectangle, runs
 from inspectd_train.data.imports.store import Labelled, Labels
 
 SHAPES = ("polygon", "box", "mask", "polyline", "ellipse", "points", "cuboid", "skeleton")

@@ -13,17 +13,10 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    circle,
-    line,
-    polygon,
-    rectangle,
-)
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, circle, line, polygon, rectangle
+from inspectd_train.data.imports.store import Labelled, Labels
 
 
 def read_labelme(source: Path, rules: Rules) -> Labels:

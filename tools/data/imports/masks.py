@@ -9,9 +9,10 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
-from inspectd_train.data.dataset import DONT_CARE
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND, DONT_CARE
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import LabelledRegion, Mask, Rules
+from inspectd_train.data.imports.store import Labelled, Labels
 
 Colours = dict[str, tuple[int, int, int]]
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Rules
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.imports.regions import LabelledRegion, Rules
 from inspectd_train.data.imports.store import Labelled, Labels
 
 GOOD = "good"

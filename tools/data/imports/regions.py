@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.data.dataset import BACKGROUND, DONT_CARE
 
 Mask = NDArray[np.uint8]
 Inside = NDArray[np.bool_]
 Points = Sequence[tuple[float, float]]
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)

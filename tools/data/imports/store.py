@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image, write_png
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules, paint
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import whole_folder, write_json
+from inspectd_train.data.imports.regions import LabelledRegion, Mask, Rules, paint
 
 MOST_CLASSES = 254
 MOST_SHOWN = 20
@@ -79,32 +77,6 @@ def store(source: Labels, out: Path, rules: Rules) -> int:
     return len(names)
 
 
-@contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` with images/ and masks/, which becomes `out` when the block ends well.
-
-    UserError when `out` holds something already, or when it can't be written (disk full, no right).
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty; name another folder or remove it")
-    folder = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        folder.chmod(0o755)
-        for part in ("images", "masks"):
-            (folder / part).mkdir()
-        yield folder
-        folder.rename(out)
-    except OSError as error:
-        raise UserError(
-            f"{out}: can't be written ({error.strerror or error}); nothing was kept; check rights and free space"
-        ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def unique_names(paths: Sequence[str]) -> list[str]:
     """A file name for each path, such that no two share their stem: with the folders in it where they would."""
     tries: tuple[Callable[[PurePosixPath], str], ...] = (
@@ -122,21 +94,6 @@ def unique_names(paths: Sequence[str]) -> list[str]:
         if count[Path(name).stem.casefold()] > 1:
             raise UserError(f"{path}: another picture has this name too; rename one")
     return names
-
-
-def read_json(file: Path) -> Any:
-    """The file's content; UserError when it is missing or not JSON."""
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: can't be read ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); correct it") from None
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes readable JSON."""
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _mask(picture: Labelled, classes: Sequence[str], rules: Rules) -> Mask:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import tomlkit
 
 from inspectd.settings.recipe import Limits
+from inspectd_train.measure.limits import DEADLINE_MS, limits_as_dict
 
-DEADLINE_MS = 250
 HEAD = "# Recipe chosen on the dev pictures by `inspectd-train calibrate` for "
 
 
@@ -59,13 +58,3 @@ def _key(name: str) -> str:
     """A class name as a TOML key; names with blanks or points are quoted."""
     bare = name.isascii() and name.replace("-", "a").replace("_", "a").isalnum()
     return name if bare else json.dumps(name, ensure_ascii=False)
-
-
-def as_score(level: int) -> float:
-    """A score of three decimals that exactly the levels from `level` (1..255) on reach."""
-    return math.floor(1000 * level / 255) / 1000
-
-
-def limits_as_dict(limits: Limits) -> dict[str, float]:
-    """For JSON and the report."""
-    return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}

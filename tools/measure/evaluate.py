@@ -17,14 +17,14 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Verdict
 from inspectd.runtime.image_files import read_image
 from inspectd.settings.recipe import load_recipe
-from inspectd_train.data.dataset import DataSet, Sample, with_channels
+from inspectd_train.data.dataset import DataSet, Sample, pictures, with_channels
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.measure import defects, metrics
 from inspectd_train.measure.areas import Areas
 from inspectd_train.measure.froc import Froc
+from inspectd_train.measure.limits import limits_as_dict
 from inspectd_train.measure.model import DEFAULT_LEVEL, Model, model_of, not_applied
-from inspectd_train.measure.recipe import limits_as_dict
-from inspectd_train.measure.scores import U8, BundleEngine, check_classes, open_engine, pictures
+from inspectd_train.measure.scores import U8, BundleEngine, check_classes, open_engine
 from inspectd_train.measure.verdicts import Figures, part_counts
 
 OVERKILLS = (0.01, 0.05)

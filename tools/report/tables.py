@@ -6,8 +6,8 @@ import json
 from html import escape
 from typing import Any
 
-from inspectd_train.measure.curves import line_chart
 from inspectd_train.measure.verdicts import Figures
+from inspectd_train.report.curves import line_chart
 
 
 def defects(figures: Figures) -> str:
