@@ -61,21 +61,7 @@ def write_bundle(
     """
     if not dev:
         raise UserError(f"{out}: a bundle needs pictures of the dev split for its golden images; there is none")
-    manifest: Manifest = {
-        "schema": 1,
-        "name": out.resolve().name,
-        "classes": list(classes),
-        "channels": net.channels,
-        "stride": net.stride,
-        "max_score_difference": MAX_SCORE_DIFFERENCE,
-        "network": {
-            "family": f"CSNet-{net.net.upper()}",
-            "parameters": parameters(net),
-            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
-            "receptive_field_px": receptive_field_px(net),
-        },
-        "trained": trained | {"code": inspectd.__version__},
-    }
+    manifest = _about(net, out.resolve().name, classes, trained)
     if mask_levels is not None:
         manifest["mask_levels"] = mask_levels
     fused = fuse(net)
@@ -88,6 +74,25 @@ def write_bundle(
         raise UserError(
             f"{out}: the bundle can't be written ({error.strerror or error}); what was there before is kept"
         ) from None
+
+
+def _about(net: CSNet, name: str, classes: tuple[str, ...], trained: dict[str, object]) -> Manifest:
+    """What a manifest says of the network; its files come in when they are written."""
+    return {
+        "schema": 1,
+        "name": name,
+        "classes": list(classes),
+        "channels": net.channels,
+        "stride": net.stride,
+        "max_score_difference": MAX_SCORE_DIFFERENCE,
+        "network": {
+            "family": f"CSNet-{net.net.upper()}",
+            "parameters": parameters(net),
+            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
+            "receptive_field_px": receptive_field_px(net),
+        },
+        "trained": trained | {"code": inspectd.__version__},
+    }
 
 
 def _graphs(fused: CSNet, pictures: list[Image]) -> dict[str, bytes]:

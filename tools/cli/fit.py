@@ -22,7 +22,7 @@ from inspectd_train.data.dataset import DataSet, load
 from inspectd_train.net.csnet import cooled
 from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
-from inspectd_train.train.progress import shown
+from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import Run, RunSettings, open_run
 from inspectd_train.train.state import RECORD, STATE
 from inspectd_train.train.train import SAVE_EVERY_S, train
@@ -56,8 +56,8 @@ def fit(
         return {}
     say.print(_said(run, fabric, threads), highlight=False)
     try:
-        with shown(folder, say) as tell:
-            train(run, net, net.stride, resume, tell)
+        with shown_progress(folder, say) as report:
+            train(run, net, net.stride, resume, report)
     except KeyboardInterrupt:
         say.print(how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
         raise

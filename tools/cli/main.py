@@ -84,7 +84,7 @@ def fit(
         )  # fmt: skip
         figures = make_bundle(data, out, settings, start, Wish(max_overkill=overkill), threads, resume, say)
         if figures:
-            _tell_dev(figures, out, data_set)
+            _report_dev(figures, out, data_set)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def export(
 
         split_file, settings = recorded_settings(bundle / TRAINING)
         run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))
-        _tell_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
+        _report_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
 
 
 bundle_commands(app)
@@ -120,7 +120,7 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
         print(f"{write_demo_parts(open_data_set(data_set, split_file), out)} parts in {out}")
 
 
-def _tell_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
+def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
     """What fit says last: how good on dev, and what to do next."""
     proof = figures["int8"]
     say.print(

@@ -74,7 +74,7 @@ def main(
         run = open_run(data, folder, settings, fabric)
         torch.manual_seed(seed)
         bare = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
-        net = train(run, bare, bare.stride, resume=False, tell=lambda _progress, _share: None)
+        net = train(run, bare, bare.stride, resume=False, report=lambda _progress, _share: None)
         record = json.loads((folder / "run.json").read_text("utf-8"))
         figures[name] = {"steps": record["checks"][-1]["step"], **record["checks"][record["best_check"]]}
         figures[name] |= {"settings": asdict(settings)} | measure(net, run, bare.stride)

@@ -18,7 +18,7 @@ from inspectd.runtime.errors import UserError
 from inspectd_train.data.dataset import DataSet, open_data_set, stored_channels
 from inspectd_train.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
 from inspectd_train.train.fabric import open_fabric
-from inspectd_train.train.progress import shown
+from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import RunSettings, open_run
 from inspectd_train.train.state import STATE
 from inspectd_train.train.train import train
@@ -41,8 +41,8 @@ def fit(data: DataSet, name: Name, out: Path, settings: RunSettings, threads: in
     run = open_run(data, out, settings, fabric)
     out.mkdir(parents=True, exist_ok=True)
     (out / PEER).write_text(json.dumps({"net": name, "threads": threads}) + "\n", "utf-8")
-    with shown(out, say) as tell:
-        train(run, net, net.stride, resume, tell)
+    with shown_progress(out, say) as report:
+        train(run, net, net.stride, resume, report)
 
 
 def main(

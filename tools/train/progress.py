@@ -13,15 +13,15 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from inspectd_train.train.state import RECORD, RunProgress
-from inspectd_train.train.train import Tell
+from inspectd_train.train.train import Report
 
 CURVES = "curves.png"
 DEV = ("cell_miou", "cell_ap", "part_ap", "part_auroc")
 
 
 @contextmanager
-def shown(out: Path, console: Console) -> Iterator[Tell]:
-    """A `Tell` that draws the bar, and writes events to `out`/tensorboard and curves to `out`/curves.png."""
+def shown_progress(out: Path, console: Console) -> Iterator[Report]:
+    """A `Report` that draws the bar, and writes events to `out`/tensorboard and curves to `out`/curves.png."""
     from torch.utils.tensorboard import SummaryWriter  # imports for seconds
 
     events = SummaryWriter(str(out / "tensorboard"))
@@ -36,7 +36,7 @@ def shown(out: Path, console: Console) -> Iterator[Tell]:
         task = bar.add_task("", total=1.0, says="")
         checks = 0
 
-        def tell(progress: RunProgress, share: float) -> None:
+        def report(progress: RunProgress, share: float) -> None:
             nonlocal checks
             bar.update(task, completed=min(share, 1.0), says=_says(progress))
             if progress.step % 20 == 0:
@@ -48,7 +48,7 @@ def shown(out: Path, console: Console) -> Iterator[Tell]:
                 write_curves(json.loads((out / RECORD).read_text("utf-8")), out / CURVES)
                 console.print(_line(progress.checks[-1]), highlight=False)
 
-        yield tell
+        yield report
     events.close()
 
 
