@@ -1,4 +1,4 @@
-"""A recipe.toml in words that an engineer at the line can edit, written whole or not at all."""
+"""Writes a recipe.toml in words that an engineer at the line can edit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HEAD = "# Recipe chosen on the dev pictures by `inspectd-train calibrate` for "
 
 
 def recipe_text(limits: dict[str, Limits], wish: str, old: str = "") -> str:
-    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line.
+    """The text of a recipe.toml for the bundle, with a comment on each key for the engineer at the line.
 
-    Of an `old` one, which must be valid, everything but the three thresholds of each class stays as it is.
+    An `old` one, which must be valid, keeps all but the three thresholds of each class.
     """
     return _with_thresholds(old, limits, wish) if old else _new(limits, wish)
 

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of its own training: split file, size of a part, and on which data."""
+"""Reads what a bundle's manifest says of its own training: split file, size of a part, data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trained_split(bundle: Path) -> str:
 
 
 def strange_to(bundle: Path, data: DataSet) -> list[str]:
-    """What is to be said where a bundle was trained on other pictures, masks or splits than these."""
+    """Says so where a bundle was trained on other pictures, masks or splits than these."""
     known = _trained(bundle).get("data_sha256")
     with contextlib.suppress(FileNotFoundError):  # of pictures that are not asked for now
         if known is None or known == digest(data):
@@ -38,7 +38,7 @@ def strange_to(bundle: Path, data: DataSet) -> list[str]:
 
 
 def _trained(bundle: Path) -> dict[str, Any]:
-    """What the manifest says of the training; nothing where it can't be read or is another tool's."""
+    """Reads the manifest's record of the training; empty where it can't be read or is another tool's."""
     try:
         trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
         return trained if isinstance(trained, dict) else {}

@@ -1,4 +1,4 @@
-"""The weights that a network begins with, and those that a run or a bundle holds."""
+"""Loads the weights that a network begins with, and those that a run or a bundle holds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ Mode = Literal["transfer", "fine-tune"]
 
 @dataclass(frozen=True)
 class Origin:
-    """A bundle to begin with. `transfer` keeps the features and learns a new head, for other classes;
-    `fine-tune` keeps everything.
+    """A bundle to begin with.
+
+    `transfer` keeps the features and learns a new head, for other classes; `fine-tune` keeps everything.
     """
 
     bundle: Path
@@ -37,7 +38,7 @@ class Origin:
 
 
 def starting_net(data: DataSet, settings: RunSettings, origin: Origin | None) -> CSNet:
-    """A fresh network by the seed, or one with the weights of a bundle; UserError where they don't fit."""
+    """Makes a fresh network by the seed, or one with a bundle's weights; UserError where they don't fit."""
     torch.manual_seed(settings.seed)
     net = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
     if origin is None:
@@ -57,7 +58,7 @@ def starting_net(data: DataSet, settings: RunSettings, origin: Origin | None) ->
 
 
 def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
-    """The averaged, unfused network of a run's folder."""
+    """Loads the averaged, unfused network of a run's folder, in eval mode; UserError."""
     own = record["settings"]
     net = CSNet(own["channels"], len(record["classes"]), own["net"], own["branches"])
     _fill(net, folder / BEST)
@@ -65,7 +66,7 @@ def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
 
 
 def bundled_net(bundle_dir: Path) -> CSNet:
-    """The trained, unfused network of a bundle, in eval mode; UserError when its weights can't be read."""
+    """Loads the trained, unfused network of a bundle, in eval mode; UserError when that can't be."""
     manifest = load_bundle(bundle_dir).manifest
     net = CSNet(manifest.channels, len(manifest.classes), net_of(bundle_dir))
     _fill(net, bundle_dir / WEIGHTS)
@@ -73,7 +74,7 @@ def bundled_net(bundle_dir: Path) -> CSNet:
 
 
 def net_of(bundle_dir: Path) -> Size:
-    """The size of a bundle's network; UserError when its manifest does not say."""
+    """Reads the size of a bundle's network; UserError when its manifest does not say."""
     try:
         family = str(json.loads((bundle_dir / MANIFEST).read_text("utf-8"))["network"]["family"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -85,6 +86,7 @@ def net_of(bundle_dir: Path) -> Size:
 
 
 def _fill(net: CSNet, file: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Loads a file's weights, or those that were made of them, into `net`; UserError where they don't fit."""
     try:
         net.load_state_dict(load_weights(file) if weights is None else weights)
     except RuntimeError:

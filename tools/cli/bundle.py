@@ -21,7 +21,7 @@ from inspectd_train.cli.console import (
 )
 
 SMALLEST_PX = 64
-"""Of a camera's picture, as its config has it."""
+"""The smallest side of a camera's picture, as its config has it."""
 BundleSplit = Annotated[str, typer.Option(help="Split file in the data set folder; as when it was trained.")]
 
 
@@ -161,7 +161,7 @@ def bundle_commands(to: typer.Typer) -> None:
 
 
 def _print_recipe(figures: dict[str, Any]) -> None:
-    """What calibrate chose, and what became of INT8."""
+    """Prints what calibrate chose, and what became of INT8."""
     for name, own in figures["limits"].items():
         print(f"{name:22} " + ", ".join(f"{key} {value:g}" for key, value in own.items()))
     if (proof := figures["int8"]) is not None:
@@ -169,6 +169,7 @@ def _print_recipe(figures: dict[str, Any]) -> None:
 
 
 def _print(figures: dict[str, Any], as_json: bool) -> None:
+    """Prints all figures as JSON, or for people those that are single numbers or sentences."""
     if as_json:
         print(json_text.dumps(figures, indent=1, allow_nan=False))
         return

@@ -1,4 +1,7 @@
-"""`inspectd-train fit`: a data set becomes a bundle with its recipe. Train, export, choose, prove."""
+"""What `inspectd-train fit` does, step by step: train, export, choose the recipe, prove INT8.
+
+A data set becomes a bundle. `inspectd-train export` begins at the second step.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
 from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import Run, RunSettings, open_run
-from inspectd_train.train.state import RECORD, STATE
+from inspectd_train.train.state import RECORD, STATE, holds_run
 from inspectd_train.train.train import SAVE_EVERY_S, train
 
 TRAINING, RECIPE = "training", "recipe.toml"
@@ -41,9 +44,10 @@ def fit(
     resume: bool,
     say: Console,
 ) -> dict[str, Any]:
-    """Writes the bundle `out`, with the run in `out`/training; returns the figures of the dev parts.
+    """Trains into `out`/training, then writes the bundle `out`; returns the figures of the dev parts.
 
-    UserError: a folder in the way, another run's state, and all that `train` and the later steps say.
+    Under torchrun only the first process writes, and the others return nothing. UserError: a folder in the way,
+    another run's state, and all that `train` and the later steps raise.
     """
     folder, fabric = out / TRAINING, open_fabric(threads)
     if fabric.is_global_zero:
@@ -54,7 +58,7 @@ def fit(
     if not fabric.is_global_zero:
         train(run, net, net.stride, resume, lambda _progress, _share: None)
         return {}
-    say.print(_said(run, fabric, threads), highlight=False)
+    say.print(_in_words(run, fabric, threads), highlight=False)
     try:
         with shown_progress(folder, say) as report:
             train(run, net, net.stride, resume, report)
@@ -64,25 +68,11 @@ def fit(
     return bundle_of(run, out, wish, threads, say)
 
 
-def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
-    """What an interrupted run has left, and what can be done with it."""
-    folder = out / TRAINING
-    if not (folder / STATE).is_file():
-        return f"nothing was kept yet (that happens every {SAVE_EVERY_S:g} s); begin again"
-    if not (folder / RECORD).is_file():
-        return "the same command with --resume goes on (the first check, which keeps weights, was not reached)"
-    asked = f" --overkill {wish.max_overkill:g}" if wish != Wish() else ""
-    return (
-        f"the same command with --resume goes on; inspectd-train export {out} {data.folder}{asked} makes a bundle "
-        "of the best weights so far"
-    )
-
-
 def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
     """Exports the run's best network, chooses the recipe on dev, and proves INT8; returns dev's figures.
 
-    All in a folder within `out`, which becomes the bundle at the end: a new network never stands beside
-    thresholds, or a report, of an old one. A recipe that is there keeps all but its thresholds.
+    All of it happens in a folder within `out`, which becomes the bundle at the end: a new network never stands
+    beside thresholds, or a report, of an old one. A recipe that is there keeps all but its thresholds.
     """
     record = json.loads((run.out / RECORD).read_text("utf-8"))
     if record["data_sha256"] != run.data_sha256:
@@ -96,14 +86,17 @@ def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> di
         made.mkdir()
         if (out / RECIPE).is_file():
             shutil.copy(out / RECIPE, made)
-        figures = _make(run, record, made, wish, threads, say)
+        figures = _export_choose_prove(run, record, made, wish, threads, say)
         for name in REPORTS:
             (out / name).unlink(missing_ok=True)
         move_in(made, out)
     return figures
 
 
-def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
+def _export_choose_prove(
+    run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int, say: Console
+) -> dict[str, Any]:
+    """Writes the whole bundle into the folder `out`; returns the figures of the dev parts, INT8's among them."""
     net = trained_net(run.out, record)
     dev = load(run.data, "dev", run.settings.channels)
     say.print("exporting: fp32, fp16, int8", highlight=False)
@@ -122,18 +115,29 @@ def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int,
     return figures
 
 
+def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
+    """The sentence that says what an interrupted run has left, and what can be done with it."""
+    folder = out / TRAINING
+    if not (folder / STATE).is_file():
+        return f"nothing was kept yet (that happens every {SAVE_EVERY_S:g} s); begin again"
+    if not (folder / RECORD).is_file():
+        return "the same command with --resume goes on (the first check, which keeps weights, was not reached)"
+    asked = f" --overkill {wish.max_overkill:g}" if wish != Wish() else ""
+    return (
+        f"the same command with --resume goes on; inspectd-train export {out} {data.folder}{asked} makes a bundle "
+        "of the best weights so far"
+    )
+
+
 def _check_folder(out: Path, folder: Path, resume: bool) -> None:
-    """UserError unless `out` is new, or holds a run and `resume` is wished."""
-    running = (folder / STATE).is_file()
-    if resume and not running:
-        raise UserError(f"{folder / STATE}: no such file, nothing to resume; leave --resume out")
-    if running and not resume:
-        raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+    """Raises UserError unless `out` is new, or holds a run that `resume` asks to go on with."""
+    running = holds_run(folder, out, resume)
     if not running and out.is_dir() and any(path.name not in ("parts", TRAINING) for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; choose a new folder for --out")
 
 
-def _said(run: Run, fabric: Fabric, threads: int) -> str:
+def _in_words(run: Run, fabric: Fabric, threads: int) -> str:
+    """What is printed before a run: what it learns from, which network, how long and where."""
     own = run.settings
     place = (
         f"{fabric.world_size} x {fabric.device.type}" if fabric.device.type == "cuda" else f"{threads} CPU threads"

@@ -121,7 +121,7 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
 
 
 def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
-    """What fit says last: how good on dev, and what to do next."""
+    """Prints what fit says last: how good the bundle is on dev, and what to do next."""
     proof = figures["int8"]
     say.print(
         f"dev: {figures['escapes']} of {figures['defective']} defective parts pass, {figures['overkill']} of "
@@ -135,7 +135,7 @@ def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Runs the command line of `inspectd-train`; a package that is not installed ends it with one sentence."""
     try:
         app()
     except ModuleNotFoundError as error:

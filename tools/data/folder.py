@@ -1,4 +1,4 @@
-"""A data set folder: written whole or not at all, with its JSON files."""
+"""Writes a data set folder whole or not at all, and reads and writes its JSON files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inspectd.runtime.errors import UserError
 
 @contextlib.contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` with images/ and masks/, which becomes `out` when the block ends well.
+    """Makes a hidden folder beside `out` with images/ and masks/, which becomes `out` when the block ends well.
 
     UserError when `out` holds something already, or when it can't be written (disk full, no right).
     """
@@ -40,7 +40,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def read_json(file: Path) -> Any:
-    """The file's content; UserError when it is missing or not JSON."""
+    """Reads a file's content; UserError when it is missing or not JSON."""
     try:
         return json.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -50,5 +50,5 @@ def read_json(file: Path) -> Any:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes readable JSON."""
+    """Writes JSON that people can read; OSError."""
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -11,10 +11,10 @@ DEADLINE_MS = 250
 
 
 def as_score(level: int) -> float:
-    """A score of three decimals that exactly the levels from `level` (1..255) on reach."""
+    """Makes a score of three decimals that exactly the levels from `level` (1..255) on reach."""
     return math.floor(1000 * level / 255) / 1000
 
 
 def limits_as_dict(limits: Limits) -> dict[str, float]:
-    """For JSON and the report."""
+    """Turns limits into a dict for JSON and the report."""
     return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}

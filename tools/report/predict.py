@@ -1,4 +1,7 @@
-"""`inspectd-train predict`: masks and overlays of unlabelled pictures, to be corrected rather than painted."""
+"""Writes masks and overlays of unlabelled pictures, to be corrected rather than painted.
+
+This is `inspectd-train predict`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from inspectd_train.report.draw import draw
 
 
 def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, threads: int) -> Counter[str]:
-    """Writes `out`/masks/NAME.png (class per pixel), `out`/overlays/NAME.jpg and classes.json; verdicts counted.
+    """Writes `out`/masks/NAME.png (class per pixel), overlays/NAME.jpg and classes.json; counts the verdicts.
 
     `out` may lie beside the pictures' own `images/`: together they are a data set to correct. A picture that
     can't be judged gets no mask and counts as `unreadable`. UserError: no pictures, two whose masks would have one

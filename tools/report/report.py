@@ -1,4 +1,4 @@
-"""report.html of a bundle, one file that needs nothing else: figures in words, curves, the worst as pictures.
+"""Writes the report.html of a bundle, one file that needs nothing else: words, curves, the worst as pictures.
 
 Parts come first, for that is what a line loses or ships; pixels come last.
 """
@@ -73,7 +73,7 @@ _BESIDE = {"manifest": "manifest.json", "run": "training/run.json", "calibration
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON file of the bundle; empty if there is none."""
+    """Reads a JSON file of the bundle; empty if there is none."""
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def page(figures: Figures, worst: Iterable[tuple[str, list[Card]]], beside: dict[str, dict[str, Any]]) -> str:
-    """The HTML document."""
+    """Composes the HTML document."""
     name = escape(figures["bundle"])
     sections = [
         f"<h1>{name}: what it can do</h1>",
@@ -136,7 +136,7 @@ def _headline(figures: Figures) -> str:
 
 
 def _demo(demo: Figures | None) -> str:
-    """The parts that lie in the bundle for trying it out, with those misjudged by name."""
+    """How the parts that lie in the bundle for trying it out are judged, with the misjudged ones by name."""
     if demo is None:
         return ""
     wrong = "".join(f"<li>parts/{escape(name)}: {escape(kind)}</li>" for name, kind in demo["misjudged"].items())

@@ -44,7 +44,7 @@ Report = Callable[[RunProgress, float], None]
 
 
 def train(run: Run, bare: nn.Module, stride: int, resume: bool, report: Report) -> nn.Module:
-    """Trains `bare`, which gives logits at `stride`, from the weights that it has; returns the network best on dev.
+    """Trains `bare`, which gives logits at `stride`, from the weights it has; returns the network best on dev.
 
     That is an average over the steps, unfused, on the CPU. The folder `run.out` then holds the files that
     `inspectd_train.train.state` names. UserError: another run's folder, a loss that isn't a number, memory or disk
@@ -86,7 +86,7 @@ def train(run: Run, bare: nn.Module, stride: int, resume: bool, report: Report) 
 
 
 def _layout(fabric: Fabric) -> torch.memory_format:
-    """Channels last is a third faster in bfloat16; in float32 its backward pass crashes in torch 2.13."""
+    """The memory layout: channels last is a third faster in bfloat16; in float32 it crashes in torch 2.13."""
     return torch.channels_last if "mixed" in str(fabric._precision.precision) else torch.contiguous_format
 
 

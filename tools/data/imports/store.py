@@ -22,12 +22,12 @@ MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledPicture:
     """One picture of a source and how to get its regions, once its height and width are known."""
 
     file: Path
     name: str
-    """Its path below the source, with /."""
+    """The path below the source, with /."""
     regions: Callable[[int, int], Sequence[LabelledRegion]]
     claimed: tuple[str, ...] | None
     """The classes that the source says it shows, () for a good part; None where the source says nothing."""
@@ -36,14 +36,14 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelledSet:
     """What a reader found: class names without the background (class index = position + 1), and the pictures."""
 
     classes: tuple[str, ...]
-    pictures: tuple[Labelled, ...]
+    pictures: tuple[LabelledPicture, ...]
 
 
-def store(source: Labels, out: Path, rules: Rules) -> int:
+def store(source: LabelledSet, out: Path, rules: Rules) -> int:
     """Writes images/, masks/, classes.json and labels.json; returns the number of pictures.
 
     Pictures are copied byte for byte. UserError lists the faults of all pictures; then nothing is written.
@@ -78,7 +78,7 @@ def store(source: Labels, out: Path, rules: Rules) -> int:
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """A file name for each path, such that no two share their stem: with the folders in it where they would."""
+    """Makes a file name for each path, such that no two share their stem: with its folders where they would."""
     tries: tuple[Callable[[PurePosixPath], str], ...] = (
         lambda p: p.name,
         lambda p: "_".join(part for part in p.parts if part not in ("/", "..", ".")),
@@ -96,8 +96,11 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _mask(picture: Labelled, classes: Sequence[str], rules: Rules) -> Mask:
-    """The picture is decoded too: what the daemon couldn't read is refused here, by its own reader."""
+def _mask(picture: LabelledPicture, classes: Sequence[str], rules: Rules) -> Mask:
+    """Makes a picture's mask; UserError names the picture.
+
+    The picture is decoded too: what the daemon couldn't read is refused here, by its own reader.
+    """
     height, width = read_image(picture.file).shape[:2]
     try:
         regions = picture.regions(height, width)
