@@ -1,4 +1,4 @@
-"""`inspectd-train calibrate | evaluate | compare | predict | build`: what is done with a bundle that is there."""
+"""The commands on a bundle that is there: `inspectd-train calibrate | evaluate | compare | predict | build`."""
 
 from __future__ import annotations
 

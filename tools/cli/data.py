@@ -1,4 +1,4 @@
-"""`inspectd-train import | check | split | shapes`: from labelled pictures to a data set worth training on."""
+"""The commands that make a data set worth training on: `inspectd-train import | check | split | shapes`."""
 
 from __future__ import annotations
 

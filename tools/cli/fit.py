@@ -27,10 +27,10 @@ from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
 from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import Run, RunSettings, open_run
-from inspectd_train.train.state import RECORD, STATE, holds_run
+from inspectd_train.train.state import RECORD, STATE, TRAINING, holds_run
 from inspectd_train.train.train import SAVE_EVERY_S, train
 
-TRAINING, RECIPE = "training", "recipe.toml"
+RECIPE = "recipe.toml"
 REPORTS = ("report.html", "report.json")
 
 

@@ -97,10 +97,11 @@ def export(
     """Make the bundle of the best weights so far: export, recipe and proof, without more training."""
     with plain_errors():
         from inspectd_train.bundle.search import Wish
-        from inspectd_train.cli.fit import TRAINING, bundle_of
+        from inspectd_train.cli.fit import bundle_of
         from inspectd_train.data.dataset import open_data_set
         from inspectd_train.train.fabric import open_fabric
         from inspectd_train.train.run import open_run, recorded_settings
+        from inspectd_train.train.state import TRAINING
 
         split_file, settings = recorded_settings(bundle / TRAINING)
         run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))

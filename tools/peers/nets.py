@@ -12,7 +12,7 @@ from inspectd_train.net.csnet import CSNet, Size
 from inspectd_train.peers.lraspp import LrAspp
 from inspectd_train.peers.unet import UNet
 from inspectd_train.train.run import recorded_settings
-from inspectd_train.train.state import BEST, load_weights
+from inspectd_train.train.state import BEST, TRAINING, load_weights
 
 Name = Literal["csnet-xs", "csnet-s", "csnet-m", "csnet-xl", "unet16", "lraspp"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -27,7 +27,7 @@ TITLES: dict[Name, str] = {
 Net = CSNet | UNet | LrAspp
 """A network of the comparison; each has `channels`, `classes` and `stride`."""
 ALL_THREADS = len(os.sched_getaffinity(0))
-PEER, TRAINING = "peer.json", "training"
+PEER = "peer.json"
 
 
 def build(name: Name, channels: int, classes: int, branches: bool = False) -> Net:

@@ -22,6 +22,8 @@ from inspectd_train.files import replace
 from inspectd_train.train.sampler import Place
 
 STATE, BEST, RECORD = "state.safetensors", "best.safetensors", "run.json"
+TRAINING = "training"
+"""The folder within a bundle that holds the run it came from."""
 Check = dict[str, float]
 
 
