@@ -1,0 +1,51 @@
+"""What systemd hears, and how often."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from inspectd.runtime.systemd import notify, watchdog_period_s
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_gets_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    name = f"@inspectd-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(name.replace("@", "\0"))
+        sock.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        notify("READY=1", "STATUS=line a: ready")
+        assert sock.recv(4096) == b"READY=1\nSTATUS=line a: ready"
+        notify("STATUS=paused by me: x\nMAINPID=1")
+        assert sock.recv(4096) == b"STATUS=paused by me: x MAINPID=1"
+
+
+def test_a_deaf_systemd_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify("READY=1")
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("limit_us", "pid", "period_s"),
+    [
+        ("3000000", None, 1.0),
+        pytest.param("3000000", str(os.getpid()), 1.0, id="mine"),  # or each worker of xdist has its own
+        ("3000000", "1", None),
+        ("", None, None),
+        ("soon", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_watchdog_is_fed_three_times_per_limit(
+    monkeypatch: pytest.MonkeyPatch, limit_us: str | None, pid: str | None, period_s: float | None
+) -> None:
+    for name, value in (("WATCHDOG_USEC", limit_us), ("WATCHDOG_PID", pid)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert watchdog_period_s() == period_s
