@@ -31,14 +31,14 @@ from inspectd.steer.steering import Steering
 log = structlog.get_logger()
 TURN_S = 0.25
 COUNT_S = 0.02
-"""How often the results are counted when only so many are wanted."""
+"""Interval at which results are counted when only so many are wanted, in seconds."""
 RESTART_TURN_S = 0.01
 STOP_S = 5.0
-"""So long a camera may take to end its acquisition, and the frames in flight to get their results."""
+"""Longest time, in seconds, for cameras to end their acquisition and for frames in flight to get their results."""
 
 
 class Daemon:
-    """One line. `run` returns the exit code."""
+    """The daemon of one line; `run` returns the exit code of the process."""
 
     def __init__(self, settings: Settings, wake: Handoff[str]) -> None:
         self._settings = settings
@@ -93,7 +93,7 @@ class Daemon:
         return self._stop()
 
     def renew_keys(self) -> None:
-        """Read the keys of clients anew, soon. For a signal handler."""
+        """Have the keys of clients read again soon. For a signal handler."""
         self._renew_keys = True
 
     def _read_keys(self) -> None:
@@ -105,7 +105,7 @@ class Daemon:
             log.error("the old client keys stay", problem=str(error))
 
     def _supervise(self, count: int | None) -> str:
-        """Tend the camera processes and the watchdog until there is a reason to stop; returns it."""
+        """Look after camera processes and watchdog until there is a reason to stop; returns it."""
         period_s = watchdog_period_s()
         next_feed_ns = now_ns()
         turn_s = min(TURN_S if count is None else COUNT_S, period_s or TURN_S)
@@ -127,7 +127,7 @@ class Daemon:
                 self._feed_watchdog()
 
     def _wait(self, turn_s: float) -> None:
-        """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
+        """Wait until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
         for waker in (self._wake, self._steering):
             poll.register(waker, select.POLLIN)
@@ -138,7 +138,7 @@ class Daemon:
         poll.poll((turn_s if all(p.pidfd >= 0 for p in waited) else RESTART_TURN_S) * 1e3)
 
     def _feed_watchdog(self) -> None:
-        """Progress of the stages feeds the watchdog, never the mere passing of time."""
+        """Feed the watchdog if every stage makes progress, never by the mere passing of time."""
         if stuck := self._progress.stuck():
             log.error("a stage hangs", stages=stuck)
             notify(f"STATUS=a stage hangs: {stuck}")
@@ -184,12 +184,12 @@ class Daemon:
         return 1 if any(stage.error is not None or stage.is_alive() for stage in self._pipeline.stages) else 0
 
     def _fail(self) -> None:
-        """A stage found a fault; called by its thread."""
+        """End the daemon, for a stage found a fault; called by its thread."""
         self._broken = True
         self._wake.put("a stage failed")
 
     def _state(self) -> tuple[str, str]:
-        """State by OPC 40100-1, and a sentence. Read by the publish thread."""
+        """State of the line by OPC 40100-1, and a sentence. Read by the publish thread."""
         if self._broken:
             return "Error", "a stage failed"
         if self._stopping:

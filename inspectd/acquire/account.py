@@ -46,7 +46,7 @@ class _From(NamedTuple):
 
     part_id: int
     number: int
-    """Of the setup."""
+    """Number of the setup."""
     deadline_ns: int
 
 
@@ -109,7 +109,7 @@ class Account:
     def filled(self, frame_id: int, trigger_ns: int, encoder: int) -> Iterator[Counted | Alarm]:
         """A picture came: what was lost before it, then its own part, unjudged if the camera's count jumped.
 
-        encoder: what tells the part apart, where that is not the count; 0 = the count.
+        encoder: what identifies the part where the count does not; 0 = the count does.
         """
         has_jumped, alarm = self._check(frame_id, encoder)
         if alarm is not None:

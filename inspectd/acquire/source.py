@@ -256,7 +256,7 @@ class Source:
 
     @property
     def is_down(self) -> bool:
-        """Paused: the process has said all there was to say, and no frame needs its slot any more."""
+        """Whether the camera is paused and all is over: its process has ended, and no frame needs its slot."""
         with self._lock:
             return self._sock is None and self._pool.in_use == 0
 
@@ -279,7 +279,7 @@ class Source:
 
     @property
     def count_pending(self) -> bool:
-        """The camera counts on while its process is down: it must be asked once more what was triggered."""
+        """Whether the camera counts on while its process is down, so that it must be asked once more."""
         return self._counts_on and not self._streaming and not self.finished
 
     @property
@@ -296,7 +296,7 @@ class Source:
     def request_stop(self, give_up: bool = False) -> None:
         """Ask for the end of the acquisition; frames exposed before still come.
 
-        A camera that is down and `count_pending` is finished only when it has told, or when it is given up.
+        A camera that is down with its `count_pending` is finished only when it has reported, or is given up.
         """
         with self._lock:
             asked, self._stop_asked = self._stop_asked, True

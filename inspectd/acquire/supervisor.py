@@ -1,4 +1,4 @@
-"""The camera processes, as the main thread tends them."""
+"""The camera processes, as the main thread supervises them: started, reaped, restarted, ended."""
 
 import array
 import os
@@ -18,12 +18,12 @@ from inspectd.runtime.ring import Ring
 
 log = structlog.get_logger()
 HURRY_S = 1.0
-"""While the line stops, a camera that says nothing for so long is killed."""
+"""Longest silence of a camera while the line stops, in seconds; then its process is killed."""
 RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
+"""Waits before a camera process is started again, in seconds; from the first again once one has lived LIVED_S."""
 LIVED_S = 5.0
 PAUSE_S = 5.0
-"""So long a camera may take to end its acquisition when it is paused."""
+"""Longest time that a camera may take to end its acquisition when it is paused, in seconds."""
 
 
 class CameraProcess:
@@ -61,7 +61,7 @@ class CameraProcess:
                 self._not_started(error)
 
     def _start(self, changed: Callable[[Source], None]) -> None:
-        """Raises OSError, and then there is no process."""
+        """Start a camera process; raises OSError, and then there is none."""
         process, sock = spawn(self.source)
         try:
             self.pidfd = os.pidfd_open(process.pid)
@@ -82,12 +82,12 @@ class CameraProcess:
         self._later(lived_s=0.0)
 
     def _later(self, lived_s: float) -> None:
-        """When to start the next process, after one that lived so long."""
+        """Set when the next process is started, after one that lived so long."""
         self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
         self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
 
     def hurry(self) -> None:
-        """The line stops: a camera that still owes its count is started again at once."""
+        """Start a camera whose count is pending again at once: the line stops."""
         self._attempt = self._next_ns = self._paused_ns = 0
 
     def pause(self, why: str) -> None:
@@ -106,7 +106,7 @@ class CameraProcess:
         self.hurry()
 
     def finish(self, changed: Callable[[Source], None]) -> None:
-        """One turn of the stop: end the acquisition, or start a camera that owes once more."""
+        """Do one turn of the stop: end the acquisition, or start a camera whose count is pending once more."""
         if self._process is not None and self.source.silent_s > HURRY_S:
             self._process.kill()
         if self.source.count_pending:
@@ -122,7 +122,7 @@ class CameraProcess:
 
 
 def _ending(code: int) -> str:
-    """In words, for the log and the heartbeat."""
+    """How a process ended, in words for the log and the heartbeat."""
     if code == EXIT_ANEW:
         return "it makes way for a new one"
     if code >= 0:

@@ -21,14 +21,14 @@ class Criteria(NamedTuple):
     """What the frames of one setup are judged by; `scores` and `picture` show a frame's data in place."""
 
     plans: Sequence[Plan]
-    """By camera."""
+    """The recipe resolved for each camera, by the camera's index."""
     image_limits: ImageLimits
     scores: Callable[[Frame], tuple[U8, U8]]
     picture: Callable[[Frame], U8]
 
 
 class Judge:
-    """Criteria by setup: others put them there before there is a frame of it, and take them away afterwards."""
+    """Judges frames by the criteria of their setup, added before there is a frame of it, removed later."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Judge:
     def run(
         self, scored: Handoff[Frame], results: Handoff[Ended | Late], upstream: threading.Event, progress: Progress
     ) -> None:
-        """Until `upstream` is set and no frame is left."""
+        """Judge what comes until `upstream` is set and no frame is left."""
         cv2.setNumThreads(1)  # maps are small: OpenCV's own threads would only take cores from the engine
         poll = select.poll()
         poll.register(scored, select.POLLIN)
@@ -68,7 +68,7 @@ class Judge:
             results.put(Late(frame, judgement))
 
     def _judgement_or_fault(self, frame: Frame) -> Judgement:
-        """After a fault of ours every frame is UNKNOWN/engine, and the daemon ends."""
+        """The judgement of a frame; after a fault of ours every frame is UNKNOWN/engine, and the daemon ends."""
         if self._error is None:
             try:
                 return self._judgement(frame, self._setups[frame.setup])

@@ -154,11 +154,6 @@ class Publisher:
                 undo.callback(service.close)
             self._undo = undo.pop_all()
 
-    def serve(self, service: Service) -> None:
-        """Add a service, before `run`; it is closed with the rest."""
-        self._services.append(service)
-        self._undo.callback(service.close)
-
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
         self._undo.close()

@@ -21,7 +21,7 @@ from inspectd.steer.setup import Setup, changed_cameras
 
 log = structlog.get_logger()
 START_S = 30.0
-"""So long cameras may take to stream again; then the change is said to have failed, and they go on trying."""
+"""Longest time for cameras to stream again, in seconds; then the change has failed, and they go on trying."""
 
 
 class Phase(Enum):
@@ -35,7 +35,7 @@ class Phase(Enum):
 
 
 class Changeover:
-    """One change, begun at once. The main thread calls `step` in every turn until it is done; nothing blocks.
+    """A change that begins with its construction; the main thread calls `step` until it is done. Nothing blocks.
 
     If it fails before the switch, nothing has changed. One at a time; `abandon` it before the process ends.
     """
@@ -55,11 +55,11 @@ class Changeover:
         """
         self.phase = Phase.PREPARE
         self.error = ""
-        """Why it failed, for people; empty if it did not."""
+        """Why the change failed, for people; empty if it did not."""
         self.stopped: list[str] = []
-        """The cameras that it stops; known when it is prepared."""
+        """Names of the cameras that the change stops; known when it is prepared."""
         self.first: dict[str, int] = {}
-        """When done: by camera, the first part id under the new setup."""
+        """First part id under the new setup, by camera; empty until the switch."""
         self._line, self._cameras, self._recipe = line, cameras, recipe
         self._from_part_id, self._commit = from_part_id, commit
         self._setup: Setup | None = None
@@ -82,7 +82,7 @@ class Changeover:
         return self.phase is Phase.DONE
 
     def abandon(self) -> None:
-        """The process ends: wait for the helper thread, which must not be inside a library then."""
+        """Give up, as the process ends: wait for the helper thread, which must not be inside a library then."""
         self._thread.join()
         if self.phase in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
             self._line.discard(self._setup)

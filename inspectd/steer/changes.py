@@ -36,12 +36,12 @@ class _Ongoing(NamedTuple):
     asked: Asked
     what: str
     selection: Selection
-    """As it will be."""
+    """The selection as it will be."""
     changeover: Changeover
 
 
 class Changes:
-    """Used by the main thread alone."""
+    """Executes changes of recipe and model. For the main thread alone."""
 
     def __init__(
         self,

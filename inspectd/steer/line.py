@@ -13,7 +13,7 @@ from inspectd.steer.backends import Backends
 from inspectd.steer.setup import Setup, next_setup
 
 KEPT_SETUPS = 16
-"""So many setups back the publisher knows the names: results of a retired one may still wait to be sent."""
+"""Number of setups whose names the publisher knows: results of a retired one may still wait to be sent."""
 
 
 class RunningLine:

@@ -32,25 +32,25 @@ class Setup(NamedTuple):
     """Everything that changes with recipe and model. Sequences are by camera."""
 
     number: int
-    """Counted up from 1, as in `Frame.setup`."""
+    """Number of the setup, counted up from 1, as in `Frame.setup`."""
     recipe: LoadedRecipe
     manifest: Manifest
-    """Of the model: what tells it apart."""
+    """Manifest of the model, which identifies it."""
     jobs: Sequence[Job]
-    """What the camera processes are told, without what only a started camera knows."""
+    """What the camera processes get to know at their start, without what only a started camera knows."""
     plans: Sequence[Plan]
     rings: Sequence[Ring]
     backend: Backend
 
     @property
     def names(self) -> Names:
-        """What messages say of it."""
+        """What messages say of this setup."""
         model = ModelRef(self.manifest.name, self.manifest.graphs["fp32"].sha256)
         return Names(RecipeRef(self.recipe.id, self.recipe.revision), model, self.backend.description)
 
     @property
     def for_stages(self) -> StageSetup:
-        """What each stage needs of it."""
+        """What each stage needs of this setup."""
         rings = self.rings
         criteria = Criteria(
             self.plans,
@@ -62,7 +62,7 @@ class Setup(NamedTuple):
 
     @property
     def deadline_ns(self) -> int:
-        """From trigger to result."""
+        """Time from trigger to result, ns."""
         return int(self.recipe.recipe.deadline_ms * 1e6)
 
 
@@ -132,7 +132,7 @@ def first_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
 def slot_sizes(settings: Settings) -> list[int]:
     """By camera, bytes of the largest picture that any recipe of the config wants.
 
-    Raises ConfigError where the manifest of a recipe's model, which tells the channels, can't be read.
+    Raises ConfigError where the manifest of a recipe's model, which names the channels, can't be read.
     """
     sizes = [0] * len(settings.config.camera)
     problems: list[str] = []
@@ -151,7 +151,7 @@ def slot_sizes(settings: Settings) -> list[int]:
 
 
 def make_jobs(settings: Settings, recipe: LoadedRecipe, channels: int, slot_bytes: Sequence[int]) -> list[Job]:
-    """What each camera process is told under a recipe, for rings whose slots have so much room."""
+    """What each camera process gets to know under a recipe, for rings whose slots have so much room."""
     jobs = []
     for camera, size in zip(settings.config.camera, slot_bytes, strict=True):
         view, rect = view_of(recipe.recipe, camera)

@@ -34,14 +34,14 @@ from inspectd.wire.requests import (
 
 log = structlog.get_logger()
 PER_TURN = 16
-"""Requests executed in one turn of the main thread's loop, which has cameras and a watchdog to tend."""
+"""Requests executed in one turn of the main thread's loop, which has cameras and a watchdog to look after."""
 STEP_S = 0.01
 """How often a change that is going on is looked after."""
 ENDS = "the daemon ends"
 
 
 class Steering:
-    """Used by the main thread alone, but for `state`."""
+    """Executes good requests, and answers each exactly once. For the main thread alone, but for `state`."""
 
     def __init__(
         self,
