@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 import zmq
@@ -21,6 +20,7 @@ from inspectd.publish.journal.writer import Journal
 from inspectd.publish.messages import CameraStatus, Identity, Messages, Names
 from inspectd.publish.query import Query
 from inspectd.publish.security import Security, read_keyring
+from inspectd.publish.service import Service, Subscriptions
 from inspectd.publish.sockets import bind, ipc_path, opened
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
@@ -32,6 +32,7 @@ from inspectd.settings.publish import ENDPOINTS, Publish
 from inspectd.wire.results import Heartbeat, encode, heartbeat_topic
 
 log = structlog.get_logger()
+Socket = zmq.Socket[bytes]
 MAX_OTHERS = 64
 """Most steps of services in a turn of the loop, if no result comes in between."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
@@ -47,49 +48,6 @@ SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
 other stages need the cores, and Python runs one thread at a time."""
 BURST_NS = 2_000_000
 """Time in nanoseconds for which services may catch up on their share in one go."""
-
-
-class Service(Protocol):
-    """Something that the publish thread serves between two results."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Counts for the heartbeat."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is work left that no message will wake the loop for."""
-
-    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
-        """Sockets and descriptors that wake the loop; always the same."""
-
-    def serve(self) -> bool:
-        """Take at most one message, or one step of about a millisecond; never blocks. False if there was none."""
-
-    def close(self) -> None:
-        """Let go of everything but the sockets, which their opener closes."""
-
-
-class Subscriptions:
-    """The service that reads subscriptions: an XPUB takes in a new subscriber only when it is read."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        self._socket, self.counts, self.busy = socket, dict[str, int](), False
-
-    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
-        """What to poll: the results socket."""
-        return [self._socket]
-
-    def serve(self) -> bool:
-        """Take one subscription; False if there was none."""
-        try:
-            self._socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
 
 
 class Publisher:
@@ -122,36 +80,19 @@ class Publisher:
         self._paid_ns = 0
         """Time until which services have used up their share."""
         with ExitStack() as undo:
-            keyring = read_keyring(config)
-            for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
-                if path := ipc_path(getattr(config, key)):
-                    undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
-            context = zmq.Context()
-            undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
-            self._results = opened(context, zmq.XPUB, config.results, undo)
-            self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
-            self._results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
-            query = opened(context, zmq.ROUTER, config.query, undo)
-            query.setsockopt(zmq.SNDHWM, QUERY_HWM)
-            query.setsockopt(zmq.RCVHWM, QUERY_HWM)
-            router = opened(context, zmq.ROUTER, config.control, undo)
-            limit_queues(router)
-            self.security = Security(context, config, keyring)  # before any bind
-            self.security.protect(self._results, config.results, "read")
-            self.security.protect(query, config.query, "read")
-            self.security.protect(router, config.control, "control")
-            for socket, key in zip((self._results, query, router), ENDPOINTS, strict=True):
-                bind(socket, key, getattr(config, key))
+            self._results, query, router, self.security = _open_sockets(config, undo)
             self._services: list[Service] = [
                 self.security,
                 Subscriptions(self._results),
                 Query(query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")),
                 ControlService(router, control, lambda user: self.security.allows(user, "control")),
             ]
-            if rings is not None:
-                self._services.append(ImageServer(Path(config.images), identity.line, rings))
             for service in self._services:
                 undo.callback(service.close)
+            if rings is not None:
+                images = ImageServer(Path(config.images), identity.line, rings)
+                undo.callback(images.close)
+                self._services.append(images)
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -259,3 +200,28 @@ class Publisher:
         self._sent_state, self._next_beat_ns = self._state(), now_ns() + self._period_ns
         header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
         self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))
+
+
+def _open_sockets(config: Publish, undo: ExitStack) -> tuple[Socket, Socket, Socket, Security]:
+    """Bind the sockets of results, query and control; gives them, and what guards them. `undo` closes all."""
+    keyring = read_keyring(config)
+    for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
+        if path := ipc_path(getattr(config, key)):
+            undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
+    context = zmq.Context()
+    undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
+    results = opened(context, zmq.XPUB, config.results, undo)
+    results.setsockopt(zmq.SNDHWM, config.high_water_mark)
+    results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
+    query = opened(context, zmq.ROUTER, config.query, undo)
+    query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+    query.setsockopt(zmq.RCVHWM, QUERY_HWM)
+    router = opened(context, zmq.ROUTER, config.control, undo)
+    limit_queues(router)
+    security = Security(context, config, keyring)  # before any bind
+    security.protect(results, config.results, "read")
+    security.protect(query, config.query, "read")
+    security.protect(router, config.control, "control")
+    for socket, key in zip((results, query, router), ENDPOINTS, strict=True):
+        bind(socket, key, getattr(config, key))
+    return results, query, router, security

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.acquire.camera import MAX_GAP, U8, Exposure, Gap, StalledError, Started
-from inspectd.acquire.genicam.device_clock import DeviceClock
-from inspectd.acquire.genicam.features import CHUNK_OF, Features, settings_of
+from inspectd.acquire.genicam.camera_time import CameraTime
+from inspectd.acquire.genicam.features import CHUNK_OF, Features
 from inspectd.acquire.genicam.gentl import Delivered, Session
+from inspectd.acquire.genicam.opening import configure, identity_of, longest_silence_s, wanted_fields
 from inspectd.acquire.genicam.producers import producers
 from inspectd.acquire.orders import Orders, Tell
-from inspectd.acquire.pixels import converter
 from inspectd.acquire.protocol import Job, Triggered
 from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import ClockView, now_ns
@@ -33,13 +33,10 @@ PROBE_S = 0.5
 """Seconds between questions for a register while a camera sends nothing: is it idle, or dead?"""
 EXTRA_S = 0.5
 """Seconds that a frame may take beyond its exposure."""
-SILENT_PERIODS = 5
-"""Periods without a frame (and a second) after which a camera in free run has fallen silent."""
 AT_ONCE_S, ASLEEP_S = 0.001, 0.1
 """Bounds in seconds for the age of a frame without a device time: one that was waited for has just come. One that
 was there at once may have waited since the last look, and so may one that came while this process slept: it is
 taken for that old, not fresher."""
-FORMAT_OF = {1: "Mono8", 3: "RGB8"}
 BLOCK_IDS = 65535
 """Highest id of GigE Vision 1.x, whose ids have 16 bits; 1 follows on it."""
 
@@ -78,31 +75,12 @@ class Genicam:
 
     def open(self) -> None:
         """Open exactly the one device that is meant, set its features, read them back."""
-        config = self._config
-        keys = ("serial", "user_id", "vendor", "model")
-        wanted = {key: value for key in keys if (value := getattr(config, key))}
-        self._opened = Session(producers(config.cti, self._base), wanted)
-        device = self._session.device
-        self.device, self.serial = f"{device.vendor} {device.model} {device.serial}".strip(), device.serial
-        if self._job.serial and self.serial != self._job.serial:
-            raise CameraError(
-                f"another camera answers: serial {self.serial}, it was {self._job.serial}; "
-                "restart inspectd if it was exchanged on purpose"
-            )
+        self._opened = Session(producers(self._config.cti, self._base), wanted_fields(self._config))
+        self.device, self.serial = identity_of(self._opened.device, self._job.serial)
         self._configure()
 
     def _configure(self) -> None:
-        config, job = self._config, self._job
-        pixel_format = config.pixel_format or FORMAT_OF[job.channels]
-        self._format = pixel_format, config.width, config.height
-        try:
-            self._convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
-        except ValueError as error:
-            raise CameraError(str(error)) from None
-        for name, value in settings_of(config, pixel_format, self._features).items():
-            self._features.set(name, value)
-        for name, value in job.features.items():  # the recipe's, in its order: it may know better
-            self._features.set(name, value)
+        self._format, self._convert = configure(self._config, self._job, self._features)
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
@@ -116,20 +94,13 @@ class Genicam:
         self._stalled = ""
         self._ending = False
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
-        self._clock = DeviceClock()
-        self._latch()
+        self._time = CameraTime(self._session, self._losses)
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
-        self._silence_s = self._longest_silence_s()
+        self._silence_s = longest_silence_s(self._config, self._features)
         if self._is_software:
             self._orders.open()
         return Started(counted, serial=self.serial)
-
-    def _longest_silence_s(self) -> float | None:
-        if self._config.expected_interval_s is not None or self._config.trigger != "free_run":
-            return self._config.expected_interval_s
-        rate_hz = self._config.acquisition_frame_rate_hz or self._features.get("AcquisitionFrameRate")
-        return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
 
     def restart(self) -> Started:
         """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
@@ -148,8 +119,7 @@ class Genicam:
         self._give_back()
         if self._stalled and not self._ending:
             raise StalledError(self._stalled)
-        if self._clock.is_due:
-            self._latch()
+        self._time.refresh()
         if self._is_software and not self._ending:
             if self._overdue is None:  # no frame can come, only orders
                 self._orders.wait(min(timeout_s, self._left_s()))
@@ -178,8 +148,9 @@ class Genicam:
             return None
         self._losses.incomplete += not delivered.is_complete
         self._last, self._overdue, self._misses, self._held = count, None, 0, delivered
-        device_ns = self._device_ns(delivered)
-        return Exposure(count, self._exposed_ns(device_ns, seen_ns), part_id, device_ns or 0)
+        device_ns = self._time.device_ns(delivered)
+        exposed_ns = seen_ns if device_ns is None else self._time.exposed_ns(device_ns, self._looked_ns)
+        return Exposure(count, seen_ns if exposed_ns is None else exposed_ns, part_id, device_ns or 0)
 
     def _count_of(self, delivered: Delivered, step: int) -> tuple[int, int]:
         """Number of the frame in the camera's count of its triggers, and the encoder's value, else 0."""
@@ -296,40 +267,12 @@ class Genicam:
             raise CameraError("part_id = 'counter': the camera has no CounterValue to read")
         return int(value)
 
-    # ---- time ----
-
-    def _device_ns(self, delivered: Delivered) -> int | None:
-        time, hertz = delivered.device_time, self._session.tick_hz
-        return None if time is None else time * 1_000_000_000 // hertz
-
-    def _exposed_ns(self, device_ns: int | None, seen_ns: int) -> int:
-        """When the frame was exposed, on the host's monotonic clock; `seen_ns` where the device can't say."""
-        if device_ns is None:
-            return seen_ns
-        exposed_ns = self._clock.exposed_ns(device_ns, self._looked_ns)
-        if exposed_ns is None:
-            self._losses.clock_jumps += 1
-            self._clock = DeviceClock()
-            self._latch()
-            return seen_ns
-        return exposed_ns
-
-    def _latch(self) -> None:
-        """Read the device's clock, where it can be read."""
-        if not self._features.has("TimestampLatch"):
-            return
-        before_ns = now_ns()
-        self._features.execute("TimestampLatch")
-        after_ns = now_ns()
-        value = self._features.get("TimestampLatchValue", fresh=True)
-        if value is not None:
-            self._clock.latched(before_ns, int(value) * 1_000_000_000 // self._session.tick_hz, after_ns)
+    # ---- what there is to know ----
 
     def clock_view(self) -> ClockView:
         """What is known of the device's clock. Also copies the producer's own counts into `losses`."""
         self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
-        ptp = self._features.get("PtpStatus") or self._features.get("GevIEEE1588Status") or ""
-        return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
+        return self._time.view()
 
     def features(self) -> Iterator[dict[str, Any]]:
         """Every feature in the order of the camera's description."""

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from inspectd.publish.journal.history import Chunk, History
 from inspectd.publish.journal.records import PAGE, RESULT, Entry, read_entries
-from inspectd.publish.journal.writer import TAINTED, Journal, boot_id
+from inspectd.publish.journal.recovery import TAINTED
+from inspectd.publish.journal.writer import Journal, boot_id
 from inspectd.runtime.errors import UnavailableError
 from inspectd.settings.publish import JournalConfig
 from tests.makers import examples
