@@ -1,14 +1,13 @@
 """The daemon's end of one camera: the socket to its process, its slots, and what its account makes of it."""
 
 import socket
-import threading
 from collections.abc import Iterator, Set
 
-import msgspec
 import structlog
 from msgspec import structs
 
 from inspectd.acquire.account import Account, Alarm, Counted
+from inspectd.acquire.channel import Channel
 from inspectd.acquire.orders import Ordered, PendingOrders
 from inspectd.acquire.protocol import (
     Declined,
@@ -18,10 +17,8 @@ from inspectd.acquire.protocol import (
     Idle,
     Job,
     SendTrigger,
-    Slot,
     Stop,
     Streaming,
-    ToCamera,
     Triggered,
     Trouble,
     Unfilled,
@@ -31,10 +28,8 @@ from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns, utc_of
 from inspectd.runtime.frame import Ended, Frame, unknown
 from inspectd.runtime.ring import Ring
-from inspectd.runtime.slots import SlotPool
 
 log = structlog.get_logger()
-MAX_PACKET = 65536
 MAX_MESSAGES = 64
 """Messages of the camera process read in one turn of the engine's loop."""
 PROCESS_ENDED = "the camera process ended"
@@ -58,13 +53,11 @@ class Source:
         self.process_starts = 0
         self._ledger, self._account = ledger, Account(part_id, setup, deadline_ns)
         self._losses_before = Losses()  # of camera processes that have ended
-        self._pool, self._lock = SlotPool(ring.count), threading.Lock()
-        self._sock: socket.socket | None = None
+        self._channel = Channel(ring.count)
         self._orders = PendingOrders()
         self._stop_asked = self._streaming = self._counts_on = False
         self._is_back = True  # whether a paused camera may come back
         self._heard_ns = 0
-        self._decoder = msgspec.msgpack.Decoder(FromCamera)
 
     # ---- for the engine thread: frames, and the setup they are taken under ----
 
@@ -82,31 +75,24 @@ class Source:
 
     def fileno(self) -> int:
         """The socket to poll; -1 while there is no camera process."""
-        return -1 if self._sock is None else self._sock.fileno()
+        return self._channel.fileno()
 
     def read(self) -> Iterator[Frame | Ended]:
         """What the camera process has said, as frames to judge and results of frames that never came."""
         for _ in range(MAX_MESSAGES):
-            if self._sock is None:
-                return
             try:
-                packet = self._sock.recv(MAX_PACKET)
+                message = self._channel.receive()
             except BlockingIOError:
                 return
-            except ConnectionResetError:
-                continue  # it died with slots unread; what it had said is still to be read
-            if not packet:
+            if message is None:
                 yield from self._process_ended()
                 return
             self._heard_ns = now_ns()
-            yield from self._heard(self._decoder.decode(packet))
+            yield from self._heard(message)
 
     def give_back(self, slot: int) -> None:
-        """The picture is judged: the slot goes to the end of the queue of free ones."""
-        with self._lock:
-            self._pool.give_back(slot)
-            if self._sock is not None and (oldest := self._pool.lend()) is not None:
-                self._send(Slot(oldest))
+        """The picture is judged: its slot is lent to the camera process again. For any thread."""
+        self._channel.give_back(slot)
 
     def _heard(self, message: FromCamera) -> Iterator[Frame | Ended]:
         match message:
@@ -142,13 +128,11 @@ class Source:
             else:
                 yield from self._ended((item,))
         if not is_judged:  # its count jumped: nobody knows which part it shows
-            with self._lock:
-                self._pool.receive(message.slot)
+            self._channel.take(message.slot)
             self.give_back(message.slot)
 
     def _received(self, counted: Counted, message: Filled) -> Frame:
-        with self._lock:
-            self._pool.receive(message.slot)
+        self._channel.take(message.slot)
         frame = self._frame(counted, counted.trigger_ns)
         frame.device_ns = message.device_ns
         frame.slot, frame.generation, frame.ring_ns = message.slot, message.generation, message.ring_ns
@@ -221,11 +205,7 @@ class Source:
     def _detach(self, detail: str) -> list[int]:
         """No camera process from now on; returns the slots it had, which are free again."""
         self.state, self.detail, self._streaming = "dead", detail, False
-        with self._lock:  # at once: a slot given back meanwhile must not be lent to the dead
-            if self._sock is not None:
-                self._sock.close()
-            self._sock = None
-            slots = self._pool.reclaim()
+        slots = self._channel.detach()
         self._orders.decline_all(f"it was not sent: {detail}")
         return slots
 
@@ -233,15 +213,9 @@ class Source:
 
     def attach(self, sock: socket.socket) -> None:
         """A new camera process: lend it every free slot."""
-        sock.setblocking(False)
         self._heard_ns = now_ns()
-        with self._lock:
-            self._sock = sock
-            self.process_starts += 1
-            if self._stop_asked:
-                self._send(Stop())
-            while (slot := self._pool.lend()) is not None:
-                self._send(Slot(slot))
+        self.process_starts += 1
+        self._channel.attach(sock, [Stop()] if self._stop_asked else [])
 
     def pause(self, why: str) -> None:
         """Stop the camera for a while; frames exposed before still come.
@@ -249,16 +223,13 @@ class Source:
         Its process ends. Triggers from then until it streams again are UNKNOWN/not_ready for this reason, where
         the camera counts them.
         """
-        with self._lock:
-            self._account.away, self._is_back = why, False
-            if self._sock is not None:
-                self._send(Stop())
+        self._account.away, self._is_back = why, False
+        self._channel.send(Stop())
 
     @property
     def is_down(self) -> bool:
         """Whether the camera is paused and all is over: its process has ended, and no frame needs its slot."""
-        with self._lock:
-            return self._sock is None and self._pool.in_use == 0
+        return self._channel.is_idle
 
     def resume(self, job: Job, ring: Ring) -> None:
         """The next camera process gets this job and ring. Only while it `is_down`, else ValueError."""
@@ -268,14 +239,13 @@ class Source:
 
     def order(self, part_ref: str, done: Ordered) -> None:
         """Have one software trigger sent; `done` is called once, by any thread, and must not block."""
-        with self._lock:
-            if self._sock is None or self.state == "dead":
-                why = f"the camera is not there: {self.detail}"
-            else:
-                why = ""
-                self._send(SendTrigger(self._orders.add(done), part_ref, now_ns()))
-        if why:
+        why = f"the camera is not there: {self.detail}"
+        if self.state == "dead":
             done(0, why)
+            return
+        number = self._orders.add(done)
+        if not self._channel.send(SendTrigger(number, part_ref, now_ns())):
+            self._orders.end(number, 0, why)
 
     @property
     def count_pending(self) -> bool:
@@ -291,27 +261,19 @@ class Source:
     def hangs(self) -> bool:
         """Whether the camera process should have spoken long ago."""
         limit_s = self.job.config.stall_s if self._streaming else OPENING_S
-        return self._sock is not None and (now_ns() - self._heard_ns) / 1e9 > limit_s
+        return self._channel.fileno() >= 0 and (now_ns() - self._heard_ns) / 1e9 > limit_s
 
     def request_stop(self, give_up: bool = False) -> None:
         """Ask for the end of the acquisition; frames exposed before still come.
 
         A camera that is down with its `count_pending` is finished only when it has reported, or is given up.
         """
-        with self._lock:
-            asked, self._stop_asked = self._stop_asked, True
-            self._counts_on = self._counts_on and not give_up
-            if self._sock is not None and not asked:
-                self._send(Stop())
-            elif self._sock is None and not self.count_pending:
-                self.finished = True
-
-    def _send(self, message: ToCamera) -> None:
-        assert self._sock is not None
-        try:
-            self._sock.send(msgspec.msgpack.encode(message))
-        except OSError:
-            pass  # the process died: its slots are reclaimed when the engine thread reads the end of file
+        asked, self._stop_asked = self._stop_asked, True
+        self._counts_on = self._counts_on and not give_up
+        if not asked and self._channel.send(Stop()):
+            return
+        if self._channel.fileno() < 0 and not self.count_pending:
+            self.finished = True
 
 
 def _sum(before: Losses, now: Losses) -> Losses:

@@ -26,7 +26,7 @@ print(received, missing)
 """
 
 
-class Counted(NamedTuple):
+class Tally(NamedTuple):
     """Numbers of what the subscriber got, and of what it knows that it did not get."""
 
     received: int
@@ -46,10 +46,10 @@ class Counter:
         assert self._process.stdout is not None
         self._process.stdout.readline()
 
-    def result(self) -> Counted:
+    def result(self) -> Tally:
         """Give the counts after the daemon's last word; waits for the end of the process."""
         received, missing = (int(number) for number in self._process.communicate()[0].split())
-        return Counted(received, missing)
+        return Tally(received, missing)
 
     def kill(self) -> None:
         """End the process early; harmless if it has ended."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from inspectd.bench.counter import Counted, Counter
+from inspectd.bench.counter import Counter, Tally
 from inspectd.publish.control import make_link
 from inspectd.publish.journal.writer import Journal, boot_id
 from inspectd.publish.loop import Publisher
@@ -175,7 +175,7 @@ def _measure(transport: str, folder: Path, config: JournalConfig, count: int) ->
         wire.close()
         journal.close()
     sent = 2 * (WARM_UP + count + count // 10)
-    if (got := counter.result()) != Counted(sent, 0) or journal.failure:
+    if (got := counter.result()) != Tally(sent, 0) or journal.failure:
         raise UserError(f"of {sent} results the subscriber got {got.received}; journal: {journal.failure or 'ok'}")
     return costs
 

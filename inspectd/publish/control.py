@@ -51,7 +51,7 @@ class Answered(NamedTuple):
     answer: Answer
 
 
-class Counts(msgspec.Struct):
+class ControlCounts(msgspec.Struct):
     """Counts of what came in and went out since the daemon started."""
 
     requests: int = 0
@@ -69,15 +69,15 @@ class ControlLink(NamedTuple):
 
     requests: Handoff[Asked]
     answers: Handoff[Answered]
-    counts: Counts
+    counts: ControlCounts
 
 
 def make_link() -> ControlLink:
     """Make an empty link."""
-    return ControlLink(Handoff(), Handoff(), Counts())
+    return ControlLink(Handoff(), Handoff(), ControlCounts())
 
 
-class _Kept:
+class _Remembered:
     """One request of a client: who waits for the answer, and the answer once it is there."""
 
     def __init__(self, request: Request, envelope: Envelope) -> None:
@@ -102,7 +102,7 @@ class ControlService:
         self._allows = allows
         self._counts = link.counts
         self._socket, self._requests, self._answers = socket, link.requests, link.answers
-        self._clients: OrderedDict[Client, OrderedDict[str, _Kept]] = OrderedDict()
+        self._clients: OrderedDict[Client, OrderedDict[str, _Remembered]] = OrderedDict()
         self._bytes = 0
         self._outstanding = Counter[type[Request]]()
         self._ready: deque[Answered] = deque()
@@ -111,7 +111,7 @@ class ControlService:
     @property
     def counts(self) -> dict[str, int]:
         """Counts for the heartbeat."""
-        return {f"control_{name}": getattr(self._counts, name) for name in Counts.__struct_fields__}
+        return {f"control_{name}": getattr(self._counts, name) for name in ControlCounts.__struct_fields__}
 
     @property
     def busy(self) -> bool:
@@ -188,13 +188,13 @@ class ControlService:
             self._refuse_busy(asked.request, envelope)
         else:
             self._outstanding[type(asked.request)] += 1
-            self._clients.setdefault(asked.client, OrderedDict())[asked.request.id] = _Kept(
+            self._clients.setdefault(asked.client, OrderedDict())[asked.request.id] = _Remembered(
                 asked.request, envelope
             )
             self._clients.move_to_end(asked.client)
             self._requests.put(asked)
 
-    def _repeat(self, entry: _Kept, request: Request, envelope: Envelope) -> None:
+    def _repeat(self, entry: _Remembered, request: Request, envelope: Envelope) -> None:
         self._counts.repeated += 1
         if entry.request != request:
             sentence = f"the id {request.id!r} was another request's: each request needs its own"
@@ -234,7 +234,7 @@ class ControlService:
             if not kept:
                 del self._clients[client]
 
-    def _shorten(self, kept: OrderedDict[str, _Kept], most: int) -> None:
+    def _shorten(self, kept: OrderedDict[str, _Remembered], most: int) -> None:
         excess = len(kept) - most
         for key in [key for key, entry in kept.items() if entry.answer][: max(0, excess)]:
             self._bytes -= len(kept.pop(key).answer)

@@ -52,7 +52,7 @@ class Images:
         self.trouble = ""
         self._path = _path_of(where)
         self._sock: socket.socket | None = None
-        self._rings: dict[str, _Ring] = {}
+        self._rings: dict[str, _MappedRing] = {}
         self._retry_s = 0.0
         self._follow()
 
@@ -95,7 +95,7 @@ class Images:
                 self._retry_s = time.monotonic() + RETRY_S
 
 
-class _Ring:
+class _MappedRing:
     """One camera's pictures, mapped for reading."""
 
     def __init__(self, fd: int, view: RingView) -> None:
@@ -135,7 +135,7 @@ def _path_of(where: str) -> str:
     return where
 
 
-def _connect(path: str) -> tuple[socket.socket, dict[str, _Ring]]:
+def _connect(path: str) -> tuple[socket.socket, dict[str, _MappedRing]]:
     """Connect; gives the connection and the rings that the greeting brings; raises OSError or WireError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     fds: list[int] = []
@@ -164,7 +164,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return packet, fds.tolist()
 
 
-def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _Ring]:
+def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _MappedRing]:
     try:
         greeting = msgspec.json.decode(packet, type=Greeting)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -175,7 +175,7 @@ def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _Ring]:
         raise WireError(f"a greeting of schema {greeting.schema}: this client reads {IMAGES_SCHEMA}")
     if any(not 0 <= view.descriptor < len(fds) for view in greeting.cameras.values()):
         raise WireError(f"{len(greeting.cameras)} cameras and {len(fds)} descriptors")
-    return {name: _Ring(fds[view.descriptor], view) for name, view in greeting.cameras.items()}
+    return {name: _MappedRing(fds[view.descriptor], view) for name, view in greeting.cameras.items()}
 
 
 def _ended(sock: socket.socket) -> bool:

@@ -43,7 +43,7 @@ class JudgedPart:
 
 
 @dataclass
-class _Counts:
+class _Sums:
     """What one pass over the pictures has added up."""
 
     areas: Areas
@@ -131,7 +131,7 @@ def _demo_image(file: Path, channels: int) -> U8:
 def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> Figures:
     """Measures anything that scores pictures (a bundle, a peer) on labelled pictures."""
     areas = Areas(model.classes, model.stride, model.mask_levels)
-    counts = _Counts(areas, Froc(model.classes, model.stride))
+    counts = _Sums(areas, Froc(model.classes, model.stride))
     for picture, parts in parts_of(samples, part_px):
         shape = picture.mask.shape[0], picture.mask.shape[1]
         counts.sizes.add(shape)
@@ -145,14 +145,14 @@ def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> 
     return _figures(counts, model)
 
 
-def _judge_part(counts: _Counts, model: Model, part: Sample, scores: U8, peak: U8) -> None:
+def _judge_part(counts: _Sums, model: Model, part: Sample, scores: U8, peak: U8) -> None:
     judgement = model.judged(scores, peak, part.mask.shape)
     shows = tuple(model.classes[k] for k in sorted(shown(part)))
     counts.parts.append(JudgedPart(part.name, shows, int(peak.max()), judgement.verdict.value, judgement.detail))
     counts.truncated += judgement.truncated
 
 
-def _figures(counts: _Counts, model: Model) -> Figures:
+def _figures(counts: _Sums, model: Model) -> Figures:
     areas, per_defect = counts.areas.figures(), defects.summary(counts.matches)
     peaks = metrics.empty()
     for part in counts.parts:
@@ -188,7 +188,7 @@ def _figures(counts: _Counts, model: Model) -> Figures:
     }
 
 
-def _picture_defects(counts: _Counts) -> list[dict[str, Any]]:
+def _picture_defects(counts: _Sums) -> list[dict[str, Any]]:
     """Lists the pictures with a missed defect or a false region, and these, in px of the picture."""
     found = []
     for name, match in zip(counts.areas.names, counts.matches, strict=True):
@@ -205,7 +205,7 @@ def _recall_at(curve: list[dict[str, Any]], most: float) -> float | None:
     return max((r for r in recalls if r is not None), default=None)
 
 
-def _notes(counts: _Counts, verdicts: Figures, model: Model) -> list[str]:
+def _notes(counts: _Sums, verdicts: Figures, model: Model) -> list[str]:
     notes = []
     if not counts.parts:
         notes.append("no part fits: every picture is smaller than a part, so nothing is known per part")

@@ -80,7 +80,7 @@ class PlanKey(msgspec.Struct, frozen=True):
         return cls(f"{library} {version}", sha256, precision, (*shape,), target, rests_on.hexdigest(), gpu)
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _PlanHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: PlanKey
     plan_bytes: Annotated[int, msgspec.Meta(gt=0)]
     scores_bytes: Annotated[int, msgspec.Meta(gt=0)]
@@ -153,7 +153,7 @@ def write_plan(path: Path, plan: PlanFile) -> None:
     ok, png = cv2.imencode(".png", plan.scores.reshape(-1, plan.scores.shape[2]))
     if not ok:
         raise OSError("the scores can't be written as PNG")
-    header = msgspec.json.encode(_Header(plan.key, len(plan.plan), png.nbytes, len(plan.scores)))
+    header = msgspec.json.encode(_PlanHeader(plan.key, len(plan.plan), png.nbytes, len(plan.scores)))
     content = b"".join((MAGIC, LENGTH.pack(len(header)), header, plan.plan, png.tobytes()))
     write_whole(path, content + hashlib.sha256(content).digest())
 
@@ -186,7 +186,7 @@ def read_plan(path: Path, key: PlanKey) -> PlanFile:
         raise PlanFileError("it is damaged")
     (length,) = LENGTH.unpack_from(data, len(MAGIC))
     try:
-        header = msgspec.json.decode(content[start : start + min(length, MAX_HEADER_BYTES)], type=_Header)
+        header = msgspec.json.decode(content[start : start + min(length, MAX_HEADER_BYTES)], type=_PlanHeader)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise PlanFileError("its header can't be read") from None
     begin = start + length
