@@ -4,6 +4,6 @@ gpu          the pipeline of copies and inferences; buffers (of a frame at work)
 start        from a bundle to a running backend
 cache        finds proven plans; builder is the child process that builds and proves what is missing
 proof        a plan at work, compared with the CPU; plans (their files)
-api          the library: building plans (build) and running them (network)
+api          the library: plans out of graphs, inferences out of plans
 bare         what the GPU can do alone, for comparison
 """
