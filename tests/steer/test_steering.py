@@ -8,8 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,31 @@ def test_a_stop_while_a_camera_is_stopped_for_a_recipe_judges_no_part_by_the_old
     assert Reason.NOT_READY in reasons, "the stop came before the change"
     after = kept[reasons.index(Reason.NOT_READY) :]
     assert {(result.recipe.id, result.reason) for result in after} == {("dark", Reason.NOT_READY)}
+
+
+@pytest.mark.parametrize("delay_ms", [10, 20, 60])
+def test_a_stop_in_the_middle_of_a_change_closes_what_two_recipes_share_once(line: Line, delay_ms: int) -> None:
+    text = (line.folder / "dark/recipe.toml").read_text().replace('model = "."', 'model = "dark"')
+    (line.folder / "strict.toml").write_text(text.replace("suspect = 0.4", "suspect = 0.3"))
+    line.write("acquisition_frame_rate_hz = 100.0", 'dark/recipe.toml", "strict.toml')
+    with steered(line) as run:
+        (before,) = results_of(collect(run.subscriber, results_of))
+        asking = threading.Thread(target=lambda: suppressed(run.ask, "select_recipe", recipe="strict"))
+        asking.start()
+        time.sleep(delay_ms / 1e3)  # any moment will do
+        assert stop(run.daemon) == 0, line.log
+        asking.join(30)
+        assert "stage failed" not in line.log and "Traceback" not in line.log
+        run.start()
+        (after,) = results_of(collect(run.subscriber, results_of))
+        assert after.header.epoch == before.header.epoch  # the journal was closed: its numbers go on
+        assert stop(run.daemon) == 0, line.log
+
+
+def suppressed(call: Callable[..., object], *arguments: Any, **fields: Any) -> None:
+    """Call it; the daemon that is asked may refuse, or end before it has answered."""
+    with suppress(UserError):
+        call(*arguments, **fields)
 
 
 def has_ended(pid: int | None) -> bool:
