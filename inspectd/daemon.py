@@ -5,6 +5,7 @@ import gc
 import os
 import select
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -21,20 +22,23 @@ from inspectd.runtime.progress import Progress
 from inspectd.runtime.systemd import notify, watchdog_period_s
 from inspectd.settings.camera import GentlCamera
 from inspectd.settings.config import Settings
+from inspectd.steer.backends import Backends
+from inspectd.steer.line import RunningLine
 from inspectd.steer.selection import begin_with
+from inspectd.steer.setup import first_jobs, open_setup
 from inspectd.steer.steering import Steering
 
 log = structlog.get_logger()
 TURN_S = 0.25
 COUNT_S = 0.02
-"""How often the results are counted when only so many are wanted."""
+"""Interval at which results are counted when only so many are wanted, in seconds."""
 RESTART_TURN_S = 0.01
 STOP_S = 5.0
-"""So long a camera may take to end its acquisition, and the frames in flight to get their results."""
+"""Longest time, in seconds, for cameras to end their acquisition and for frames in flight to get their results."""
 
 
 class Daemon:
-    """One line. `run` returns the exit code."""
+    """The daemon of one line; `run` returns the exit code of the process."""
 
     def __init__(self, settings: Settings, wake: Handoff[str]) -> None:
         self._settings = settings
@@ -46,16 +50,23 @@ class Daemon:
         settings, selection, bundle = begin_with(settings, self._journal.part_ids)
         self._settings = settings
         self._ledger = Ledger(len(settings.config.camera))
-        self._sources = make_sources(settings, bundle, self._ledger, self._journal.part_ids)
+        deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
+        jobs = first_jobs(settings, bundle)
+        self._sources = make_sources(jobs, self._ledger, deadline_ns, self._journal.part_ids)
         rings = [source.ring for source in self._sources]
-        link = make_link()
-        self._pipeline: Pipeline = build(
-            settings, bundle, self._sources, rings, self._journal, self._ledger, self._progress,
-            self._state, self._fail, link, wake,
-        )  # fmt: skip
+        link, backends = make_link(), Backends()
+        with ExitStack() as undo:
+            undo.callback(backends.close)  # where an endpoint can't be had, a GPU is let go of
+            setup = open_setup(settings, bundle, rings, backends, wake)
+            self._pipeline: Pipeline = build(
+                settings.config, setup.for_stages, self._sources, rings, self._journal, self._ledger,
+                self._progress, self._state, self._fail, link, backends.retire, backends.close,
+            )  # fmt: skip
+            undo.pop_all()
         self._processes = [CameraProcess(source) for source in self._sources]
+        self._line = RunningLine(settings, setup, self._pipeline, self._sources, backends)
         self._steering = Steering(
-            settings, selection, link, self._pipeline, self._processes, self._journal, self._ledger, self._state
+            settings, selection, link, self._line, self._processes, self._journal, self._ledger, self._state
         )
 
     def run(self, count: int | None) -> int:
@@ -73,14 +84,16 @@ class Daemon:
                     'set part_id = "counter", or expected_interval_s',
                     camera=camera.name,
                 )
-        log.info("ready", line=config.line, results=config.publish.results, engine=self._pipeline.engine)
+        log.info(
+            "ready", line=config.line, results=config.publish.results, engine=self._line.setup.backend.description
+        )
         reason = self._supervise(count)
         log.info("stopping", reason=reason)
         notify("STOPPING=1", f"STATUS=stopping: {reason}")
         return self._stop()
 
     def renew_keys(self) -> None:
-        """Read the keys of clients anew, soon. For a signal handler."""
+        """Have the keys of clients read again soon. For a signal handler."""
         self._renew_keys = True
 
     def _read_keys(self) -> None:
@@ -92,14 +105,14 @@ class Daemon:
             log.error("the old client keys stay", problem=str(error))
 
     def _supervise(self, count: int | None) -> str:
-        """Tend the camera processes and the watchdog until there is a reason to stop; returns it."""
+        """Look after camera processes and watchdog until there is a reason to stop; returns it."""
         period_s = watchdog_period_s()
         next_feed_ns = now_ns()
         turn_s = min(TURN_S if count is None else COUNT_S, period_s or TURN_S)
         while True:
             for process in self._processes:
                 if not process.source.finished:
-                    process.tend(self._pipeline.changed.put)
+                    process.supervise(self._pipeline.changed.put)
             self._wait(min(turn_s, self._steering.turn()))
             if self._renew_keys:
                 self._read_keys()
@@ -114,7 +127,7 @@ class Daemon:
                 self._feed_watchdog()
 
     def _wait(self, turn_s: float) -> None:
-        """Until there is a reason to stop, a camera process dies, or a turn's time is up."""
+        """Wait until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
         for waker in (self._wake, self._steering):
             poll.register(waker, select.POLLIN)
@@ -125,7 +138,7 @@ class Daemon:
         poll.poll((turn_s if all(p.pidfd >= 0 for p in waited) else RESTART_TURN_S) * 1e3)
 
     def _feed_watchdog(self) -> None:
-        """Progress of the stages feeds the watchdog, never the mere passing of time."""
+        """Feed the watchdog if every stage makes progress, never by the mere passing of time."""
         if stuck := self._progress.stuck():
             log.error("a stage hangs", stages=stuck)
             notify(f"STATUS=a stage hangs: {stuck}")
@@ -171,12 +184,12 @@ class Daemon:
         return 1 if any(stage.error is not None or stage.is_alive() for stage in self._pipeline.stages) else 0
 
     def _fail(self) -> None:
-        """A stage found a fault; called by its thread."""
+        """End the daemon, for a stage found a fault; called by its thread."""
         self._broken = True
         self._wake.put("a stage failed")
 
     def _state(self) -> tuple[str, str]:
-        """State by OPC 40100-1, and a sentence. Read by the publish thread."""
+        """State of the line by OPC 40100-1, and a sentence. Read by the publish thread."""
         if self._broken:
             return "Error", "a stage failed"
         if self._stopping:

@@ -1,4 +1,4 @@
-"""What a camera is to the camera process, and what the process tells the daemon."""
+"""What a camera is to the camera process."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -20,11 +20,11 @@ class Exposure(NamedTuple):
     frame_id: int
     """The camera's own count of its triggers."""
     trigger_ns: int
-    """Its moment on the host's monotonic clock."""
+    """Moment of the exposure, ns on the host's monotonic clock."""
     part_id: int = 0
-    """What tells the part apart, where that is not the count (an encoder's value); 0 = the count."""
+    """What identifies the part where the count does not (an encoder's value); 0 = the count does."""
     device_ns: int = 0
-    """Its moment on the device's own clock; 0 = it has none."""
+    """Moment of the exposure, ns on the device's own clock; 0 = it has none."""
 
 
 class Gap(NamedTuple):
@@ -59,7 +59,7 @@ class Camera(Protocol):
         """Begin to acquire."""
 
     def restart(self) -> "Started":
-        """End the acquisition, set all features again, begin anew: after a StalledError."""
+        """End the acquisition, set all features again, and begin again: after a StalledError."""
 
     def wait(self, timeout_s: float) -> Exposure | Gap | None:
         """The next exposure, oldest first; None after `timeout_s`. Each must be `read` before the next wait.

@@ -16,12 +16,12 @@ from inspectd.runtime.image_files import image_files, read_image, shown_name
 from inspectd.settings.camera import FolderCamera
 
 BUFFERS = 16
-"""Exposures that wait at most; older ones are lost, as in a camera whose buffers are full."""
+"""Most exposures that wait; older ones are lost, as in a camera whose buffers are full."""
 POLL_S = 0.001
 
 
 class Folder:
-    """Trigger n shows image (n - 1) modulo the number of images.
+    """A camera whose trigger n shows image (n - 1) modulo the number of images.
 
     Both sources of triggers go on counting while this process is dead, as a camera on the line does: the
     rate is a clock that began at the first start, the trigger counter is somebody else's file.
@@ -35,7 +35,7 @@ class Folder:
         self._files: list[Path] = []
         self._born_ns, self._first = job.born_ns, job.first
         self._last = 0
-        self._looks: deque[tuple[int, int]] = deque(maxlen=2 * BUFFERS)  # a count, and when it last stood there
+        self._looks: deque[tuple[int, int]] = deque(maxlen=2 * BUFFERS)  # counts, and when each last stood there
         self._end: int | None = None  # triggers after this one are not exposed any more
         self._ready: tuple[int, U8 | str] = (0, "")  # trigger, its picture or why there is none
 
@@ -54,19 +54,19 @@ class Folder:
         return Started(self._last, self._born_ns, self._first)
 
     def restart(self) -> Started:
-        """Never needed: a folder does not stall."""
+        """Never called: a folder does not stall."""
         return self.start()
 
     def clock_view(self) -> ClockView:
-        """A folder has no clock of its own."""
+        """An empty view: a folder has no clock of its own."""
         return ClockView()
 
     def features(self) -> Iterator[dict[str, Any]]:
-        """A folder has none."""
+        """No features: a folder has none."""
         yield from ()
 
     def wait(self, timeout_s: float) -> Exposure | None:
-        """The oldest exposure not read yet. The picture is decoded before its trigger, as far as possible."""
+        """Wait for the oldest exposure not read yet. Its picture is decoded ahead, as far as possible."""
         number = self._last + 1
         if not self._config.loop and number - self._first > len(self._files):
             raise EndOfImagesError
@@ -90,7 +90,7 @@ class Folder:
         return ""
 
     def stop(self) -> None:
-        """No exposures from now on."""
+        """End the exposures."""
         self._end = self._count()
 
     def close(self) -> None:
@@ -110,15 +110,15 @@ class Folder:
         return (now_ns() - self._born_ns) // self._period_ns
 
     def _moment_of(self, number: int) -> int:
-        """When the trigger came; of a counter, the last moment it had not come yet: no part seems fresher
-        than it is, though this process was asleep.
+        """When the trigger came. Of a counter it is the last moment at which it had not come yet: no part seems
+        fresher than it is, though this process was asleep.
         """
         if self._counter is None:
             return self._born_ns + number * self._period_ns
         return max((at_ns for count, at_ns in self._looks if count < number), default=now_ns())
 
     def _wait_for(self, number: int, until_ns: int) -> bool:
-        """Whether trigger `number` came before `until_ns`."""
+        """Wait for trigger `number`; gives whether it came before `until_ns`."""
         while (count := self._count()) < number:
             if count < self._last:
                 raise CameraError(f"the trigger counter stepped back from {self._last} to {count}")
@@ -148,7 +148,7 @@ class Folder:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder, in name order; raises CameraError if there are none."""
+    """List the image files of a folder, in name order; raises CameraError if there are none."""
     try:
         files = image_files(folder)
     except OSError as error:

@@ -8,7 +8,7 @@ from inspectd.acquire.protocol import Declined, SendTrigger, Triggered
 from inspectd.runtime.clock import now_ns
 
 MAX_ORDER_AGE_S = 0.5
-"""So long a software trigger may wait for its turn. Later another part lies under the camera."""
+"""Longest wait of a software trigger for its turn, in seconds; later another part lies under the camera."""
 
 
 class Orders:
@@ -20,19 +20,19 @@ class Orders:
         self._changed = threading.Condition()
 
     def open(self) -> None:
-        """The camera takes them from now on."""
+        """Let orders wait from now on: the camera takes them."""
         with self._changed:
             self._why = ""
 
     def close(self, why: str) -> None:
-        """What waits is declined, and so is all that comes until `open`: a later part is not the one meant."""
+        """Decline what waits, and all that comes until `open`: a later part is not the one meant."""
         with self._changed:
             self._why = why
             while self._waiting:
                 self._decline(Declined(self._waiting.popleft().order, why))
 
     def put(self, order: SendTrigger) -> None:
-        """Ask for one."""
+        """Ask for one software trigger; it is declined at once while the camera takes none."""
         with self._changed:
             if self._why:
                 self._decline(Declined(order.order, self._why))
@@ -41,12 +41,12 @@ class Orders:
                 self._changed.notify()
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is one."""
+        """Wait until there is an order, at most so long."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting, timeout_s)
 
     def take(self) -> SendTrigger | None:
-        """The oldest that has not waited too long; None if there is none."""
+        """The oldest order that has not waited too long; None if there is none. Older ones are declined."""
         with self._changed:
             while self._waiting:
                 order = self._waiting.popleft()
@@ -57,3 +57,37 @@ class Orders:
 
 
 Tell = Callable[[Triggered], None]
+
+
+Ordered = Callable[[int, str], None]
+"""What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
+
+
+class PendingOrders:
+    """Software triggers that the daemon asked for, and that were neither sent nor declined yet. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        self._pending: dict[int, Ordered] = {}
+
+    def add(self, done: Ordered) -> int:
+        """The number of a new order; `done` is called once with what became of it."""
+        with self._lock:
+            self._last += 1
+            self._pending[self._last] = done
+            return self._last
+
+    def end(self, number: int, frame_id: int, why: str = "") -> None:
+        """An order was sent as the trigger `frame_id`, or declined (0) and why; ignored if it is not pending."""
+        with self._lock:
+            done = self._pending.pop(number, None)
+        if done is not None:
+            done(frame_id, why)
+
+    def decline_all(self, why: str) -> None:
+        """No order that is pending was sent, or will be."""
+        with self._lock:
+            numbers = list(self._pending)
+        for number in numbers:
+            self.end(number, 0, why)

@@ -20,12 +20,12 @@ Fill = Callable[[U8, U8], object]
 
 class _Format(NamedTuple):
     bits: int
-    """Of the buffer, per pixel."""
+    """Bits per pixel in the buffer."""
     depth: int
     """Bits that count, per channel."""
     channels: int
     order: str
-    """The colours of a pixel; of a Bayer mosaic those of its first 2x2 pixels."""
+    """Order of a pixel's colours; for a Bayer mosaic of its first 2x2 pixels."""
 
 
 LAYOUTS = {"8": (8, 8), "10": (16, 10), "12": (16, 12), "10p": (10, 10), "12p": (12, 12)}
@@ -40,7 +40,7 @@ ALLOWED = {
     3: "RGB8, BGR8, and BayerRG, BayerGR, BayerGB, BayerBG with 8, 10, 12, 10p or 12p",
 }
 GROUPS = {10: (4, 5), 12: (2, 3)}
-"""Of packed pixels with so many bits: so many pixels fill so many bytes."""
+"""Groups of packed pixels by bits per pixel: so many pixels fill so many bytes."""
 
 
 def nbytes(pixel_format: str, width: int, height: int) -> int:
@@ -52,7 +52,7 @@ def nbytes(pixel_format: str, width: int, height: int) -> int:
 
 
 def converter(pixel_format: str, channels: int, width: int, height: int, rect: Rect) -> Convert:
-    """A function (buffer, image) that fills `image` with the rectangle (x, y, w, h) of the buffer's picture.
+    """Make a function (buffer, image) that fills `image` with the rectangle (x, y, w, h) of the buffer.
 
     The buffer is uint8 [n], n at least `nbytes`, else ValueError; the image uint8 [h, w, channels], C-contiguous.
     The function has scratch memory of its own: one call at a time. Raises ValueError if the format can't become
@@ -74,7 +74,7 @@ def converter(pixel_format: str, channels: int, width: int, height: int, rect: R
     def convert(buffer: U8, image: U8) -> None:
         if buffer.size < size:
             raise ValueError(f"the buffer has {buffer.size} bytes, {width}x{height} {pixel_format} has {size}")
-        # of any other target OpenCV and reshape would make a new one, and say nothing
+        # for any other target OpenCV and reshape would make a new one, and say nothing
         assert image.shape == (h, w, channels) and image.flags.c_contiguous
         fill(buffer[:size], image)
 
@@ -100,7 +100,7 @@ def _cut(rect: Rect) -> Any:
 
 
 def _shifted(depth: int, width: int, height: int, rect: Rect) -> Fill:
-    """16-bit little-endian pixels to the upper 8 of their `depth` bits."""
+    """Fill from 16-bit little-endian pixels, by the upper 8 of their `depth` bits."""
     cut, step = _cut(rect), 1 << (depth - 8)
     # OpenCV scales and rounds in one pass, numpy's shift with a narrower target takes longer. Centred on 0, the
     # `step` values that shall become one round to that one, and none lies half-way.
@@ -113,7 +113,7 @@ def _shifted(depth: int, width: int, height: int, rect: Rect) -> Fill:
 
 
 def _unpacked(bits: int, width: int, rect: Rect) -> Fill:
-    """Pixels of 10 or 12 bits, lowest bits first, to their upper 8.
+    """Fill from packed pixels of 10 or 12 bits, lowest bits first, by their upper 8.
 
     Each byte of a group goes to a plane of its own: planes are shifted and joined much faster than strided bytes.
     """
@@ -139,7 +139,7 @@ def _unpacked(bits: int, width: int, rect: Rect) -> Fill:
                     np.bitwise_or(planes[byte], spare, out=planes[byte])
             found = [planes[byte] for byte, _ in upper]
             cv2.merge(found, target[: count * pixels].reshape(count, 1, pixels))
-        for i in range(first + count * pixels, last):  # of a group that the rectangle does not fill
+        for i in range(first + count * pixels, last):  # the last group, which the rectangle does not fill
             byte, bit = divmod(bits * i + bits - 8, 8)
             target[i - first] = int.from_bytes(data[byte : byte + 2].tobytes(), "little") >> bit & 255
         if not is_direct:
@@ -149,7 +149,7 @@ def _unpacked(bits: int, width: int, rect: Rect) -> Fill:
 
 
 def _demosaiced(how: _Format, width: int, height: int, rect: Rect) -> Fill:
-    """The same as if the whole picture were demosaiced and then cut."""
+    """Fill from a Bayer mosaic, the same as if the whole picture were demosaiced and then cut."""
     if min(width, height) < 3:
         raise ValueError(f"a Bayer picture of {width}x{height} pixels can't be converted, 3x3 are needed")
     x, y, w, h = rect

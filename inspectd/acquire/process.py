@@ -48,11 +48,11 @@ from inspectd.runtime.ring import Ring
 PR_SET_PDEATHSIG = 1
 WAIT_S = 0.25
 RETRY_S = (0.2, 0.5, 1.0)
-"""Waits before the camera is connected again."""
+"""Seconds to wait before the camera is connected again, by attempt."""
 ATTEMPTS = 10
-"""So often it is tried without a single frame; then this process makes way for a new one."""
+"""Attempts without a single frame after which this process makes way for a new one."""
 GROWTH_BYTES = 256 * 2**20
-"""So much more than after the first connection may be lost in leaks of vendors' libraries; then likewise."""
+"""Growth in bytes since the first connection, by leaks of vendors' libraries, that ends this process likewise."""
 VITALS_S = 0.5
 MAX_PACKET = 65536
 
@@ -63,16 +63,16 @@ class DaemonLink:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.free: deque[int] = deque()
-        self.handed = 0  # exposures told of, whole or not
+        self.handed = 0  # exposures reported, whole or not
         self.stop = threading.Event()
         self.orders = Orders(self.send)
 
     def send(self, message: FromCamera) -> None:
-        """Tell the daemon; blocks only if it has not listened for hundreds of messages."""
+        """Send the daemon a message; blocks only if it has not listened for hundreds of messages."""
         self._sock.send(msgspec.msgpack.encode(message))
 
     def listen(self) -> None:
-        """Take slots and the order to stop until the daemon is gone."""
+        """Take slots, orders, and the request to stop, until the daemon is gone."""
         decoder = msgspec.msgpack.Decoder(ToCamera)
         while packet := self._sock.recv(MAX_PACKET):
             match decoder.decode(packet):
@@ -85,7 +85,7 @@ class DaemonLink:
 
 
 def main() -> None:
-    """Run the camera that the daemon describes until told to stop, or killed."""
+    """Run the camera that the daemon describes until asked to stop, or killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     sock = socket.socket(fileno=os.dup(0))
     job, fd = _receive_job(sock)
@@ -107,7 +107,7 @@ def _receive_job(sock: socket.socket) -> tuple[Job, int]:
 
 
 def _acquisition_or_die(job: Job, ring: Ring, link: DaemonLink) -> None:
-    """A fault of ours or of a vendor's library ends the process: the daemon sees it at once and restarts it."""
+    """Acquire. A fault of ours or of a vendor's library ends the process: the daemon sees that and restarts it."""
     try:
         _acquisition(job, ring, link)
     except BaseException:
@@ -124,7 +124,7 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
         job = structs.replace(job, sent=triggered.sent)
         link.send(triggered)
 
-    while attempt == 0 or not link.stop.is_set():  # once in any case: it tells what was triggered meanwhile
+    while attempt == 0 or not link.stop.is_set():  # once in any case: it reports what was triggered meanwhile
         camera, handed = None, link.handed
         try:
             camera = open_camera(job, tell, losses, link.orders)
@@ -155,15 +155,15 @@ def _begin(started: Started, camera: Camera, link: DaemonLink) -> Started:
 
 
 def _own_bytes() -> int:
-    """Resident memory, without that which is shared, as the ring is."""
+    """Bytes of resident memory, without that which is shared, as the ring is."""
     _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
     return (int(resident) - int(shared)) * mmap.PAGESIZE
 
 
 def _stream(camera: Camera, ring: Ring, link: DaemonLink, losses: Losses) -> None:
-    """Hand over what comes. A camera that stalls is started anew; if that brings nothing, it is reconnected."""
+    """Hand over what comes. A camera that stalls is restarted; if that brings nothing, it is reconnected."""
     is_stopping = is_restarted = False
-    told_ns = 0
+    reported_ns = 0
     while True:
         if link.stop.is_set() and not is_stopping:
             is_stopping = True
@@ -188,13 +188,13 @@ def _stream(camera: Camera, ring: Ring, link: DaemonLink, losses: Losses) -> Non
             return
         else:
             link.send(Idle())
-        if now_ns() - told_ns > VITALS_S * 1e9:
-            told_ns = now_ns()
+        if now_ns() - reported_ns > VITALS_S * 1e9:
+            reported_ns = now_ns()
             link.send(Vitals(losses, camera.clock_view()))
 
 
 def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: DaemonLink) -> None:
-    """One exposure into a free slot; without one it is an overrun, at once: the next part is coming."""
+    """Hand one exposure over in a free slot; without one it is an overrun, at once: the next part is coming."""
     frame_id, trigger_ns, part_id, device_ns = exposure
     link.handed += 1
     if not link.free:

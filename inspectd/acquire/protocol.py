@@ -11,11 +11,11 @@ from inspectd.settings.camera import CameraConfig
 from inspectd.settings.recipe import Feature
 
 EXIT_ANEW = 75
-"""Exit code of a camera process that wants to be started anew: tried in vain, or grown too large."""
+"""Exit code of a camera process that wants to be started again: it tried in vain, or grew too large."""
 
 
 class Job(Struct, frozen=True):
-    """What a camera process is told at its start, as JSON on its standard input."""
+    """What a camera process gets to know at its start, as JSON on its standard input."""
 
     config: CameraConfig
     base: str
@@ -28,19 +28,19 @@ class Job(Struct, frozen=True):
     born_ns: int = 0
     """A simulated device that streamed before began to count then, on the monotonic clock; 0 = begin now."""
     first: int = 0
-    """Its count at that first start."""
+    """Count of the simulated device at that first start."""
     sent: int = 0
-    """Software triggers sent so far, whoever sent them."""
+    """Number of software triggers sent so far, whoever sent them."""
     serial: str = ""
-    """Of the device that streamed before: no other one may take its place."""
+    """Serial number of the device that streamed before: no other one may take its place; empty = any."""
     state_dir: str = ""
-    """Where simulated devices live."""
+    """Folder of the line's state, where simulated devices live."""
     slot_bytes: int = 0
     """Room for a picture in a slot: that of the line's largest recipe; 0 = of this one."""
 
     @property
     def shape(self) -> Shape:
-        """Of the pictures in the slots."""
+        """Shape of the pictures in the slots."""
         return Shape(self.rect[3], self.rect[2], self.channels)
 
     def after(self, started: Started) -> "Job":
@@ -107,7 +107,7 @@ class Idle(Struct, frozen=True, tag=True):
 
 
 class Vitals(Struct, frozen=True, tag=True):
-    """How the camera is, again and again."""
+    """How the camera is: what was lost, and how its clock stands. Sent again and again."""
 
     losses: Losses
     clock: ClockView
@@ -137,10 +137,10 @@ class SendTrigger(Struct, frozen=True, tag=True):
     """Daemon to camera process: send one software trigger. Answered by Triggered or Declined."""
 
     order: int
-    """Counted by the daemon, from 1."""
+    """Number of the order, counted by the daemon from 1."""
     part_ref: str
     asked_ns: int
-    """When, on the monotonic clock: too late it is declined, for another part may lie there."""
+    """When it was asked for, ns on the monotonic clock; too late it is declined: another part may lie there."""
 
 
 FromCamera = Streaming | Filled | Unfilled | Triggered | Declined | Idle | Vitals | Trouble | Finished

@@ -1,25 +1,29 @@
-"""The camera processes, as the main thread tends them."""
+"""The camera processes, as the main thread supervises them: started, reaped, restarted, ended."""
 
+import array
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from inspectd.acquire.protocol import EXIT_ANEW, Job
-from inspectd.acquire.source import ENDED, Source, spawn
+from inspectd.acquire.source import PROCESS_ENDED, Source
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.ring import Ring
 
 log = structlog.get_logger()
 HURRY_S = 1.0
-"""While the line stops, a camera that says nothing for so long is killed."""
+"""Longest silence of a camera while the line stops, in seconds; then its process is killed."""
 RESTART_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-"""Wait before a camera process is started again; counted anew once one has lived LIVED_S."""
+"""Waits before a camera process is started again, in seconds; from the first again once one has lived LIVED_S."""
 LIVED_S = 5.0
 PAUSE_S = 5.0
-"""So long a camera may take to end its acquisition when it is paused."""
+"""Longest time that a camera may take to end its acquisition when it is paused, in seconds."""
 
 
 class CameraProcess:
@@ -34,10 +38,10 @@ class CameraProcess:
         self.pidfd = -1
         """Readable when the process is dead; -1 while there is none."""
 
-    def tend(self, changed: Callable[[Source], None]) -> None:
+    def supervise(self, changed: Callable[[Source], None]) -> None:
         """Reap a dead process; start one when none runs and it is time."""
         if self._process is not None and self._process.poll() is not None:
-            self._why = f"{ENDED}: {_ending(self._process.returncode)}"
+            self._why = f"{PROCESS_ENDED}: {_ending(self._process.returncode)}"
             if not self.source.finished and not self._paused_ns:
                 log.warning(self._why, camera=self.source.name)
             os.close(self.pidfd)
@@ -57,7 +61,7 @@ class CameraProcess:
                 self._not_started(error)
 
     def _start(self, changed: Callable[[Source], None]) -> None:
-        """Raises OSError, and then there is no process."""
+        """Start a camera process; raises OSError, and then there is none."""
         process, sock = spawn(self.source)
         try:
             self.pidfd = os.pidfd_open(process.pid)
@@ -78,12 +82,12 @@ class CameraProcess:
         self._later(lived_s=0.0)
 
     def _later(self, lived_s: float) -> None:
-        """When to start the next process, after one that lived so long."""
+        """Set when the next process is started, after one that lived so long."""
         self._attempt = 0 if lived_s > LIVED_S else min(self._attempt + 1, len(RESTART_S) - 1)
         self._next_ns = now_ns() + int(RESTART_S[self._attempt] * 1e9)
 
     def hurry(self) -> None:
-        """The line stops: a camera that still owes its count is started again at once."""
+        """Start a camera whose count is pending again at once: the line stops."""
         self._attempt = self._next_ns = self._paused_ns = 0
 
     def pause(self, why: str) -> None:
@@ -102,11 +106,11 @@ class CameraProcess:
         self.hurry()
 
     def finish(self, changed: Callable[[Source], None]) -> None:
-        """One turn of the stop: end the acquisition, or start a camera that owes once more."""
+        """Do one turn of the stop: end the acquisition, or start a camera whose count is pending once more."""
         if self._process is not None and self.source.silent_s > HURRY_S:
             self._process.kill()
-        if self.source.owes:
-            self.tend(changed)
+        if self.source.count_pending:
+            self.supervise(changed)
         else:
             self.source.request_stop()
 
@@ -118,10 +122,25 @@ class CameraProcess:
 
 
 def _ending(code: int) -> str:
-    """In words, for the log and the heartbeat."""
+    """How a process ended, in words for the log and the heartbeat."""
     if code == EXIT_ANEW:
         return "it makes way for a new one"
     if code >= 0:
         return f"exit code {code}"
     what = " (does the GenTL producer crash?)" if -code in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS) else ""
     return f"killed by {signal.Signals(-code).name}{what}"
+
+
+def spawn(source: Source) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the camera process of a source; returns it and the daemon's end of the socket.
+
+    Called by the main thread: the process dies with the thread that started it (PR_SET_PDEATHSIG). In a
+    session of its own, it does not see the terminal's Ctrl-C.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-P", "-m", "inspectd.acquire.process"]  # -P: not from the current folder
+    process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=2, start_new_session=True)
+    theirs.close()
+    fds = array.array("i", [source.ring.fd])
+    ours.sendmsg([msgspec.json.encode(source.job)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+    return process, ours

@@ -29,19 +29,19 @@ from inspectd.settings.camera import FolderCamera, SimCamera
 
 TIMEOUT_S = 60.0
 PICTURE_S = 10.0
-"""A picture that is not triggered may take so long to come."""
+"""Longest wait in seconds for a picture that is not triggered."""
 
 
 class Listing(msgspec.Struct, frozen=True, tag=True):
-    """Which devices do these producers list?"""
+    """Question: which devices do these producers list?"""
 
     producers: list[str]
     sim_folder: str = ""
 
 
 class Opening(msgspec.Struct, frozen=True, tag=True):
-    """Can the camera be opened, and its features be set? With `features`: which has it? With `picture`: what does
-    it see (written there as PNG)?
+    """Question: can the camera be opened, and its features be set? With `features`: which has it? With `picture`:
+    what does it see (written there as PNG)?
     """
 
     job: Job
@@ -54,14 +54,14 @@ Rows = list[dict[str, Any]]
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """Rows for people and programs, or the sentence that says why not."""
+    """Answer to a question: rows for people and programs, or the sentence that says why there are none."""
 
     rows: Rows
     trouble: str = ""
 
 
 def ask(question: Question) -> Rows:
-    """The answer to a question; raises CameraError."""
+    """Ask a question in a process of its own; raises CameraError."""
     command = [sys.executable, "-P", "-m", "inspectd.acquire.survey"]
     try:
         done = subprocess.run(
@@ -119,7 +119,7 @@ def _check_first_image(config: FolderCamera | SimCamera, job: Job) -> None:
     try:
         shape = read_image(first).shape
     except ValueError:
-        return  # one that can't be read is an UNKNOWN result, and says nothing of the others
+        return  # one that can't be read would be an UNKNOWN result, and says nothing of the others
     if shape != (config.height, config.width, job.channels):
         size = f"{config.width}x{config.height} with {job.channels} channel(s)"
         raise CameraError(

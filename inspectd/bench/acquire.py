@@ -18,7 +18,8 @@ import numpy as np
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import sim
 from inspectd.acquire.simcam.world import Rig, camera_path, producer
-from inspectd.acquire.source import Source, spawn
+from inspectd.acquire.source import Source
+from inspectd.acquire.supervisor import spawn
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UserError
@@ -36,13 +37,13 @@ START_S = 30.0
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Trigger on the camera's line -> frame in the ring, in ms."""
+    """Milliseconds from the trigger on the camera's line to the frame in the ring."""
 
     width: int
     height: int
     frames: int
     exposure_ms: float
-    """Part of every figure: the camera's exposure time."""
+    """Exposure time of the camera in ms, which is part of every figure."""
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -57,7 +58,7 @@ class Rate(msgspec.Struct, frozen=True):
     reached_hz: float
     frames: int
     missing: int
-    """Triggers without a frame, whatever the reason."""
+    """Number of triggers without a frame, whatever the reason."""
 
 
 def bench_acquire(json: bool) -> None:
@@ -80,7 +81,7 @@ def _text(result: Latency | Rate) -> str:
 
 
 def _latency() -> Latency:
-    """5 MPixel, a trigger every 20 ms."""
+    """Measure the latency with 5 MPixel and a trigger every 20 ms."""
     with _camera(2448, 2048, "line") as (source, rig):
         took_ms = []
         for _ in range(TRIGGERS):
@@ -99,7 +100,7 @@ def _latency() -> Latency:
 
 
 def _rate() -> Rate:
-    """0.3 MPixel in free run."""
+    """Measure the rate with 0.3 MPixel in free run."""
     with _camera(640, 480, "free_run") as (source, _):
         frames = missing = began_ns = newest_ns = 0
         while not began_ns or newest_ns - began_ns < RATE_S * 1e9:

@@ -1,4 +1,4 @@
-"""A subscriber in another process, who counts what it gets until the daemon says `Halted`."""
+"""A subscriber in another process, which counts what it gets until the daemon says `Halted`."""
 
 import subprocess
 import sys
@@ -26,15 +26,15 @@ print(received, missing)
 """
 
 
-class Counted(NamedTuple):
-    """What it got, and what it knows that it did not get."""
+class Tally(NamedTuple):
+    """Numbers of what the subscriber got, and of what it knows that it did not get."""
 
     received: int
     missing: int
 
 
 class Counter:
-    """Started by its maker."""
+    """The counting subscriber's process, started by its maker."""
 
     def __init__(self, endpoint: str) -> None:
         self._process = subprocess.Popen(
@@ -42,16 +42,16 @@ class Counter:
         )
 
     def wait_until_it_hears(self) -> None:
-        """From then on it would miss what it does not get."""
+        """Wait until the subscriber hears the daemon; from then on it would miss what it does not get."""
         assert self._process.stdout is not None
         self._process.stdout.readline()
 
-    def result(self) -> Counted:
-        """After the daemon's last word; waits for the end of the process."""
+    def result(self) -> Tally:
+        """Give the counts after the daemon's last word; waits for the end of the process."""
         received, missing = (int(number) for number in self._process.communicate()[0].split())
-        return Counted(received, missing)
+        return Tally(received, missing)
 
     def kill(self) -> None:
-        """End it early; harmless if it has ended."""
+        """End the process early; harmless if it has ended."""
         self._process.kill()
         self._process.wait()

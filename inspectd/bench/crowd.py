@@ -5,11 +5,7 @@ measured is in the results themselves: frame in the ring -> result handed to the
 not the cores are to be fought for, but the publish loop. What the flood makes the daemon itself do is part of it.
 """
 
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from inspectd.bench.clients import STOPPED, SUBSCRIBERS, Subscribers, start_flood
 from inspectd.bench.line import BenchLine
 from inspectd.bench.wire import FAILED, Wire
 from inspectd.publish.journal.writer import Journal, boot_id
@@ -27,126 +24,42 @@ from inspectd.settings.publish import Publish
 from inspectd.subscribe import Received
 
 RATE_HZ = 10.0
-SUBSCRIBERS, STOPPED = 20, 10
 KEPT_BEFORE = 5000
-"""Results in the journal before the daemon starts, for the flood to ask for."""
+"""Number of results in the journal before the daemon starts, for the flood to ask for."""
 HIGH_WATER_MARK = 20
-"""Who is stopped loses results within seconds, and must ask for them."""
-SETTLE_S, CATCH_UP_S = 1.0, 60.0
+"""High-water mark of the results; stopped subscribers lose some within seconds, and must ask for them."""
+SETTLE_S = 1.0
 RATIO_BAR, DIFFERENCE_BAR_MS = 1.2, 0.1
-"""One of the two is to be kept."""
+"""Most ratio and most difference of the two states' delays; one of the two bars is to be kept."""
 CAMERA = f'trigger = "free_run"\nacquisition_frame_rate_hz = {RATE_HZ}\npart_id = "counter"\nspare_slots = 8'
-
-NICED = """
-import ctypes, json, os, signal, sys
-from pathlib import Path
-
-os.setsid()
-os.nice(19)
-try:  # the kernel may share the cores out between sessions first: then nice counts within one alone
-    Path("/proc/self/autogroup").write_text("19")
-except OSError:
-    pass
-"""
-CROWD = """
-from inspectd.subscribe import Beat, Missed, Received, Results
-
-endpoint, until, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-for _ in range(count):
-    parent = os.getpid()
-    if os.fork() == 0:
-        break
-else:
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            sys.exit()
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not longer than the bench
-if os.getppid() != parent:
-    sys.exit()
-
-def say(**words):
-    os.write(1, (json.dumps({"pid": os.getpid(), **words}) + "\\n").encode())
-
-heard, first, newest, wrong = False, 0, 0, 0
-with Results(endpoint) as subscriber:
-    for event in subscriber:
-        if isinstance(event, Received):
-            first = first or event.seq
-            wrong += newest not in (0, event.seq - 1)
-            newest = event.seq
-        elif isinstance(event, Missed):
-            wrong += event.last - event.first + 1
-        elif isinstance(event, Beat) and not heard:
-            heard = True
-            say()
-        if until.exists() and newest >= int(until.read_text()):
-            break
-say(first=first, newest=newest, wrong=wrong)
-"""
-FLOOD = """
-import itertools
-import zmq
-
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-context = zmq.Context()
-reads, never_reads = context.socket(zmq.DEALER), context.socket(zmq.DEALER)
-for socket in (reads, never_reads):
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.connect(sys.argv[1])
-reads.send(b'{"verb": "snapshot", "id": 1}')
-known = json.loads(reads.recv())
-replay = {"verb": "replay", "id": 1, "epoch": known["oldest"]["epoch"], "from": known["oldest"]["first"]}
-questions = [
-    [json.dumps(replay).encode()],
-    [b'{"verb": "snapshot", "id": 2}'],
-    [os.urandom(300)],
-    [json.dumps({**replay, "from": replay["from"] + 300}).encode()],
-    [b"[" * 50_000],
-    [b"", json.dumps(replay).encode()],
-    [b"x"] * 200,
-    [os.urandom(60_000)],
-    [json.dumps({**replay, "epoch": 1}).encode()],
-]
-print("floods", flush=True)
-for question in itertools.cycle(questions):
-    for socket in (reads, never_reads):
-        try:
-            socket.send_multipart(question, zmq.DONTWAIT)
-        except zmq.Again:
-            pass
-    while reads.poll(0):
-        reads.recv_multipart()
-"""
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """Frame in the ring -> result handed to the socket, in ms."""
+    """Milliseconds from the frame in the ring to its result handed to the socket."""
 
     results: int
     p50_ms: float
     p99_ms: float
     max_ms: float
     deadline: int
-    """Results that are UNKNOWN/`deadline`."""
+    """Number of results that are UNKNOWN/`deadline`."""
     unknown: int
-    """UNKNOWN of any other reason that no picture was judged for."""
+    """Number of results that are UNKNOWN for any other reason for which no picture was judged."""
 
 
 class Round(msgspec.Struct, frozen=True):
-    """First alone, then in the crowd."""
+    """One round of the measurement: first the daemon with one subscriber, then with the crowd."""
 
     alone: Delay
     crowd: Delay
     answered: int
-    """Questions of the flood."""
+    """Number of the flood's questions that were answered."""
     refused: int
     dropped: int
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """Medians over the rounds."""
+    """Medians over the rounds, and the judgement of them."""
 
     rounds: list[Round]
     alone_ms: float
@@ -154,55 +67,15 @@ class Crowd(msgspec.Struct, frozen=True):
     ratio: float
     difference_ms: float
     deadline: int
-    """In all rounds, both states."""
+    """Number of deadlines missed in all rounds, in both states."""
     wrong: int
-    """Results that a subscriber, stopped or not, got twice, in disorder, or not at all."""
+    """Number of results that a subscriber, stopped or not, got twice, in disorder, or not at all."""
     kept: bool
     """Whether ratio or difference is within the bar, no deadline missed and no result wrong."""
 
 
-class Subscribers:
-    """The crowd: processes forked from one, so that they are small."""
-
-    def __init__(self, endpoint: str, folder: Path) -> None:
-        self._until = folder / "until"
-        self._until.unlink(missing_ok=True)
-        command = [sys.executable, "-c", NICED + CROWD, endpoint, str(self._until), str(SUBSCRIBERS)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._pids = [int(self._read()["pid"]) for _ in range(SUBSCRIBERS)]
-
-    def _read(self) -> dict[str, int]:
-        assert self._process.stdout is not None
-        words: dict[str, int] = msgspec.json.decode(self._process.stdout.readline() or "{}", type=dict[str, int])
-        if not words:
-            raise UserError("a subscriber of the crowd failed")
-        return words
-
-    def stop_half(self) -> None:
-        """SIGSTOP."""
-        self._signal(signal.SIGSTOP)
-
-    def finish(self, newest: int, line: BenchLine) -> int:
-        """Those that are stopped go on; when all have got result `newest`, how many results went wrong."""
-        self._signal(signal.SIGCONT)
-        written = self._until.with_name("until.new")
-        written.write_text(str(newest))
-        written.rename(self._until)
-        line.until(lambda: self._process.poll() is not None, CATCH_UP_S, "the crowd does not catch up")
-        return sum(self._read()["wrong"] for _ in range(SUBSCRIBERS))
-
-    def kill(self) -> None:
-        """Its children die with it."""
-        self._process.kill()
-        self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        for pid in self._pids[:STOPPED]:
-            os.kill(pid, number)
-
-
 def bench_crowd(settings: Settings, seconds: float, rounds: int, json: bool) -> None:
-    """Print each round, and what they come to."""
+    """Measure each round and print it, then what they come to."""
     with tempfile.TemporaryDirectory(prefix="inspectd-") as temporary:
         folder = Path(temporary)
         line = BenchLine(settings, folder, CAMERA, HIGH_WATER_MARK)
@@ -230,9 +103,7 @@ def _fill(settings: Settings, journal: Path, folder: Path) -> None:
 def _round(line: BenchLine, seconds: float) -> tuple[Round, int]:
     alone = _delay(_observe(line, seconds))
     crowd, before = Subscribers(line.endpoint, line.folder), line.counts
-    flood = subprocess.Popen(
-        [sys.executable, "-c", NICED + FLOOD, f"ipc://{line.folder}/query"], stdout=subprocess.PIPE, text=True
-    )
+    flood = start_flood(f"ipc://{line.folder}/query")
     try:
         assert flood.stdout is not None
         flood.stdout.readline()
@@ -253,7 +124,7 @@ def _round(line: BenchLine, seconds: float) -> tuple[Round, int]:
 
 
 def _observe(line: BenchLine, seconds: float) -> list[Received]:
-    """Results of so many seconds, after it has settled."""
+    """Give the results of so many seconds, after the line has settled."""
     for length_s in (SETTLE_S, seconds):
         line.results.clear()
         until_s = time.monotonic() + length_s

@@ -11,29 +11,28 @@ from typing import NamedTuple
 import msgspec
 
 from inspectd.bench.line import BenchLine, pictures_of
-from inspectd.cli.replay import Inspector
-from inspectd.runtime.frame import Reason, Verdict
+from inspectd.runtime.frame import Judgement, Reason, Verdict
 from inspectd.runtime.image_files import image_files
 from inspectd.settings.config import Settings
 from inspectd.subscribe import Received
 
 RATE_HZ = 40.0
 BEFORE_S, AFTER_S = 0.5, 0.8
-"""Triggers go on for so long before the fault and after its end."""
+"""Seconds for which triggers go on before the fault and after its end."""
 SETTLE_S = 20.0
 CAMERA = 'trigger = "line"\npart_id = "counter"\nstall_s = 2.0\nspare_slots = 8'
 JUDGED = {Verdict.PASS, Verdict.FAIL}
 
 
 class Scenario(NamedTuple):
-    """A fault, and for how long it lasts until the camera is well again."""
+    """A fault of the camera, and how long it lasts until the camera is well again."""
 
     name: str
     harm: Callable[[BenchLine], None]
     lasts_s: float = 0.0
     heal: Callable[[BenchLine], None] = lambda _: None
     forgets: bool = False
-    """The camera's count goes with it: nobody could know of a trigger whose frame is still on its way."""
+    """Whether the camera loses its count: nobody could then know of a trigger whose frame is on its way."""
 
 
 class ScenarioOutcome(msgspec.Struct, frozen=True):
@@ -41,14 +40,13 @@ class ScenarioOutcome(msgspec.Struct, frozen=True):
 
     name: str
     triggered: int
-    """By the camera's own trigger counter."""
+    """Number of triggers by the camera's own counter."""
     results: dict[str, int]
-    """By verdict if PASS or FAIL, else by reason."""
+    """Numbers of results, by verdict if PASS or FAIL, else by reason."""
     balanced: bool
-    """One result for each trigger, each of them once, the daemon's books agree, and no picture was taken for
-    another part's."""
+    """Whether each trigger has one result, the books agree, and no picture was taken for another part's."""
     recovery_s: float | None
-    """From the end of the fault to the trigger of the next judged part; None where nothing was interrupted."""
+    """Seconds from the fault's end to the trigger of the next judged part; None where nothing was interrupted."""
 
 
 def scenarios() -> list[Scenario]:
@@ -82,19 +80,22 @@ def _exchange(line: BenchLine) -> None:
 
 def _jump(line: BenchLine, by: int) -> None:
     line.rig.jump_counter(by)
-    time.sleep(0.1)  # the camera must have noticed before its next trigger, or that would be part of the jump
+    time.sleep(0.1)  # the camera must notice before its next trigger, or that would be part of the jump
 
 
 def _slow_register(line: BenchLine) -> None:
-    """Triggers pause so that the idle camera is asked for a register, which then takes 6 s."""
+    """Pause triggers so that the idle camera is asked for a register, which then takes 6 s."""
     line.rig.slow_register(6.0)
     time.sleep(1.5)
 
 
-def bench_faults(settings: Settings, json: bool) -> None:
-    """Run all scenarios against one daemon; raises UserError where it does not get going again."""
+def bench_faults(settings: Settings, judge: Callable[[Path], Judgement], json: bool) -> None:
+    """Run all scenarios against one daemon; raises UserError where it does not get going again.
+
+    judge: what `inspectd replay` says of an image file, by the recipe in `settings`.
+    """
     folder, _, _ = pictures_of(settings)
-    expected = _expected_verdicts(settings, folder)
+    expected = [judge(path).verdict for path in image_files(folder)]
     outcomes = []
     with (
         tempfile.TemporaryDirectory(prefix="inspectd-") as temporary,
@@ -106,11 +107,6 @@ def bench_faults(settings: Settings, json: bool) -> None:
                 print(_text(outcomes[-1]), flush=True)
     if json:
         print(msgspec.json.encode({"scenarios": outcomes}).decode())
-
-
-def _expected_verdicts(settings: Settings, folder: Path) -> list[Verdict]:
-    inspector = Inspector(settings.recipe, settings.config.engine)
-    return [inspector.inspect(path).verdict for path in image_files(folder)]
 
 
 def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> ScenarioOutcome:
@@ -143,7 +139,7 @@ def _run(scenario: Scenario, line: BenchLine, expected: list[Verdict]) -> Scenar
 
 
 def _fire(line: BenchLine, seconds: float) -> int:
-    """Triggers at RATE_HZ for so long; how many of them the camera heard."""
+    """Fire triggers at RATE_HZ for so long; gives how many of them the camera heard."""
     heard, next_s = 0, time.monotonic()
     until_s = next_s + seconds
     while next_s < until_s:
@@ -161,7 +157,7 @@ def _all_out(line: BenchLine, triggered: int) -> bool:
 
 
 def _moment_ns(received: Received) -> int:
-    """Of its trigger, on the monotonic clock."""
+    """Moment of the result's trigger, on the monotonic clock in ns."""
     return received.result.times.trigger_utc_ns - time.time_ns() + time.monotonic_ns()
 
 
@@ -187,7 +183,7 @@ def _is_balanced(line: BenchLine, triggered: int, expected: list[Verdict]) -> bo
 
 
 def _shows_its_own(received: Received, expected: list[Verdict]) -> bool:
-    """Trigger n shows picture n - 1, and so has that picture's verdict."""
+    """Whether a result is its own picture's: trigger n shows picture n - 1, and so has that one's verdict."""
     return received.result.verdict == expected[(received.result.frame_id - 1) % len(expected)]
 
 

@@ -38,7 +38,7 @@ def _quoted(path: Path) -> str:
 
 
 def _recipe_text(settings: Settings) -> str:
-    """The recipe's limits, without its regions of a camera that is not here; a frozen camera is told."""
+    """The recipe's limits, without its regions of a camera that is not here; a frozen camera is reported."""
     recipe = settings.recipe
     lines = [f"model = {_quoted(recipe.model_dir.resolve())}", f"deadline_ms = {recipe.recipe.deadline_ms}"]
     lines += ["[image]", "refuse_identical = true"]
@@ -59,7 +59,7 @@ class BenchLine:
         self.view: CameraView | None = None
         self.state = ""
         self.counts: dict[str, int] = {}
-        """What clients asked, by the last heartbeat."""
+        """Numbers of what clients asked, by the last heartbeat."""
         (folder / "recipe.toml").write_text(_recipe_text(settings))
         self._config = folder / "config.toml"
         self._config.write_text(
@@ -93,7 +93,7 @@ class BenchLine:
 
     @property
     def camera_pid(self) -> int | None:
-        """The daemon's camera process; None while there is none."""
+        """Id of the daemon's camera process; None while there is none."""
         children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
         return int(children[0]) if children else None
 
@@ -103,7 +103,7 @@ class BenchLine:
             os.kill(pid, number)
 
     def take(self, timeout_s: float) -> None:
-        """What the daemon says within the time-out, at least one event if there is any."""
+        """Take what the daemon says within the time-out: at least one event if there is any."""
         event = self._subscriber.receive(timeout_s)
         while event is not None:
             if isinstance(event, Received):

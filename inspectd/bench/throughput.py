@@ -35,6 +35,8 @@ from inspectd.settings.camera import FolderCamera, SimCamera
 from inspectd.settings.config import Settings
 from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
 from inspectd.settings.publish import Publish
+from inspectd.steer.backends import Backends
+from inspectd.steer.setup import open_setup
 
 SLOTS = 8
 WARM_UP_S = 0.5
@@ -42,7 +44,7 @@ DEADLINE_MS = 60_000.0
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """One picture size; rates in frames per second, all three figures medians over the rounds."""
+    """Figures of one picture size: medians over the rounds, rates in frames per second."""
 
     width: int
     height: int
@@ -53,12 +55,12 @@ class Ratio(msgspec.Struct, frozen=True):
     ratio: float
     ratios: list[float]
     received: int
-    """Results that the subscriber in the other process got."""
+    """Number of results that the subscriber in the other process got."""
     missing: int
 
 
 class RingSource:
-    """Stands in for the camera: every slot holds a picture, and is a new frame as soon as it is given back."""
+    """A stand-in for the camera: every slot holds a picture, and is a new frame as soon as it is given back."""
 
     name, state, detail, newest_ns, process_starts = "bench", "streaming", "frames in the ring", 0, 0
     losses, clock = Losses(), ClockView()
@@ -71,11 +73,11 @@ class RingSource:
         self._number = 0
 
     def fileno(self) -> int:
-        """Readable when slots came back."""
+        """File descriptor that is readable when slots came back."""
         return self._wake
 
     def read(self) -> Iterator[Frame | Ended]:
-        """A new frame for each slot that is free."""
+        """Give a new frame for each slot that is free."""
         os.eventfd_read(self._wake)
         while self._ready and not self.finished:
             self._number += 1
@@ -86,21 +88,21 @@ class RingSource:
             yield frame
 
     def give_back(self, slot: int) -> None:
-        """The picture stays; the slot is the next frame."""
+        """Make the slot the next frame; its picture stays."""
         self._ready.append(slot)
         os.eventfd_write(self._wake, 1)
 
     @property
     def setups(self) -> Set[int]:
-        """There is no other."""
+        """The only setup."""
         return {1}
 
     def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
-        """Never asked for."""
+        """Never called: there is one setup."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """No new frames from now on."""
+        """Give no new frames from now on."""
         self.finished = True
         os.eventfd_write(self._wake, 1)
 
@@ -129,7 +131,7 @@ def _text(result: Ratio) -> str:
 
 
 def _pictures(folder: Path, bundle: Bundle) -> list[U8]:
-    """The first pictures of the folder that have the first one's shape."""
+    """Read the first pictures of the folder that have the first one's shape."""
     images: list[U8] = []
     for path in image_files(folder) if folder.is_dir() else []:
         try:
@@ -171,7 +173,7 @@ def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: floa
 def _yardstick(
     engine: EngineConfig, bundle: Bundle, ring: Ring, seconds: float
 ) -> tuple[str, int, Callable[[], float]]:
-    """Precision and threads of the bare engine, and what measures its rate."""
+    """Precision and threads of the bare engine, and the function that measures its rate."""
     match engine:
         case OpenVinoEngine():
             segmenter = open_segmenter(bundle, thread_count(engine), engine.precision)
@@ -187,7 +189,7 @@ def _yardstick(
 
 
 def _bare_hz(segmenter: Segmenter, ring: Ring, seconds: float) -> float:
-    """OpenVINO's own queue over the ring's pictures, nothing else."""
+    """Measure OpenVINO's own queue over the ring's pictures, with nothing else around it."""
     import openvino as ov  # not before engine/openvino.py, which silences its telemetry
 
     queue = ov.AsyncInferQueue(segmenter.compile(ring.shape), DEPTH)
@@ -206,7 +208,7 @@ def _bare_hz(segmenter: Segmenter, ring: Ring, seconds: float) -> float:
 
 
 def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -> tuple[float, int, int]:
-    """Rate of results out of the real pipeline; what a subscriber in another process received and missed."""
+    """Measure the rate of results out of the real pipeline, and what a subscriber received and missed."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
         endpoint = f"ipc://{folder}/results"
@@ -221,9 +223,12 @@ def _daemon_hz(settings: Settings, bundle: Bundle, ring: Ring, seconds: float) -
         ledger, journal = Ledger(1), Journal(Path(folder) / "journal", config.journal, boot_id())
         source = RingSource(ring, ledger)
         state = lambda: ("Halted" if source.finished else "ContinuousExecution", "bench")  # noqa: E731
+        backends = Backends()
+        setup = open_setup(settings, bundle, [ring], backends)
         pipeline = build(
-            settings, bundle, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop, make_link()
-        )
+            config, setup.for_stages, [source], [ring], journal, ledger, Progress(STAGES), state, source.stop,
+            make_link(), backends.retire, backends.close,
+        )  # fmt: skip
         subscriber = Counter(endpoint)
         for stage in pipeline.stages:
             stage.start()

@@ -2,7 +2,7 @@
 
 The daemon's own messages, journal and publisher, a subscriber that reads in another process, the journal's syncing
 thread beside. The bars stand for results back to back, which is what the code costs. After a pause, as on a slow
-line, caches are cold and the socket's thread must be woken: that is told beside, and depends on the machine.
+line, caches are cold and the socket's thread must be woken: that is reported beside, and depends on the machine.
 """
 
 import gc
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from inspectd.bench.counter import Counted, Counter
+from inspectd.bench.counter import Counter, Tally
 from inspectd.publish.control import make_link
 from inspectd.publish.journal.writer import Journal, boot_id
 from inspectd.publish.loop import Publisher
@@ -33,24 +33,24 @@ from inspectd.settings.publish import JournalConfig, Publish
 from inspectd.wire.results import ModelRef, RecipeRef
 
 PAUSE_S = 2e-4
-"""For each result: the subscriber must keep up, or the socket takes fresh memory for every message."""
+"""Pause in seconds per result: the subscriber must keep up, or the socket takes fresh memory each time."""
 BURST = 50
-"""So many go out back to back."""
+"""Number of results that go out back to back."""
 WARM_UP = 500
 BARS_US = {"encode": 10.0, "journal append": 10.0, "publish": 30.0}
-"""Medians."""
+"""Highest medians of the three steps, in µs."""
 SETUPS = {1: Names(RecipeRef("bench", "0" * 12), ModelRef("bench", "0" * 64), "none")}
 REGION = Region(
     class_="scratch", score=0.91, mean_score=0.73, bbox=(396, 76, 104, 80), centroid=(445.4, 119.6),
     area_px=4530.5, length_px=105.9, contour=[(400 + 6 * i, 80 + 5 * (i % 7)) for i in range(8)], zone="left",
 )  # fmt: skip
-"""Of the demo's regions half have up to 4 points in their outline."""
+"""A region as in the demo, half of whose regions have up to 4 points in their outline."""
 FAILED = Judgement(Verdict.FAIL, Reason.DEFECT, (REGION,) * 8)
 PASSED = Judgement(Verdict.PASS, Reason.NONE)
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Of one step, in µs, over `results` results back to back."""
+    """Cost of one step in µs, over `results` results back to back."""
 
     step: str
     transport: str
@@ -62,11 +62,11 @@ class Cost(msgspec.Struct, frozen=True):
     kept: bool
     """Whether the median is at most the bar."""
     after_pause_p50_us: float
-    """Of a tenth as many, each after a pause."""
+    """Median in µs of a tenth as many results, each after a pause."""
 
 
 class StillCamera:
-    """What a result names of a camera."""
+    """A camera, as far as a result names it."""
 
     name, state, detail, newest_ns, process_starts = "bench", "streaming", "", 0, 0
     losses, clock = Losses(), ClockView()
@@ -95,7 +95,7 @@ class Wire:
         self._publisher.run(Handoff(), heard.is_set, Progress(["publish"]))
 
     def results(self, judgement: Judgement, count: int, burst: int = BURST) -> list[tuple[int, int, int]]:
-        """So many go out, a pause before each burst; ns for each of the three steps of each."""
+        """Send `count` results with a pause before each burst; gives the ns of each one's three steps."""
         taken = []
         for number in range(count):
             if number % burst == 0:
@@ -175,13 +175,13 @@ def _measure(transport: str, folder: Path, config: JournalConfig, count: int) ->
         wire.close()
         journal.close()
     sent = 2 * (WARM_UP + count + count // 10)
-    if (got := counter.result()) != Counted(sent, 0) or journal.failure:
+    if (got := counter.result()) != Tally(sent, 0) or journal.failure:
         raise UserError(f"of {sent} results the subscriber got {got.received}; journal: {journal.failure or 'ok'}")
     return costs
 
 
 def _publish(transport: str, folder: Path) -> Publish:
-    """Nothing is dropped while the subscriber falls behind."""
+    """Endpoints and limits of the publisher: nothing is dropped while the subscriber falls behind."""
     if transport == "ipc":
         return Publish(results=f"ipc://{folder}/results", high_water_mark=1_000_000)
     with socket.create_server(("127.0.0.1", 0)) as free:

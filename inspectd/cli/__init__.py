@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: a file for each group of commands, over all other rooms."""

@@ -7,13 +7,17 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import typer
 
-from inspectd.cli.options import KeyOption, ServerKeyOption, keys_of
+from inspectd.cli.options import (
+    DEFAULT_CONTROL,
+    ControlOption,
+    JsonAnswerOption,
+    KeyOption,
+    ServerKeyOption,
+    TimeoutOption,
+    keys_of,
+)
 
 ctl = typer.Typer(help="Steer a running daemon: recipe, model, pause, software triggers.", no_args_is_help=True)
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:5558"
-ConnectOption = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
-TimeoutOption = Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds to wait for the answer.")]
 
 
 class Target(NamedTuple):
@@ -26,8 +30,8 @@ class Target(NamedTuple):
 
 @ctl.command()
 def status(
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -56,8 +60,8 @@ def status(
 def select(
     recipe: Annotated[str, typer.Argument(help="Id of one of the config's recipes.")],
     from_part: Annotated[int | None, typer.Option(min=1, help="The first part of the new product.")] = None,
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 600,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -70,8 +74,8 @@ def select(
 @ctl.command()
 def swap(
     folder: Annotated[str, typer.Argument(help="The bundle, on the daemon's machine; relative to its config.")],
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 600,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -83,8 +87,8 @@ def swap(
 @ctl.command()
 def pause(
     why: Annotated[str, typer.Argument(help="For everybody who wonders.")] = "",
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -101,8 +105,8 @@ def pause(
 
 @ctl.command()
 def resume(
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -116,8 +120,8 @@ def resume(
 def trigger(
     camera: Annotated[str, typer.Argument(help='A camera with trigger = "software".')],
     part_ref: Annotated[str, typer.Argument(help="What the part is called; its result says so.")] = "",
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
@@ -129,8 +133,8 @@ def trigger(
 
 @ctl.command("reset-counters")
 def reset_counters(
-    connect: ConnectOption = DEFAULT_ENDPOINT,
-    json: JsonOption = False,
+    connect: ControlOption = DEFAULT_CONTROL,
+    json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,

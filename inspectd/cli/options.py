@@ -6,13 +6,19 @@ from typing import Annotated
 import typer
 
 from inspectd.runtime.errors import UserError
+from inspectd.wire.endpoints import DEFAULT_RESULTS, beside
 from inspectd.wire.keys import Keys
 
 DEFAULT_CONFIG = Path("config.toml")
+DEFAULT_CONTROL = beside(DEFAULT_RESULTS, "control")
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The line's config file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-
-
+JsonAnswerOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
+ResultsOption = Annotated[str, typer.Option("--connect", help="The daemon's results endpoint.")]
+ControlOption = Annotated[str, typer.Option("--connect", help="The daemon's control endpoint.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.1, max=86400, help="Seconds to wait for the answer.")
+]
 ServerKeyOption = Annotated[Path | None, typer.Option(help="The daemon's public key, where it wants keys.")]
 KeyOption = Annotated[Path | None, typer.Option(help="Our own secret key, then.")]
 

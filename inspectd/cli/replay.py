@@ -9,9 +9,8 @@ import msgspec
 from inspectd.engine import open_segmenter
 from inspectd.engine.bundle import load_bundle
 from inspectd.extract.plan import Plan, make_plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.image import sample_of, unfitness
-from inspectd.judge.verdict import judge
+from inspectd.judge.image import sample_of
+from inspectd.judge.inspect import inspect
 from inspectd.runtime.errors import ConfigError
 from inspectd.runtime.frame import Judgement, Reason, Region, Verdict, unknown
 from inspectd.runtime.image_files import image_files, read_image, shown_name
@@ -56,11 +55,7 @@ class Inspector:
         if min(height, width) < 64:
             return unknown(Reason.INCOMPLETE, f"{shown_name(path)}: is {width}x{height}, at least 64x64 is needed")
         plan = self._plan(height, width)
-        judgement = judge(extract_regions(*self._segment(image), plan), plan)
-        unfit = unfitness(sample_of(image), None, self._recipe.image)
-        return (
-            judgement._replace(verdict=Verdict.UNKNOWN, reason=Reason.IMAGE, detail=unfit) if unfit else judgement
-        )
+        return inspect(*self._segment(image), plan, self._recipe.image, sample_of(image))
 
     def _plan(self, height: int, width: int) -> Plan:
         if (height, width) not in self._plans:

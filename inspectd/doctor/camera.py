@@ -52,7 +52,7 @@ CONTAINER_REMEDY = "run the container with -v /dev/bus/usb:/dev/bus/usb --device
 
 
 def camera_findings(root: Path = Path("/")) -> list[Finding]:
-    """All that was checked, of the computer whose file system begins at `root`. Never raises."""
+    """Check all settings of the computer whose file system begins at `root`. Never raises."""
     return [*_network(root), *_usb(root), _governor(root), *_limits(), *_producers(root)]
 
 
@@ -61,7 +61,7 @@ def _judged(check: str, good: bool, found: str, wanted: str, remedy: str, bad: S
 
 
 def _number(check: str, good: Callable[[int], bool], unit: str, wanted: str, remedy: str, *paths: Path) -> Finding:
-    """The judgement of the number in a file; of several files, of the greatest."""
+    """Judge the number in a file; of several files, the greatest one."""
     try:
         value = max(int(path.read_text(encoding="ascii")) for path in paths)
     except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ def _at_least(check: str, least: int, unit: str, path: Path, remedy: str, note: 
 
 
 def _text(path: Path) -> str:
-    """What the file says; nothing if it can't be read."""
+    """Text of the file; empty if it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -83,7 +83,7 @@ def _text(path: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in the folder; nothing if it can't be read."""
+    """Entries of the folder; none if it can't be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -190,7 +190,7 @@ def _producers(root: Path) -> Iterator[Finding]:
 
 
 def _producer_problem(root: Path, folder: Path) -> str:
-    """Why the folder gives no producer; nothing if it does."""
+    """Why the folder gives no producer; empty if it does."""
     try:
         files = [file for file in (root / folder.absolute().relative_to("/")).iterdir() if file.suffix == ".cti"]
     except OSError as error:

@@ -34,19 +34,18 @@ from inspectd.settings.engine import TensorRtEngine
 
 SLOTS = 8
 FRAMES = 500
-"""One at a time, for the latency."""
+"""Number of frames for the latency, one at a time."""
 REPEATED = 200
 COPY_MIB = 5
 THROUGHPUT_S = 3.0
 IDLE_FRAMES = 3
 GAPS = [0.02 + 0.002 * (4 * n % 15) for n in range(15)]
-"""Shares of the time of idling, between parts that come slowly: 0.2 to 0.5 s of 10. They meet the inferences that
-keep the GPU warm at all moments.
-"""
+"""Pauses between parts that come slowly, as shares of the idling: 0.2 to 0.5 s of 10. They meet the inferences
+that keep the GPU warm at all moments."""
 LEAST_PIXELS = 500_000
-"""Below that the pipeline is measured by its CPU time, not by its share (`inspectd bench`)."""
+"""Smallest picture whose pipeline is measured by its share of the bare GPU, not by CPU time (`inspectd bench`)."""
 GRACE_MS = 0.2
-"""What the pipeline may add to the steps themselves."""
+"""Most milliseconds that the pipeline may add to the steps themselves."""
 LEAST_SHARE, LEAST_RING = 0.95, 0.9
 SPREAD = 1.5
 SLOWER = "the daemon goes on with one more copy"
@@ -67,20 +66,20 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def gpu_figures(config: TensorRtEngine, bundle: Bundle, shape: Shape, idle_s: float) -> Iterator[Figure]:
-    """Each as soon as it is known; raises UnavailableError if there is no GPU or no driver at all."""
+    """Give each figure as soon as it is known; raises UnavailableError if there is no GPU or no driver at all."""
     gpu = find(config.device)
     yield from machine_figures(gpu)
     try:
         yield from copy_figures(gpu)
         library = tensorrt.library()
-        yield _told("TensorRT", f"{library.name} {library.version}")
+        yield _found("TensorRT", f"{library.name} {library.version}")
         with tempfile.TemporaryDirectory(prefix="inspectd-plans-") as folder:
             yield from _engine_figures(config, bundle, shape, idle_s, gpu, library, Path(folder))
     except (UserError, tensorrt.PlanError) as error:
         yield Figure("engine", "fail", str(error), remedy=ON_THE_CPU)
 
 
-def _told(check: str, found: str) -> Figure:
+def _found(check: str, found: str) -> Figure:
     return Figure(check, "ok", found)
 
 
@@ -94,25 +93,25 @@ def _judged(check: str, value: float, unit: str, good: bool, wanted: str, remedy
 
 
 def machine_figures(gpu: Gpu) -> Iterator[Figure]:
-    """The card, its driver and its link."""
-    yield _told("GPU", f"{gpu.number}: {gpu.name}")
-    yield _told("driver", gpu.driver)
-    yield _told("compute capability", gpu.sm)
+    """Figures of the card, its driver and its link."""
+    yield _found("GPU", f"{gpu.number}: {gpu.name}")
+    yield _found("driver", gpu.driver)
+    yield _found("compute capability", gpu.sm)
     yield _measured("memory", gpu.memory_bytes / 2**20, "MiB")
     yield _measured("memory free", free_bytes(gpu) / 2**20, "MiB")
     yield _link(Path("/sys/bus/pci/devices") / gpu.pci.lower())
 
 
 def _link(folder: Path) -> Figure:
-    """Of an idle card the speed may be lower than it can be: the width is what tells of a wrong slot."""
+    """Judge the PCIe link by its width, which shows a wrong slot; an idle card may well have a lower speed."""
     try:
         now, most = ((folder / f"{x}_link_width").read_text().strip() for x in ("current", "max"))
         speed, best = ((folder / f"{x}_link_speed").read_text().strip() for x in ("current", "max"))
     except OSError as error:
-        return _told("PCIe link", f"not told by this machine ({error.strerror})")
+        return _found("PCIe link", f"not told by this machine ({error.strerror})")
     found = f"x{now} of x{most}, {speed} of {best}"
     if now == most:
-        return _told("PCIe link", found)
+        return _found("PCIe link", found)
     return Figure("PCIe link", "warn", found, wanted=f"x{most}", remedy="put the card into a slot with all lanes")
 
 
@@ -142,7 +141,7 @@ def copy_figures(gpu: Gpu) -> Iterator[Figure]:
 
 
 def yardstick(config: TensorRtEngine, bundle: Bundle, shape: Shape) -> tuple[str, Callable[[], float]]:
-    """For `bench`: the precision, and what measures the rate of the slowest of the bare steps."""
+    """Give, for `bench`, the precision and a function that measures the rate of the slowest of the bare steps."""
     gpu, library, folder = find(config.device), tensorrt.library(), plan_folder(Path(config.plans))
     precision = precisions(config, bundle)[0]
     wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
@@ -156,7 +155,7 @@ def _engine_figures(
     config: TensorRtEngine, bundle: Bundle, shape: Shape, idle_s: float, gpu: Gpu, library: tensorrt.Library,
     folder: Path,
 ) -> Iterator[Figure]:  # fmt: skip
-    """Plan, first inference, and then the pipeline, in each precision that the bundle has."""
+    """Figures of plan, first inference, and then the pipeline, in each precision that the bundle has."""
     for precision in (bundle.gpu_floats[0], *(["int8"] if bundle.int8_usable else [])):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
         began_s = time.perf_counter()
@@ -188,7 +187,7 @@ def _agreement(precision: str, difference: int, bundle: Bundle) -> Figure:
 def pipeline_figures(
     backend: GpuBackend, ring: Ring, bundle: Bundle, load: Callable[[Shape], Network], gpu: Gpu, idle_s: float
 ) -> Iterator[Figure]:
-    """Latency one at a time, after idling, and throughput, against the three steps with nothing around them."""
+    """Figures of latency one at a time, after idling, and throughput, against the three steps alone."""
     results = score_layout(ring.shape, len(bundle.manifest.classes), bundle.manifest.stride)
     limits = bare(gpu, load, ring.shape, results, REPEATED)
     names = "plan loaded", "first inference", "copy in alone", "compute alone", "copy out alone"
@@ -212,7 +211,7 @@ def pipeline_figures(
 
 
 def _after_ms(backend: GpuBackend, gap_s: float) -> float:
-    """The latency of a frame after so long without one."""
+    """Latency in ms of a frame after so long without one."""
     time.sleep(gap_s)
     return _one_ms(backend, 0)
 
@@ -233,7 +232,7 @@ def _frame(n: int) -> Frame:
 
 
 def _one_ms(backend: GpuBackend, n: int) -> float:
-    """From the submission of a frame to its scores, as the engine thread has them."""
+    """Milliseconds from the submission of a frame to its scores, as the engine thread has them."""
     began_s = time.perf_counter()
     backend.submit(_frame(n))
     backend.wait()

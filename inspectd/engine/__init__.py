@@ -1,13 +1,10 @@
-"""A score map out of the frame.
+"""A score map out of the frame: the engine thread, and the backends that run the network for it.
 
-loop         the engine thread, which feeds a backend
-backend      what it wants of one, and what a network says of a picture
-bundle       the model
+loop         the engine thread, which feeds the backends
+backend      what it needs of a backend, and what a network says of a picture
+bundle       the model bundle: manifest, graphs, golden images
 openvino     the backend on the CPU
-gpu          the backend on a GPU: the pipeline; over cuda (pycuda)
-start        how it comes to run: cache (of plans), builder (the child that builds and proves them), proof,
-plans (their files), tensorrt (the library)
-bare         what the GPU can do alone, for comparison
+tensorrt/    the backend on a GPU, and how its plans come about
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +52,7 @@ def open_backend(
 
 
 def open_segmenter(config: EngineConfig, bundle: Bundle) -> Callable[[U8], tuple[U8, U8]]:
-    """Judges images [H, W, C] of any size one by one: scores uint8 [K, h, w] and peak uint8 [K], copies."""
+    """Open a function that judges one image uint8 [H, W, C]: scores uint8 [K, h, w], peak uint8 [K], copies."""
     match config:
         case OpenVinoEngine():
             from inspectd.engine import openvino
@@ -71,7 +68,7 @@ def open_segmenter(config: EngineConfig, bundle: Bundle) -> Callable[[U8], tuple
 
 
 def outlook(config: EngineConfig, bundle: Bundle, shapes: Sequence[Shape]) -> str:
-    """What a start would find, in a line, for `check`; raises what the start would raise."""
+    """Say in one line what a start would find, for `check`; raises what the start would raise."""
     match config:
         case OpenVinoEngine():
             from inspectd.engine import openvino

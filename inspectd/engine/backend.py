@@ -1,4 +1,4 @@
-"""What the engine thread wants of a backend."""
+"""What the engine thread needs of a backend, and what a network says of a picture."""
 
 from typing import NamedTuple, Protocol
 
@@ -11,7 +11,7 @@ from inspectd.runtime.slots import Shape
 
 U8 = npt.NDArray[np.uint8]
 ALIGNMENT = 256
-"""Of addresses on a GPU, bytes."""
+"""Alignment of addresses on a GPU, in bytes."""
 
 
 class Backend(Protocol):
@@ -20,7 +20,7 @@ class Backend(Protocol):
     description: str
     """Library, precision and threads, for people."""
     depth: int
-    """How many frames it works on at once."""
+    """How many frames the backend works on at once."""
     completed: Handoff[Frame]
     """Frames whose inference ended; written by the library's threads, polled by the engine thread."""
 
@@ -48,22 +48,22 @@ class ScoreLayout(NamedTuple):
 
     @property
     def peak_at(self) -> int:
-        """Bytes from the scores' begin to the peaks."""
+        """Bytes from the begin of the scores to the peaks."""
         return -(-int(np.prod(self.scores)) // ALIGNMENT) * ALIGNMENT
 
     @property
     def nbytes(self) -> int:
-        """Of both: one copy fetches them."""
+        """Bytes of scores and peaks together: one copy fetches both."""
         return self.peak_at + self.scores[0]
 
     def views(self, memory: U8) -> tuple[U8, U8]:
-        """The scores and the peaks in one memory."""
+        """The scores uint8 [K, h, w] and the peaks uint8 [K] as views of `memory` uint8 [nbytes]."""
         scores = memory[: int(np.prod(self.scores))].reshape(self.scores)
         return scores, memory[self.peak_at : self.nbytes]
 
 
 def score_layout(shape: Shape, classes: int, stride: int) -> ScoreLayout:
-    """What a network of so many classes and this stride says of pictures of one shape."""
+    """Shapes of what a network with so many classes and this stride says of pictures of one shape."""
     return ScoreLayout((classes, -(-shape.height // stride), -(-shape.width // stride)))
 
 
@@ -71,11 +71,11 @@ class Gpu(NamedTuple):
     """A GPU, as the driver describes it."""
 
     number: int
-    """As the driver counts."""
+    """Number of the GPU, as the driver counts."""
     name: str
     sm: str
-    """Compute capability, as sm86."""
+    """Compute capability, such as sm86."""
     driver: str
-    """The driver's version, as 580.95.05, and the newest CUDA that it can do."""
+    """Version of the driver, such as 580.95.05, and the newest CUDA that it can do."""
     pci: str
     memory_bytes: int

@@ -19,7 +19,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """One precision of the network."""
+    """One precision of the network: an ONNX file and its hash."""
 
     file: str
     sha256: Sha256
@@ -36,20 +36,20 @@ class GoldenEntry(msgspec.Struct, frozen=True):
 
 
 class Int8(msgspec.Struct, frozen=True):
-    """What the export found of the INT8 graph on the dev parts. Without this, or not usable, it is never run."""
+    """What the export found out about the INT8 graph on the dev parts; it runs only if usable."""
 
     usable: bool
     max_score_difference: Annotated[int, msgspec.Meta(ge=0, le=16)]
-    """`golden_difference` from the fp32 reference that is allowed, in 1/255."""
+    """Largest allowed `golden_difference` of the INT8 graph from the fp32 reference, in 1/255."""
     verdicts_equal: Annotated[float, msgspec.Meta(ge=0, le=1)]
     """Share of the dev parts whose verdict is that of the fp32 reference."""
     verdicts_bound: Annotated[float, msgspec.Meta(ge=0, le=1)]
     reason: str = ""
-    """Why it isn't usable, in words."""
+    """Why the INT8 graph isn't usable, in words."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """`manifest.json`; what it says of training beyond this is for people."""
+    """What the daemon reads of `manifest.json`; the rest of the file is about training, for people."""
 
     schema: int
     name: str
@@ -59,14 +59,14 @@ class Manifest(msgspec.Struct, frozen=True):
     graphs: dict[str, Graph]
     golden: Annotated[list[GoldenEntry], msgspec.Meta(min_length=1)]
     max_score_difference: Annotated[int, msgspec.Meta(ge=0, le=16)]
-    """Of the float graphs on the golden images."""
+    """Largest allowed difference of the float graphs from the golden scores, in 1/255."""
     int8: Int8 | None = None
     mask_levels: list[Annotated[int, msgspec.Meta(ge=1, le=255)]] | None = None
     """Per class, the score from which a pixel counts in a class map; the daemon draws none."""
 
 
 class Golden(NamedTuple):
-    """image uint8 [H, W, C]; scores uint8 [K, h, w]; peak uint8 [K]."""
+    """A golden image uint8 [H, W, C] with its reference scores uint8 [K, h, w] and peak uint8 [K]."""
 
     name: str
     image: U8
@@ -91,7 +91,7 @@ class Bundle(NamedTuple):
     path: Path
     manifest: Manifest
     graphs: dict[str, bytes]
-    """The ONNX files, as hashed, by precision: `fp32` always, `fp16` and `int8` in newer bundles."""
+    """The ONNX files by precision, as hashed: `fp32` always, `fp16` and `int8` in newer bundles."""
     golden: tuple[Golden, ...]
 
     @property
@@ -101,22 +101,22 @@ class Bundle(NamedTuple):
 
     @property
     def gpu_floats(self) -> list[str]:
-        """The float graphs for a GPU, the better first."""
+        """Precisions of the float graphs for a GPU, the better first."""
         return [name for name in ("fp16", "fp32") if name in self.graphs]
 
     def allowed_difference(self, precision: str) -> int:
-        """Largest difference from the golden scores that is allowed of a precision, in 1/255."""
+        """Largest difference from the golden scores that is allowed in a precision, in 1/255."""
         int8 = self.manifest.int8 if precision == "int8" else None
         return int8.max_score_difference if int8 else self.manifest.max_score_difference
 
     @property
     def sha256(self) -> str:
-        """Identity of the network."""
+        """Identity of the network: SHA-256 of its fp32 graph."""
         return self.manifest.graphs["fp32"].sha256
 
 
 def load_manifest(path: Path) -> Manifest:
-    """What a bundle folder says of itself, unchecked by hashes; raises BundleError as `load_bundle` does."""
+    """Read what a bundle folder says of itself, unchecked by hashes; raises BundleError as `load_bundle` does."""
     try:
         is_there = path.is_dir()
     except OSError as error:  # such a name can't be, or the way there is forbidden
@@ -150,7 +150,7 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _contradiction(manifest: Manifest) -> str:
-    """What in the manifest can't be, in words; empty if all fits."""
+    """What in the manifest contradicts itself, in words; empty if all fits."""
     if manifest.channels not in (1, 3):
         return f"channels is {manifest.channels}, it must be 1 or 3"
     if "fp32" not in manifest.graphs:

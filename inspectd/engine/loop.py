@@ -18,9 +18,9 @@ from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import STAGE_WAIT_S, Progress
 
 MEASURED = 64
-"""So many inferences back it is remembered how long one takes."""
+"""Number of the latest inferences whose durations are kept, per setup and camera."""
 MAX_READ = 256
-"""Frames and results taken from a source in one turn."""
+"""Most frames and results that are taken from a source in one turn."""
 
 
 class FrameSource(Protocol):
@@ -34,19 +34,19 @@ class FrameSource(Protocol):
         """The setups that parts to come may belong to: the one in use, and one that is to be used later."""
 
     def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
-        """Parts from this id on, but none that has come, belong to a setup; gives the first id of it.
+        """Let parts from this id on, but none that has come, belong to a setup; gives its first part id.
 
         deadline_ns: their time from trigger to result.
         """
 
     def fileno(self) -> int:
-        """What to poll; -1 while there is nothing to poll."""
+        """File descriptor to poll; -1 while there is nothing to poll."""
 
     def read(self) -> Iterator[Frame | Ended]:
         """Frames to judge and results of frames that never came; never blocks."""
 
     def give_back(self, slot: int) -> None:
-        """A slot is not needed any more."""
+        """Give back a slot that is not needed any more."""
 
 
 class Switch(NamedTuple):
@@ -55,11 +55,11 @@ class Switch(NamedTuple):
     setup: int
     backend: Backend
     deadline_ns: int
-    """Of its parts, from trigger to result."""
+    """Time of the setup's parts from trigger to result, in nanoseconds."""
     from_part_id: int
-    """The first part, if that has not come yet; else the next one."""
+    """First part of the new setup, if that has not come yet; else the next part is the first."""
     done: Callable[[dict[str, int]], None]
-    """Told, by camera, the first part id under the new setup; called by the engine thread."""
+    """Called by the engine thread with the first part id under the new setup, by camera."""
 
 
 class Engine:
@@ -81,26 +81,26 @@ class Engine:
         self._failed = failed  # called once, at the first fault
         self._retired = retired  # called with a setup that no frame needs any more, and its backend
         self._error: Exception | None = None
-        self._waiting: list[Frame] = []  # heap, earliest deadline first
-        self._working: dict[Frame, int] = {}  # and when it was submitted; 0 = beside another one
-        self._handed_on: set[Frame] = set()  # to the judge, who is not done with it
+        self._waiting: list[Frame] = []  # a heap, earliest deadline first
+        self._working: dict[Frame, int] = {}  # when each was submitted; 0 = beside another one
+        self._handed_on: set[Frame] = set()  # the judge is not done with these
         self._took_ns: defaultdict[tuple[int, int], deque[int]] = defaultdict(lambda: deque(maxlen=MEASURED))
         self._orders: Handoff[Switch] = Handoff()
         self._held = ""
         self._poll = select.poll()
         self._polled: dict[int, FrameSource] = {}
-        self._unread: dict[FrameSource, Iterator[Frame | Ended]] = {}  # what sources have begun to say
+        self._unread: dict[FrameSource, Iterator[Frame | Ended]] = {}  # sources that have more to say
 
     def switch(self, order: Switch) -> None:
-        """Have it done by the engine thread, within STAGE_WAIT_S. Called by any thread."""
+        """Let the engine thread switch the line to another setup, within STAGE_WAIT_S. Called by any thread."""
         self._orders.put(order)
 
     def hold(self, why: str) -> None:
-        """Frames received from now on are UNKNOWN/not_ready, for this reason; "" ends that. For any thread."""
+        """Make frames received from now on UNKNOWN/not_ready, for this reason; "" ends that. For any thread."""
         self._held = why
 
     def run(self, progress: Progress) -> None:
-        """Until every source has finished and every frame is handed on."""
+        """Work until every source has finished and every frame is handed on."""
         for backend in self._backends.values():
             self._poll.register(backend.completed, select.POLLIN)
         self._poll.register(self._orders, select.POLLIN)
@@ -139,14 +139,14 @@ class Engine:
             self._retire()
 
     def _break(self, error: Exception) -> None:
-        """A fault of ours or of the library: from now on every frame is UNKNOWN/engine, and the daemon ends."""
+        """Note a fault, ours or the library's: from now on every frame is UNKNOWN/engine, and the daemon ends."""
         self._error = error
         self._failed()
         for frame in (*self._waiting, *self._working):
             self._end(frame, Reason.ENGINE, self._sentence())
 
     def _done(self) -> bool:
-        # Of a lost device nothing comes back.
+        # Nothing comes back from a lost device.
         working = any(self._backends[frame.setup].fault is None for frame in self._working)
         idle = not working and not self._waiting and not self._unread
         return idle and all(source.finished for source in self._sources)
@@ -163,7 +163,7 @@ class Engine:
         self._polled = current
 
     def _timeout_ms(self) -> float:
-        """Until the first deadline, at most STAGE_WAIT_S; not at all if there is more to read."""
+        """Milliseconds until the first deadline, at most STAGE_WAIT_S; 0 if there is more to read."""
         if self._unread:
             return 0.0
         frames = (*self._waiting, *self._working, *self._handed_on)
@@ -190,7 +190,7 @@ class Engine:
             self._retired(setup, backend)
 
     def _read(self) -> None:
-        """A part of what the sources say: one that was away for an hour has many triggers to tell of at once."""
+        """Read a part of what the sources say: one that was away for an hour has many triggers to report."""
         for source, items in tuple(self._unread.items()):
             taken = 0
             for item in islice(items, MAX_READ):
@@ -221,7 +221,7 @@ class Engine:
                 self._sources[frame.camera].give_back(frame.slot)
 
     def _has_room_for(self, frame: Frame) -> bool:
-        """All backends share one device: together they work on no more frames than one may."""
+        """Whether a frame may start: the backends share one device and together work on no more than one may."""
         return len(self._working) < self._backends[frame.setup].depth
 
     def _hopeless(self, frame: Frame) -> str:
@@ -243,7 +243,7 @@ class Engine:
         try:
             self._backends[frame.setup].submit(frame)
         except Exception:
-            heappush(self._waiting, frame)  # it never began: ended with those that wait
+            heappush(self._waiting, frame)  # it never began: it ends with those that wait
             raise
         self._working[frame] = 0 if self._working else now_ns()
 
@@ -259,10 +259,10 @@ class Engine:
         if submitted_ns:
             self._took_ns[frame.setup, frame.camera].append(frame.engine_ns - submitted_ns)
         self._handed_on.add(frame)
-        self._scored.put(frame)  # late ones as well: their answer goes into the journal
+        self._scored.put(frame)  # late frames as well: their answer goes into the journal
 
     def _expire(self, now: int) -> None:
-        """At its deadline a frame without an answer is UNKNOWN; whatever comes later is only written down."""
+        """End frames as UNKNOWN at their deadline; whatever comes later is only written down."""
         if self._waiting and self._waiting[0].deadline_ns <= now:
             for frame in self._waiting:
                 if frame.deadline_ns <= now:
@@ -277,7 +277,7 @@ class Engine:
                 self._end(frame, Reason.DEADLINE, "it was not judged in time")
 
     def _sentence(self) -> str:
-        """Of the fault, for the results."""
+        """Detail of the fault, for the results."""
         return str(self._error) if isinstance(self._error, DeviceError) else "the engine stage failed"
 
     def _end(self, frame: Frame, reason: Reason, detail: str) -> None:

@@ -29,26 +29,26 @@ from inspectd.settings.engine import OpenVinoEngine
 log = structlog.get_logger()
 U8 = npt.NDArray[np.uint8]
 Precision = Literal["int8", "", "f32"]
-"""The empty one is float in the fastest arithmetic of this CPU: bf16 where it has it."""
+"""Arithmetic of a network. The empty one is float in the fastest arithmetic of this CPU: bf16 where it has it."""
 FLOATS: tuple[Precision, ...] = ("", "f32")
 DEPTH = 2
-"""Frames at work at once per shape: the next one waits inside the library when one is done, so that the
+"""Frames at work at once per picture shape: the next one waits inside the library when one is done, so that the
 cores never wait for Python."""
 
 
 def thread_count(config: OpenVinoEngine) -> int:
-    """Threads of the engine; by default all cores but one, which is left to the daemon."""
+    """Number of the engine's threads; by default one per core but one, which is left to the daemon."""
     return config.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 @functools.cache
 def _core() -> ov.Core:
-    """One for the whole process: each leaves about 0.1 MB behind, and a line may change its model for ever."""
+    """OpenVINO's core, one per process: each leaves about 0.1 MB behind, and models change without end."""
     return ov.Core()
 
 
 def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: Precision = "") -> ov.CompiledModel:
-    """The network for pictures of one shape; raises BundleError if OpenVINO can't make it so.
+    """Compile the network for pictures of one shape; raises BundleError if OpenVINO can't.
 
     precision: `int8`, `f32`, or empty for the fastest float arithmetic that this CPU has.
     """
@@ -80,14 +80,14 @@ def compile_graph(bundle: Bundle, shape: Shape, threads: int, precision: Precisi
 
 
 def precision_of(compiled: ov.CompiledModel) -> str:
-    """The arithmetic: `int8`, or what OpenVINO chose for the float graph: `f32`, `bf16` or `f16`."""
+    """The arithmetic of a network: `int8`, or what OpenVINO chose for the float graph: `f32`, `bf16` or `f16`."""
     if compiled.get_property("NETWORK_NAME") == "int8":
         return "int8"
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
 
 
 class Segmenter:
-    """One picture after the other: for replay, golden test and bench. Keeps the engines of the last shapes."""
+    """Judges one picture after the other, for replay, golden test and bench. Keeps the last shapes' networks."""
 
     KEPT = 4
 
@@ -95,15 +95,15 @@ class Segmenter:
         self.bundle, self.threads = bundle, threads
         self.precision: Precision = precision
         self.golden_difference = 0
-        """From the golden scores, in 1/255, as `golden_difference` counts."""
+        """How far the golden test was from the golden scores, in 1/255, by `golden_difference`."""
         self._requests: dict[Shape, ov.InferRequest] = {}
 
     def compile(self, shape: Shape) -> ov.CompiledModel:
-        """The network for pictures of one shape, in this precision."""
+        """Compile the network for pictures of one shape, in this precision."""
         return compile_graph(self.bundle, shape, self.threads, self.precision)
 
     def segment(self, image: U8) -> tuple[U8, U8]:
-        """Image uint8 [H, W, C] -> scores uint8 [K, h, w], peak uint8 [K], copies."""
+        """Judge an image uint8 [H, W, C]: scores uint8 [K, h, w] and peak uint8 [K], copies."""
         shape = Shape(*image.shape)
         request = self._requests.pop(shape, None)
         if request is None:
@@ -116,7 +116,7 @@ class Segmenter:
 
 
 def open_segmenter(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "auto") -> Segmenter:
-    """The bundle in the fastest precision that passes its golden test here; BundleError if none does.
+    """Open the bundle in the fastest precision that passes its golden test here; BundleError if none does.
 
     INT8 only where the export found it equal and this CPU computes it rightly, and never with the wish `float`.
     Fast arithmetic differs between CPUs; where it fails the test, the next slower is used and said.
@@ -156,7 +156,7 @@ def computes_int8_rightly() -> bool:
 
 
 class OpenVinoBackend:
-    """The `Backend` for the rings of all cameras; one lane per picture shape."""
+    """The `Backend` on the CPU for the rings of all cameras; one lane per picture shape."""
 
     def __init__(self, config: OpenVinoEngine, bundle: Bundle, rings: Sequence[Ring]) -> None:
         threads = thread_count(config)
@@ -210,7 +210,7 @@ class _Lane:
         self._waiter.start()
 
     def warm_up(self, tensors: "_Tensors") -> None:
-        """The first inference of a request is slow: not on a part's time."""
+        """Run each request once: its first inference is slow, and no part should wait for it."""
         for request in self._idle:
             tensors.bind(request)
             request.infer()

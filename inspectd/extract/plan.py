@@ -16,24 +16,24 @@ NO_ZONE = ""
 
 
 class Plan(NamedTuple):
-    """Made once per recipe and camera; read only."""
+    """What a camera's score maps are judged by; made once per recipe and camera, and only read."""
 
     classes: tuple[str, ...]
     stride: int
     rect: tuple[int, int, int, int]
-    """x, y, width, height of the judged rectangle in the full sensor image."""
+    """Judged rectangle in the full sensor image: x, y, width, height in pixels."""
     floor: U8
-    """[K, h, w]: a cell belongs to a region when its score is greater. 255 = ignored."""
+    """Score above which a cell belongs to a region, uint8 [K, h, w]; 255 = ignored."""
     lowest: U8
-    """[K]: the lowest `suspect` of each class in score units; a peak below it needs no further look."""
+    """Lowest `suspect` of each class in score units, uint8 [K]; a peak below it needs no further look."""
     columns: F64
-    """[w]: x of the centre of each column's cells, px of the full sensor image; the last may be narrower."""
+    """Centre of each column's cells, x in px of the full sensor image, [w]; the last column may be narrower."""
     rows: F64
-    """[h]: y of each row's."""
+    """Centre of each row's cells, y in px of the full sensor image, [h]; the last row may be lower."""
     limits: dict[tuple[str, str], Limits]
-    """By (zone, class); the zone "" is the rest of the image."""
+    """Limits by (zone, class); the zone "" is the rest of the image."""
     zones: tuple[tuple[str, Points], ...]
-    """Name and polygon in pixels of the full sensor image; the first that holds a centroid wins."""
+    """Zones by name, with polygons in px of the full sensor image; the first that holds a centroid wins."""
     max_regions: int
     mm_per_px: float | None
 

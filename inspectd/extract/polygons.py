@@ -1,4 +1,4 @@
-"""Polygons against points and cells, exactly: what is ignored must not reach a pixel too far."""
+"""Tests of points and cells against polygons, exact: what is ignored must not reach a pixel too far."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ def contains(polygon: Points, x: Any, y: Any) -> Bools:
     for (ax, ay), (bx, by) in _edges(polygon):
         if ay != by:
             crosses = (ay > y) != (by > y)
-            with np.errstate(over="ignore"):  # far beyond a nearly level edge, which then does not cross
+            with np.errstate(over="ignore"):  # overflows far beyond a nearly level edge, which then does not cross
                 at = ax + (np.asarray(y) - ay) * (bx - ax) / (by - ay)
             inside ^= crosses & (x < at)
     return inside
 
 
 def cells_inside(polygon: Points, lefts: F64, rights: F64, tops: F64, bottoms: F64) -> Bools:
-    """[h, w]: the cells that lie wholly in the polygon: their centres do, and no edge runs through them.
+    """Which cells lie wholly in the polygon, bool [h, w]: their centres do, and no edge runs through them.
 
     lefts, rights: [w] borders of the columns; tops, bottoms: [h] of the rows.
     """
@@ -43,7 +43,7 @@ def _edges(polygon: Points) -> list[tuple[tuple[float, float], tuple[float, floa
 
 
 def _within(start: float, step: float, low: F64, high: F64) -> tuple[F64, F64]:
-    """For which t start + t * step lies between low and high (Liang and Barsky, 1984)."""
+    """Interval of t in which start + t * step lies between low and high (Liang and Barsky, 1984)."""
     if step == 0:
         between = (low < start) & (start < high)
         return np.where(between, -np.inf, np.inf), np.where(between, np.inf, -np.inf)

@@ -1,4 +1,4 @@
-"""Score map -> regions."""
+"""Score map -> regions: connected components of suspicious cells, measured."""
 
 from typing import Any, NamedTuple
 
@@ -16,14 +16,14 @@ MAX_CONTOUR_POINTS = 64
 
 
 class Extraction(NamedTuple):
-    """`truncated`: there were more regions than `plan.max_regions`; the largest are described."""
+    """Regions of a score map. `truncated`: there were more than `plan.max_regions`; the largest are described."""
 
     regions: tuple[Region, ...] = ()
     truncated: bool = False
 
 
 class _Measures(NamedTuple):
-    """Per region of one class, index 0 = the first region; lengths in cells of the coarse grid."""
+    """Measures of the regions of one class, index 0 = the first region; lengths in cells of the coarse grid."""
 
     labels: I32  # [h, w] of a window of the map, region + 1
     origin: tuple[int, int]  # x, y of the window
@@ -36,7 +36,7 @@ class _Measures(NamedTuple):
 
 
 def extract_regions(scores: U8, peak: U8, plan: Plan) -> Extraction:
-    """Regions of a score map.
+    """Find the regions of a score map.
 
     scores: uint8 [K, h, w], 255 = certain; peak: uint8 [K], the highest score of each class.
     Cells at or above `suspect`, 8-connected, form regions; ranked by score x area, largest first.
@@ -55,7 +55,7 @@ def extract_regions(scores: U8, peak: U8, plan: Plan) -> Extraction:
 
 
 def _measure(scores: U8, k: int, plan: Plan) -> _Measures:
-    """All regions of one class at once; only the rectangle around them is labelled, most of a map is empty."""
+    """Measure all regions of one class at once; only their surrounding rectangle is labelled."""
     mask = cv2.compare(scores, plan.floor[k], cv2.CMP_GT)
     x0, y0, width, height = cv2.boundingRect(mask)
     window = slice(y0, y0 + height), slice(x0, x0 + width)
@@ -80,7 +80,7 @@ def _measure(scores: U8, k: int, plan: Plan) -> _Measures:
 
 
 def _extreme(which: np.ufunc, label: I64, values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
-    """[n]: the smallest or largest value of each label."""
+    """The smallest or largest value of each label, [n]."""
     result = np.full(n, np.iinfo(np.int32).max if which is np.minimum else 0, values.dtype)
     which.at(result, label, values)
     return result
@@ -114,7 +114,7 @@ def _describe(m: _Measures, i: int, k: int, plan: Plan) -> Region:
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> I32:
-    """[n, 2] x, y of the cells on the outer border of the one component in `mask`."""
+    """Points on the outer border of the one component in `mask`: x, y of cells, [n, 2]."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return contours[0].reshape(-1, 2).astype(np.int32)
 
@@ -128,7 +128,7 @@ def _length(outline: I32) -> float:
 
 
 def _thinned(contour: I32) -> I32:
-    """At most MAX_CONTOUR_POINTS of the points, evenly spread."""
+    """The points of a contour, thinned evenly to at most MAX_CONTOUR_POINTS."""
     step = -(-len(contour) // MAX_CONTOUR_POINTS)
     return contour[::step]
 

@@ -8,30 +8,27 @@ from typing import NamedTuple
 import cv2
 
 from inspectd.extract.plan import U8, Plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.image import sample_of, unfitness
-from inspectd.judge.verdict import judge
+from inspectd.judge.image import sample_of
+from inspectd.judge.inspect import NOT_CHECKED, inspect
 from inspectd.runtime.clock import now_ns
-from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, Verdict, unknown
+from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import STAGE_WAIT_S, Progress
 from inspectd.settings.recipe import ImageLimits
-
-NOT_CHECKED = ImageLimits()
 
 
 class Criteria(NamedTuple):
     """What the frames of one setup are judged by; `scores` and `picture` show a frame's data in place."""
 
     plans: Sequence[Plan]
-    """By camera."""
+    """The recipe resolved for each camera, by the camera's index."""
     image_limits: ImageLimits
     scores: Callable[[Frame], tuple[U8, U8]]
     picture: Callable[[Frame], U8]
 
 
 class Judge:
-    """Criteria by setup: others put them there before there is a frame of it, and take them away afterwards."""
+    """Judges frames by the criteria of their setup, added before there is a frame of it, removed later."""
 
     def __init__(
         self,
@@ -47,7 +44,7 @@ class Judge:
     def run(
         self, scored: Handoff[Frame], results: Handoff[Ended | Late], upstream: threading.Event, progress: Progress
     ) -> None:
-        """Until `upstream` is set and no frame is left."""
+        """Judge what comes until `upstream` is set and no frame is left."""
         cv2.setNumThreads(1)  # maps are small: OpenCV's own threads would only take cores from the engine
         poll = select.poll()
         poll.register(scored, select.POLLIN)
@@ -71,7 +68,7 @@ class Judge:
             results.put(Late(frame, judgement))
 
     def _judgement_or_fault(self, frame: Frame) -> Judgement:
-        """After a fault of ours every frame is UNKNOWN/engine, and the daemon ends."""
+        """The judgement of a frame; after a fault of ours every frame is UNKNOWN/engine, and the daemon ends."""
         if self._error is None:
             try:
                 return self._judgement(frame, self._setups[frame.setup])
@@ -83,11 +80,8 @@ class Judge:
     def _judgement(self, frame: Frame, criteria: Criteria) -> Judgement:
         plan, limits = criteria.plans[frame.camera], criteria.image_limits
         scores, peak = criteria.scores(frame)
-        judgement = judge(extract_regions(scores, peak, plan), plan)
-        if limits != NOT_CHECKED:
-            sample = sample_of(criteria.picture(frame))
-            unfit = unfitness(sample, self._last_sample.get(frame.camera), limits)
-            self._last_sample[frame.camera] = sample
-            if unfit:
-                return Judgement(Verdict.UNKNOWN, Reason.IMAGE, judgement.regions, judgement.truncated, unfit)
-        return judgement
+        if limits == NOT_CHECKED:  # the picture itself is not looked at
+            return inspect(scores, peak, plan)
+        previous = self._last_sample.get(frame.camera)
+        self._last_sample[frame.camera] = sample = sample_of(criteria.picture(frame))
+        return inspect(scores, peak, plan, limits, sample, previous)

@@ -21,11 +21,10 @@ def judge(extraction: Extraction, plan: Plan) -> Judgement:
     possible: dict[tuple[str, str], list[Region]] = defaultdict(list)
     for region in extraction.regions:
         key = region.zone, region.class_
-        limits = plan.limits[key]
-        if region.area_px < limits.min_area_px:
+        if not counts(region, plan):
             continue
         possible[key].append(region)
-        if region.score >= limits.reject:
+        if region.score >= plan.limits[key].reject:
             certain[key].append(region)
     regions, truncated = extraction
     for key, found in certain.items():
@@ -39,6 +38,11 @@ def judge(extraction: Extraction, plan: Plan) -> Judgement:
         detail = f"more than {plan.max_regions} regions"
         return Judgement(Verdict.UNKNOWN, Reason.UNDECIDED, regions, truncated, detail)
     return Judgement(Verdict.PASS, Reason.NONE, regions)
+
+
+def counts(region: Region, plan: Plan) -> bool:
+    """Whether a region is large enough to count: its area reaches the `min_area_px` of its zone and class."""
+    return region.area_px >= plan.limits[region.zone, region.class_].min_area_px
 
 
 def _broken_limit(regions: list[Region], limits: Limits) -> str:

@@ -1,1 +1,1 @@
-"""The result out of the process: the wire contract, the journal, the ZeroMQ loop."""
+"""The result out of the process: the publish thread, its journal, its public sockets and who may use them."""

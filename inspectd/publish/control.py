@@ -17,25 +17,24 @@ from inspectd.runtime.handoff import Handoff
 from inspectd.wire.requests import Answer, Request, RequestError, decode_request, encode
 
 OUTSTANDING = 64
-"""So many requests of each verb wait for their answer at once, of all clients: triggers that a camera does not
-answer must not keep the line from being paused."""
+"""Most requests of each verb that wait for their answer at once, of all clients together: triggers that a camera
+does not answer must not keep the line from being paused."""
 CLIENTS, REMEMBERED = 64, 256
-"""Answers are kept for so many clients, and of each for its last so many requests; whoever is silent longest is
-forgotten first."""
+"""Clients whose answers are kept, and answers kept per client; whoever is silent longest is forgotten first."""
 REMEMBERED_BYTES = 8 * 2**20
-"""Of all answers kept."""
+"""Most bytes of all answers that are kept."""
 ENVELOPES = 64
-"""So many repetitions of a request that is being executed are answered."""
+"""Most repetitions of a request in execution that are answered."""
 FRAMES = 3
-"""Identity, perhaps an empty frame (REQ sockets send one), body."""
+"""Most frames of a request: identity, perhaps an empty frame (REQ sockets send one), body."""
 SKIPPED_AT_ONCE = 64
 NOT_PLAIN = re.compile(r"Expected `str` matching regex .* - at `\$\.(\w+)`")
-"""How the decoder refuses a text with control characters: there is no other pattern in requests."""
+"""The decoder's words for a text with control characters: requests have no other pattern."""
 WAITING_PER_PEER = 64
 
 Envelope = tuple[bytes, ...]
 Client = tuple[str, str]
-"""The user id of its key ("" without keys) and the name it gives itself."""
+"""A client of the control socket: the user id of its key ("" without keys) and the name it gives itself."""
 
 
 class Asked(NamedTuple):
@@ -46,39 +45,39 @@ class Asked(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer on its way back."""
+    """An answer on its way back to the publish thread."""
 
     asked: Asked
     answer: Answer
 
 
-class Counts(msgspec.Struct):
-    """What came in and went out, since the daemon started."""
+class ControlCounts(msgspec.Struct):
+    """Counts of what came in and went out since the daemon started."""
 
     requests: int = 0
-    """Good ones, repeated ones too."""
+    """Good requests, repeated ones too."""
     repeated: int = 0
     refused: int = 0
-    """What was no request."""
+    """Messages that were no request."""
     busy: int = 0
     unheard: int = 0
     """Answers whose peer was gone, or did not take them."""
 
 
 class ControlLink(NamedTuple):
-    """Between the publish thread, which reads and answers, and the main thread, which executes."""
+    """The hand-offs between the publish thread, which reads and answers, and the main thread, which executes."""
 
     requests: Handoff[Asked]
     answers: Handoff[Answered]
-    counts: Counts
+    counts: ControlCounts
 
 
 def make_link() -> ControlLink:
-    """A new one, empty."""
-    return ControlLink(Handoff(), Handoff(), Counts())
+    """Make an empty link."""
+    return ControlLink(Handoff(), Handoff(), ControlCounts())
 
 
-class _Kept:
+class _Remembered:
     """One request of a client: who waits for the answer, and the answer once it is there."""
 
     def __init__(self, request: Request, envelope: Envelope) -> None:
@@ -88,31 +87,31 @@ class _Kept:
 
 
 def limit_queues(socket: "zmq.Socket[bytes]") -> None:
-    """Before `bind`: how many requests and answers of one peer may wait in ZeroMQ."""
+    """Limit how many requests and answers of one peer may wait in ZeroMQ. Called before `bind`."""
     socket.setsockopt(zmq.RCVHWM, WAITING_PER_PEER)
     socket.setsockopt(zmq.SNDHWM, 2 * (OUTSTANDING + ENVELOPES))
 
 
 class ControlService:
-    """One ROUTER, bound; used by the publish thread alone."""
+    """The service of the control socket, a bound ROUTER; used by the publish thread alone."""
 
     def __init__(
         self, socket: zmq.Socket[bytes], link: ControlLink, allows: Callable[[str], bool] = lambda _: True
     ) -> None:
-        """allows: whether the client of this user id may still steer; asked for each request."""
+        """`allows` says whether the client of a user id may still steer; it is asked for each request."""
         self._allows = allows
         self._counts = link.counts
         self._socket, self._requests, self._answers = socket, link.requests, link.answers
-        self._clients: OrderedDict[Client, OrderedDict[str, _Kept]] = OrderedDict()
+        self._clients: OrderedDict[Client, OrderedDict[str, _Remembered]] = OrderedDict()
         self._bytes = 0
         self._outstanding = Counter[type[Request]]()
         self._ready: deque[Answered] = deque()
-        self._skipping = False  # in a message with too many frames
+        self._skipping = False  # the rest of a message with too many frames is passed over
 
     @property
     def counts(self) -> dict[str, int]:
-        """For the heartbeat."""
-        return {f"control_{name}": getattr(self._counts, name) for name in Counts.__struct_fields__}
+        """Counts for the heartbeat."""
+        return {f"control_{name}": getattr(self._counts, name) for name in ControlCounts.__struct_fields__}
 
     @property
     def busy(self) -> bool:
@@ -120,7 +119,7 @@ class ControlService:
         return bool(self._ready) or self._skipping
 
     def sockets(self) -> Sequence[zmq.Socket[bytes] | int]:
-        """What to poll."""
+        """What to poll: the socket, and the answers of the main thread."""
         return self._socket, self._answers.fileno()
 
     def serve(self) -> bool:
@@ -135,7 +134,7 @@ class ControlService:
         return bool(frames) or self._skipping
 
     def close(self) -> None:
-        """Tell whoever waits for an answer that there will be none. Whoever opened the socket closes it."""
+        """Answer whoever still waits that there will be no answer. Whoever opened the socket closes it."""
         self._ready.extend(self._answers.drain())
         while self._ready:
             self._finish(*self._ready.popleft())
@@ -149,7 +148,7 @@ class ControlService:
     # ---- in ----
 
     def _receive(self) -> tuple[list[bytes], str]:
-        """The next message, and the user id of the key it came under; [] if there is none, or it is skipped."""
+        """Receive the next message, and the user id of its key; no frames if there is none or it is skipped."""
         frames: list[bytes] = []
         user = ""
         with suppress(zmq.Again):
@@ -180,7 +179,7 @@ class ControlService:
         self._ask(Asked((user, request.client), request), envelope)
 
     def _ask(self, asked: Asked, envelope: Envelope) -> None:
-        """To the main thread, unless it is known already."""
+        """Hand a request to the main thread, unless it is known already."""
         kept = self._clients.get(asked.client)
         if kept is not None and (entry := kept.get(asked.request.id)) is not None:
             self._clients.move_to_end(asked.client)
@@ -189,13 +188,13 @@ class ControlService:
             self._refuse_busy(asked.request, envelope)
         else:
             self._outstanding[type(asked.request)] += 1
-            self._clients.setdefault(asked.client, OrderedDict())[asked.request.id] = _Kept(
+            self._clients.setdefault(asked.client, OrderedDict())[asked.request.id] = _Remembered(
                 asked.request, envelope
             )
             self._clients.move_to_end(asked.client)
             self._requests.put(asked)
 
-    def _repeat(self, entry: _Kept, request: Request, envelope: Envelope) -> None:
+    def _repeat(self, entry: _Remembered, request: Request, envelope: Envelope) -> None:
         self._counts.repeated += 1
         if entry.request != request:
             sentence = f"the id {request.id!r} was another request's: each request needs its own"
@@ -227,7 +226,7 @@ class ControlService:
             self._forget()
 
     def _forget(self) -> None:
-        """Keep to the bounds; a request without its answer is never forgotten."""
+        """Drop kept answers beyond the bounds; a request without its answer is never forgotten."""
         for client, kept in list(self._clients.items()):
             if len(self._clients) <= CLIENTS and self._bytes <= REMEMBERED_BYTES:
                 return
@@ -235,7 +234,7 @@ class ControlService:
             if not kept:
                 del self._clients[client]
 
-    def _shorten(self, kept: OrderedDict[str, _Kept], most: int) -> None:
+    def _shorten(self, kept: OrderedDict[str, _Remembered], most: int) -> None:
         excess = len(kept) - most
         for key in [key for key, entry in kept.items() if entry.answer][: max(0, excess)]:
             self._bytes -= len(kept.pop(key).answer)
@@ -243,12 +242,12 @@ class ControlService:
     def _send(self, envelope: Envelope, answer: bytes) -> None:
         try:
             self._socket.send_multipart((*envelope, answer), zmq.DONTWAIT)
-        except zmq.ZMQError:  # it is gone, or does not read
+        except zmq.ZMQError:  # the client is gone, or does not read
             self._counts.unheard += 1
 
 
 def _opened(frames: list[bytes]) -> tuple[Envelope, list[bytes]]:
-    """What the answer must begin with, and the rest."""
+    """Split frames into what the answer must begin with, and the rest."""
     identity, *rest = frames
     if len(rest) > 1 and not rest[0]:
         return (identity, b""), rest[1:]

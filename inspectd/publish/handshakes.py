@@ -1,8 +1,8 @@
-"""Handshakes that fail: seen by a monitor on each encrypted socket, counted, and told without flooding the log.
+"""Handshakes that fail: seen by a monitor on each encrypted socket, counted, and logged without flooding the log.
 
-A refused key is told by the ZAP handler, which knows the peer's address. Of what fails before it (another
-protocol, the wrong server key, a plain client) libzmq names only the descriptor of the connection, and only when
-it is accepted and when it ends: whom it belonged to is asked at once, and is unknown if it is closed by then.
+The ZAP handler reports a refused key, as it knows the peer's address. Of what fails before it (another protocol,
+the wrong server key, a plain client) libzmq names only the descriptor of the connection, and only when it is
+accepted and when it ends: the peer's address is looked up at once, and is unknown if it is closed by then.
 """
 
 import ctypes
@@ -37,45 +37,45 @@ WHY = {
     NO_DETAIL: "it has no key, said nothing, or went away",
 }
 MOST_EVENTS = 10_000
-"""A monitor that is not read holds so many; then libzmq's I/O thread waits, and nothing more is accepted."""
+"""Most events that wait in a monitor; when it is full, libzmq's I/O thread waits, and nothing more is accepted."""
 MOST_PEERS = 32
-"""So many peers are named a minute, the others only counted."""
+"""Most peers that the log names in a minute; the others are only counted."""
 MINUTE_NS = 60 * 10**9
 _LIBC = ctypes.CDLL(None)
 
 
 class Failures:
-    """Counts by kind; of each peer and kind the first in a minute is logged, of the others how many there were."""
+    """Counts of failures by kind. The log gets the first of each peer and kind in a minute, then a number."""
 
     def __init__(self) -> None:
         self.counts = {AUTH: 0, PROTOCOL: 0, NO_DETAIL: 0}
-        self._told: set[tuple[str, str]] = set()
-        self._untold = 0
+        self._logged: set[tuple[str, str]] = set()
+        self._unlogged = 0
         self._until_ns = 0
 
     def add(self, kind: str, peer: str, why: str) -> None:
-        """One more; `peer` is its address, or empty."""
+        """Count one more failure; `peer` is the address, or empty."""
         self.summarise()
         self.counts[kind] += 1
-        if (kind, peer) in self._told or len(self._told) >= MOST_PEERS:
-            self._untold += 1
+        if (kind, peer) in self._logged or len(self._logged) >= MOST_PEERS:
+            self._unlogged += 1
             return
-        if not self._told:
+        if not self._logged:
             self._until_ns = now_ns() + MINUTE_NS
-        self._told.add((kind, peer))
+        self._logged.add((kind, peer))
         log.warning("handshake failed", kind=kind, peer=peer or "unknown", why=why)
 
     def summarise(self) -> None:
-        """When the minute is over, say what was not told."""
-        if self._told and now_ns() >= self._until_ns:
-            if self._untold:
-                log.warning("more handshakes failed in this minute", count=self._untold, **self.counts)
-            self._told.clear()
-            self._untold = 0
+        """When the minute is over, log how many failures were not logged."""
+        if self._logged and now_ns() >= self._until_ns:
+            if self._unlogged:
+                log.warning("more handshakes failed in this minute", count=self._unlogged, **self.counts)
+            self._logged.clear()
+            self._unlogged = 0
 
 
 class Watch:
-    """The monitor of one socket."""
+    """The monitor of one encrypted socket."""
 
     def __init__(self, watched: zmq.Socket[bytes], failures: Failures) -> None:
         address = f"inproc://monitor-{id(watched)}"
@@ -86,14 +86,14 @@ class Watch:
         self.socket.connect(address)
         self._watched, self._failures = watched, failures
         self._open: dict[int, str] = {}
-        """Whom each connection belongs to that may still be in its handshake, by descriptor."""
+        """Addresses of the peers of connections that may still be in their handshake, by descriptor."""
         self._succeeded = 0
-        """So many of them are not: libzmq does not say which."""
+        """Number of connections in `_open` whose handshake succeeded: libzmq does not say which."""
         self._failed = ""
-        """The kind of a failure whose connection ends with the next event."""
+        """Kind of a failure whose connection ends with the next event."""
 
     def step(self, most: int) -> bool:
-        """Take up to so many events; False if there was none."""
+        """Take at most `most` events; False if there was none."""
         for taken in range(most):
             try:
                 event = parse_monitor_message(self.socket.recv_multipart(zmq.DONTWAIT))
@@ -103,7 +103,7 @@ class Watch:
         return True
 
     def close(self) -> None:
-        """Before the watched socket's own close. Read out first: a full monitor holds what stops it."""
+        """Stop the monitor, before the watched socket's own close. Read out first: if full, it would not stop."""
         while self.step(MOST_EVENTS):
             pass
         self._watched.disable_monitor()
@@ -124,11 +124,11 @@ class Watch:
             self._succeeded = 0
 
     def _end(self, peer: str | None) -> None:
-        """A connection ended. One that speaks another protocol from its first byte fails without a word."""
+        """Note a connection's end. One that speaks another protocol from its first byte fails without a word."""
         failed, self._failed = self._failed, ""
         if not failed and peer is not None and self._succeeded == 0:
             failed = PROTOCOL
-        if failed in WHY:  # the ZAP handler has told of AUTH
+        if failed in WHY:  # the ZAP handler has logged AUTH
             self._failures.add(failed, peer or "", WHY[failed])
 
 

@@ -1,7 +1,7 @@
-"""The read-only image socket: who connects gets the rings' descriptors, and looks for itself.
+"""The read-only image socket: a reader that connects gets the rings' descriptors, and looks for itself.
 
 The daemon neither copies a picture nor waits for a reader, and no reader holds a slot. After the greeting nothing
-more is said; the connection stays open so that its end tells the reader that the daemon, and its rings, are gone.
+more is said; the connection stays open so that its end shows the reader that the daemon, and its rings, are gone.
 """
 
 import fcntl
@@ -24,13 +24,13 @@ from inspectd.wire.images import Greeting, RingView
 log = structlog.get_logger()
 MAX_READERS = 32
 MAX_UNREAD = 512
-"""Descriptors sent and not received yet. The kernel counts them for our user: above RLIMIT_NOFILE (1024 by
-default) it would let us send none at all, to a new camera process neither."""
+"""Most descriptors that are sent and not received yet. The kernel counts them for our user: above RLIMIT_NOFILE
+(1024 by default) it would let us send none at all, to a new camera process neither."""
 BACKLOG = 64
 
 
 class ImageServer:
-    """Bound by its maker, then served by the publish thread alone."""
+    """The service of the image socket; bound by its maker, then used by the publish thread alone."""
 
     busy = False
 
@@ -53,14 +53,14 @@ class ImageServer:
         self._refusal = json.encode(Greeting(line=line, error=why))
 
     def sockets(self) -> list[int]:
-        """What to poll. Readers have nothing to say."""
+        """What to poll: the listening socket alone, as readers have nothing to say."""
         return [self._listener.fileno()]
 
     def serve(self) -> bool:
-        """Greet one reader that has connected; False: there is none. Never blocks."""
+        """Greet one reader that has connected; False if there is none. Never blocks."""
         try:
             reader, _ = self._listener.accept()
-        except OSError:  # gone again
+        except OSError:  # the reader is gone again
             return False
         reader.setblocking(False)
         self._sweep()
@@ -73,7 +73,7 @@ class ImageServer:
                 reader.send(self._refusal)
             else:
                 socket.send_fds(reader, [self._greeting], self._fds)
-        except OSError:  # gone again; a new socket has room for the packet
+        except OSError:  # the reader is gone again: a new socket has room for the packet
             is_full = True
         self.counts["images_refused" if is_full else "images_greeted"] += 1
         if is_full:
@@ -83,7 +83,7 @@ class ImageServer:
         return True
 
     def close(self) -> None:
-        """Readers see the end of the connection."""
+        """Close all connections, whose end the readers see, and the socket."""
         for reader in self._readers:
             reader.close()
         self._listener.close()
@@ -95,12 +95,12 @@ class ImageServer:
     def _sweep(self) -> None:
         """Close the connections whose other end is closed and has nothing unread.
 
-        Of an end that is only shut down the greeting, with its descriptors, may wait to be read for ever: that
-        reader counts.
+        A reader whose end is only shut down may leave the greeting, with its descriptors, unread without end: it
+        counts.
         """
         poll = select.poll()
         for reader in self._readers:
-            poll.register(reader, 0)  # POLLHUP is told in any case
+            poll.register(reader, 0)  # POLLHUP is reported in any case
         ended = {fd for fd, _ in poll.poll(0)}
         gone = [reader for reader in self._readers if reader.fileno() in ended and not _unread(reader)]
         self._readers = [reader for reader in self._readers if reader not in gone]
@@ -109,7 +109,7 @@ class ImageServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Replaces what a dead daemon left: only for who owns the path."""
+    """Bind and listen, replacing what a dead daemon left. Only for the holder of the path's lock."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         if path.is_socket():
@@ -128,7 +128,7 @@ def _listen(path: Path) -> socket.socket:
 def _read_only(ring: Ring) -> int:
     """A second descriptor of the ring, which can't be written, mapped for writing, or reopened so by another user.
 
-    A memfd is born with mode 0777: whoever has any descriptor of it could open it anew, for writing.
+    A memfd is born with mode 0777: whoever has any descriptor of it could open it again, for writing.
     """
     os.fchmod(ring.fd, 0o440)
     return os.open(f"/proc/self/fd/{ring.fd}", os.O_RDONLY | os.O_CLOEXEC)
@@ -139,6 +139,6 @@ def _view(number: int, ring: Ring) -> RingView:
 
 
 def _unread(reader: socket.socket) -> int:
-    """Bytes of memory of what was sent there and not received."""
+    """Bytes of memory of what was sent to a reader and not received."""
     (count,) = struct.unpack("=i", fcntl.ioctl(reader, termios.TIOCOUTQ, bytes(4)))
     return int(count)

@@ -11,12 +11,12 @@ from inspectd.runtime.errors import UnavailableError
 
 log = structlog.get_logger()
 SOCKET_MODE = 0o660
-"""The owner and the group may connect; which group that is, the folder decides if its setgid bit is set."""
+"""Mode of a socket's file: owner and group may connect; a folder with setgid bit decides which group."""
 FOLDER_MODE = 0o750
 
 
 def own_path(path: Path, named: str) -> int:
-    """The descriptor that holds this path for us alone; `named`: the config's key and its value, for errors.
+    """Lock a path for us alone; gives the descriptor that holds it. `named`: the config's key and value.
 
     Raises UnavailableError. libzmq would take the path away from whoever uses it, without an error on either side.
     """
@@ -35,12 +35,12 @@ def own_path(path: Path, named: str) -> int:
 
 
 def open_to_group(path: Path) -> None:
-    """After `bind`: whatever the umask is, owner and group may connect and nobody else."""
+    """Let owner and group connect and nobody else, whatever the umask is. Called after `bind`."""
     path.chmod(SOCKET_MODE)
 
 
 def _make_folder(folder: Path) -> None:
-    """One level is made, owner and group only; of one that is there we warn, as tests and trials may use /tmp."""
+    """Make one level of folder, owner and group only; warn of an open one that exists: tests may use /tmp."""
     try:
         folder.mkdir(FOLDER_MODE)
     except FileExistsError:

@@ -1,17 +1,18 @@
-"""The publish thread: a result into the journal, then onto the wire; between results all that others ask for.
+"""The publish thread: a result into the journal, then onto the wire; between results, all that others ask for.
 
 One loop drives every public socket, for a ZeroMQ socket takes in a new peer only inside calls on it.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from pathlib import Path
 
 import structlog
 import zmq
 
 from inspectd.publish.control import ControlLink, ControlService, limit_queues
+from inspectd.publish.images import ImageServer
 from inspectd.publish.ipc import own_path
 from inspectd.publish.journal.history import History
 from inspectd.publish.journal.records import Entry
@@ -19,78 +20,38 @@ from inspectd.publish.journal.writer import Journal
 from inspectd.publish.messages import CameraStatus, Identity, Messages, Names
 from inspectd.publish.query import Query
 from inspectd.publish.security import Security, read_keyring
+from inspectd.publish.service import Service, Subscriptions
 from inspectd.publish.sockets import bind, ipc_path, opened
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
+from inspectd.runtime.ring import Ring
 from inspectd.settings.publish import ENDPOINTS, Publish
 from inspectd.wire.results import Heartbeat, encode, heartbeat_topic
 
 log = structlog.get_logger()
+Socket = zmq.Socket[bytes]
 MAX_OTHERS = 64
-"""Steps of services in a turn of the loop, if no result comes in between."""
+"""Most steps of services in a turn of the loop, if no result comes in between."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
-"""Why a frame that was received has no answer that could be late."""
+"""Reasons for which a received frame has no answer that could be late."""
 MAX_TOPIC = 512
-"""Bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a client
-makes up costs 47 in this process, and time in this thread."""
+"""Most bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a
+client makes up costs 47 in this process, and time in this thread."""
 QUERY_HWM = 4
-"""Answers kept for a client that does not read them, who asks again for what is dropped; and questions of one."""
+"""Most answers kept for a client that reads none (it asks again for those dropped), and most of its questions."""
 BUSY_MS = 1
 SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
-"""Of this thread's time services get so much, however much is asked for, and less while a frame is on its way: the
+"""Most of this thread's time that services get, however much is asked for, and while a frame is on its way: the
 other stages need the cores, and Python runs one thread at a time."""
 BURST_NS = 2_000_000
-"""After so long without them they have their share of it in one go."""
-
-
-class Service(Protocol):
-    """Who is served between two results."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """For the heartbeat."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is work left that no message will wake the loop for."""
-
-    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
-        """What wakes the loop; always the same."""
-
-    def serve(self) -> bool:
-        """At most one message, or one step of about a millisecond; never blocks. False: there was nothing."""
-
-    def close(self) -> None:
-        """The sockets are closed by their opener."""
-
-
-class Subscriptions:
-    """XPUB takes in a new subscriber only when it is read."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        self._socket, self.counts, self.busy = socket, dict[str, int](), False
-
-    def sockets(self) -> Sequence["zmq.Socket[bytes] | int"]:
-        """The results socket."""
-        return [self._socket]
-
-    def serve(self) -> bool:
-        """Take one."""
-        try:
-            self._socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+"""Time in nanoseconds for which services may catch up on their share in one go."""
 
 
 class Publisher:
-    """Bound by its maker, then used by the publish thread alone."""
+    """The publish thread's journal, sockets and services. Bound by its maker, then used by that thread alone."""
 
     def __init__(
         self,
@@ -102,41 +63,24 @@ class Publisher:
         cameras: Sequence[CameraStatus],
         state: Callable[[], tuple[str, str]],
         control: ControlLink,
+        rings: Mapping[str, Ring] | None = None,
     ) -> None:
+        """rings: by camera, those whose pictures the image socket gives to readers; None = no such socket."""
         self.published = 0
         self._journal, self._ledger, self._state = journal, ledger, state
         self.setups = setups
-        """Recipe and model by number; added to by the main thread before there is a frame of it."""
+        """Recipe and model by the setup's number; the main thread adds one before there is a frame of it."""
         self.setup = next(iter(setups), 1)
-        """The one in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
+        """Setup in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
-        self._told, self._next_beat_ns = ("", ""), 0
-        self._failure = ""  # of the journal, as far as told
+        self._sent_state, self._next_beat_ns = ("", ""), 0
+        self._failure = ""  # the journal's, as last logged
         self._paid_ns = 0
-        """Until then services have had their share."""
+        """Time until which services have used up their share."""
         with ExitStack() as undo:
-            keyring = read_keyring(config)
-            for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
-                if path := ipc_path(getattr(config, key)):
-                    undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
-            context = zmq.Context()
-            undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
-            self._results = opened(context, zmq.XPUB, config.results, undo)
-            self._results.setsockopt(zmq.SNDHWM, config.high_water_mark)
-            self._results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
-            query = opened(context, zmq.ROUTER, config.query, undo)
-            query.setsockopt(zmq.SNDHWM, QUERY_HWM)
-            query.setsockopt(zmq.RCVHWM, QUERY_HWM)
-            router = opened(context, zmq.ROUTER, config.control, undo)
-            limit_queues(router)
-            self.security = Security(context, config, keyring)  # before any bind
-            self.security.protect(self._results, config.results, "read")
-            self.security.protect(query, config.query, "read")
-            self.security.protect(router, config.control, "control")
-            for socket, key in zip((self._results, query, router), ENDPOINTS, strict=True):
-                bind(socket, key, getattr(config, key))
+            self._results, query, router, self.security = _open_sockets(config, undo)
             self._services: list[Service] = [
                 self.security,
                 Subscriptions(self._results),
@@ -145,19 +89,18 @@ class Publisher:
             ]
             for service in self._services:
                 undo.callback(service.close)
+            if rings is not None:
+                images = ImageServer(Path(config.images), identity.line, rings)
+                undo.callback(images.close)
+                self._services.append(images)
             self._undo = undo.pop_all()
-
-    def serve(self, service: Service) -> None:
-        """One more, before `run`; it is closed with the rest."""
-        self._services.append(service)
-        self._undo.callback(service.close)
 
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
         self._undo.close()
 
     def run(self, results: Handoff[Ended | Late], upstream: Callable[[], bool], progress: Progress) -> None:
-        """Until `upstream` says that no more results come and none is left."""
+        """Work until `upstream` says that no more results come and none is left."""
         poller, resting = zmq.Poller(), zmq.Poller()
         poller.register(results.fileno(), zmq.POLLIN)
         resting.register(results.fileno(), zmq.POLLIN)
@@ -179,12 +122,12 @@ class Publisher:
             if not rest_ms:
                 called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
                 self._serve([s for s in self._services if s in called or s.busy], results)
-            if now_ns() >= self._next_beat_ns or self._state() != self._told:
+            if now_ns() >= self._next_beat_ns or self._state() != self._sent_state:
                 self._beat()
         self._beat()
 
     def _rest_ms(self) -> int:
-        """Until services have their turn again, rounded up."""
+        """Milliseconds until services have their turn again, rounded up."""
         return max(0, -((now_ns() - self._paid_ns) // 1_000_000))
 
     def _beat_ms(self) -> int:
@@ -195,7 +138,7 @@ class Publisher:
         return min(left_ms, BUSY_MS) if any(service.busy for service in self._services) else left_ms
 
     def _serve(self, services: list[Service], results: Handoff[Ended | Late]) -> None:
-        """In turn, so that a flood at one socket does not silence another; results come first, and rests after."""
+        """Serve in turn, so that a flood at one socket does not silence another; results come first."""
         if not services:
             return
         began_ns, steps = now_ns(), 0
@@ -233,12 +176,12 @@ class Publisher:
         self._results.send_multipart((entry.topic, entry.header, entry.body))
 
     def _late(self, frame: Frame, judgement: Judgement) -> None:
-        """The frame has had its result at its deadline: what came after it is only kept."""
+        """Keep an answer that came after the frame had its result at its deadline."""
         self._journal.append_late(self._messages.entry(frame, judgement, 0))
         self._ledger.late(frame.camera)
 
     def _in_time(self, frame: Frame, judgement: Judgement) -> Judgement:
-        """What may still be said of the frame now: after its deadline only UNKNOWN."""
+        """The judgement that may still be given of the frame now: after its deadline only UNKNOWN."""
         judged = frame.slot >= 0 and judgement.reason not in NOT_JUDGED
         if judged and now_ns() >= frame.deadline_ns:
             return unknown(Reason.DEADLINE, "answered too late")
@@ -254,6 +197,31 @@ class Publisher:
         if self._journal.failure != self._failure:
             self._failure = self._journal.failure
             log.error("the journal fails, the line goes on without", problem=self._failure)
-        self._told, self._next_beat_ns = self._state(), now_ns() + self._period_ns
+        self._sent_state, self._next_beat_ns = self._state(), now_ns() + self._period_ns
         header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
         self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))
+
+
+def _open_sockets(config: Publish, undo: ExitStack) -> tuple[Socket, Socket, Socket, Security]:
+    """Bind the sockets of results, query and control; gives them, and what guards them. `undo` closes all."""
+    keyring = read_keyring(config)
+    for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
+        if path := ipc_path(getattr(config, key)):
+            undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
+    context = zmq.Context()
+    undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
+    results = opened(context, zmq.XPUB, config.results, undo)
+    results.setsockopt(zmq.SNDHWM, config.high_water_mark)
+    results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
+    query = opened(context, zmq.ROUTER, config.query, undo)
+    query.setsockopt(zmq.SNDHWM, QUERY_HWM)
+    query.setsockopt(zmq.RCVHWM, QUERY_HWM)
+    router = opened(context, zmq.ROUTER, config.control, undo)
+    limit_queues(router)
+    security = Security(context, config, keyring)  # before any bind
+    security.protect(results, config.results, "read")
+    security.protect(query, config.query, "read")
+    security.protect(router, config.control, "control")
+    for socket, key in zip((results, query, router), ENDPOINTS, strict=True):
+        bind(socket, key, getattr(config, key))
+    return results, query, router, security

@@ -1,4 +1,4 @@
-"""What goes out, made of what the stages hand over: results as journal entries, heartbeats."""
+"""Messages made of what the stages hand over: results as journal entries, and heartbeats."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from inspectd.wire.results import (
 )
 
 CODES = {verdict: VerdictCode[verdict.name] for verdict in Verdict}
-"""Looked up once: of enums that takes longer than the whole header."""
+"""Verdict codes of the header by verdict, looked up once: enums would take longer than the whole header."""
 
 
 class CameraStatus(Protocol):
-    """What the heartbeat tells of a camera."""
+    """What the heartbeat reports of a camera."""
 
     name: str
     state: str
@@ -50,15 +50,15 @@ class Names(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What is the same in every message of this run."""
+    """What is the same in every message of this run of the daemon."""
 
     line: str
     simulated: tuple[bool, ...]
-    """By camera."""
+    """Whether each camera is simulated, by its number."""
 
 
 class Messages:
-    """Of one line; used by the publish thread alone."""
+    """Builds the messages of one line; used by the publish thread alone."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Messages:
         self._flags = [Flag.SIMULATED if simulated else Flag(0) for simulated in identity.simulated]
 
     def entry(self, frame: Frame, judgement: Judgement, seq: int) -> Entry:
-        """A result under its number; under 0 an answer that came after the deadline."""
+        """Build a result under its number; number 0 is for an answer that came after the deadline."""
         flags = self._flags[frame.camera]
         if frame.counting_restarted:
             flags |= Flag.COUNTING_RESTARTED
@@ -111,7 +111,7 @@ class Messages:
         )
 
     def heartbeat(self, setup: int, counts: dict[str, int]) -> tuple[Header, Heartbeat]:
-        """How the line is now; `setup`: the one in use, `counts`: what came in at the publisher's sockets."""
+        """Build a heartbeat of the line as it is now. `setup`: the one in use; `counts`: the publisher's."""
         state, detail = self._state()
         names = self._setups[setup]
         identity, journal = self._identity, self._journal

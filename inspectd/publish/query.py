@@ -1,4 +1,4 @@
-"""The query socket: where the line stands, and results once more out of the journal."""
+"""The query socket: the state of the line, and results once more out of the journal."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from inspectd.wire.results import (
 )
 
 MAX_WAITING = 256
-"""Replays that wait for their turn, one of each client; beyond that the oldest is dropped, to be asked again."""
+"""Most replays that wait for their turn, one per client; beyond that the oldest is dropped, to be asked again."""
 PATIENCE_NS = 300_000_000
-"""A replay that is still being looked for after so long is answered: nothing as yet. Who hears nothing for 10 s
-takes this socket for one out of reach, and what is kept for missed."""
+"""Time in nanoseconds after which a replay that is still being looked for is answered: nothing as yet. A client
+that hears nothing for 10 s takes this socket for out of reach, and what is kept for missed."""
 MAX_FRAMES = 64
-"""Taken in one step; of a question that has more the rest is passed over, step by step."""
+"""Most frames taken in one step; the rest of a longer question is passed over, step by step."""
 MAX_ERROR = 200
-"""Characters of what is wrong with a question: it may quote all of it."""
+"""Most characters of an error about a question, which may quote all of it."""
 
 Envelope = list[bytes]
 
@@ -44,7 +44,7 @@ class _Waiting(NamedTuple):
 
 
 class Query:
-    """A service of the publish loop."""
+    """The service of the query socket in the publish loop."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Query:
         snapshot: Callable[[], tuple[int, int, Heartbeat]],
         allows: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`snapshot`: epoch, last number and heartbeat as of now; `allows`: whether a user id may still ask."""
+        """`snapshot` gives epoch, last number and heartbeat; `allows` says whether a user id may still ask."""
         self._socket, self._history, self._snapshot = socket, history, snapshot
         self._allows = allows
         self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
@@ -63,11 +63,11 @@ class Query:
 
     @property
     def busy(self) -> bool:
-        """Whether a replay waits, or the rest of a question."""
+        """Whether a replay waits, or the rest of a question that is passed over."""
         return bool(self._waiting) or self._passing_over
 
     def sockets(self) -> list["zmq.Socket[bytes] | int"]:
-        """What wakes the loop."""
+        """What to poll: the query socket."""
         return [self._socket]
 
     def serve(self) -> bool:
@@ -108,7 +108,7 @@ class Query:
         return True
 
     def _receive(self) -> tuple[list[bytes], str]:
-        """A message, or some frames of one, and the user id it came under; none if nothing is there."""
+        """Receive a message, or some frames of one, and its user id; no frames if nothing is there."""
         frames: list[bytes] = []
         user = ""
         try:
@@ -130,7 +130,7 @@ class Query:
         question = waiting.question
         chunk = self._history.read(question.epoch, question.start)
         if chunk is None and now_ns() - waiting.since_ns < PATIENCE_NS:
-            self._waiting[client] = waiting  # the others first
+            self._waiting[client] = waiting  # to the end: the others come first
             return True
         chunk = chunk or Chunk([], max(question.start - 1, 0))
         frames = [encode(ReplayReply(question.id, question.epoch, chunk.upto, len(chunk.entries), chunk.next))]
@@ -143,12 +143,12 @@ class Query:
         try:
             send_at_once(self._socket, [*envelope, *frames])
             self.counts["query_answered"] += 1
-        except zmq.ZMQError:  # it is gone (EHOSTUNREACH), or does not read what it asked for (EAGAIN)
+        except zmq.ZMQError:  # the client is gone (EHOSTUNREACH), or does not read its answers (EAGAIN)
             self.counts["query_dropped"] += 1
 
 
 def _split(frames: list[bytes]) -> tuple[Envelope, bytes]:
-    """The way back, with REQ's empty frame if there is one, and the body; empty if there is not one frame."""
+    """Split frames into the way back, with REQ's empty frame if any, and the body, empty unless one frame."""
     envelope = frames[:2] if len(frames) > 1 and not frames[1] else frames[:1]
     body = frames[len(envelope) :]
     return envelope, body[0] if len(body) == 1 else b""

@@ -21,9 +21,9 @@ from inspectd.wire.keys import load_clients, load_secret
 log = structlog.get_logger()
 Domain = Literal["read", "control"]
 ZAP = "inproc://zeromq.zap.01"
-"""Where libzmq asks, by RFC 27."""
+"""Address at which libzmq asks the ZAP handler, by RFC 27."""
 MOST_EVENTS = 32
-"""Monitor events taken in one step."""
+"""Most monitor events taken in one step."""
 
 
 class Keyring(NamedTuple):
@@ -34,7 +34,7 @@ class Keyring(NamedTuple):
 
 
 def read_keyring(config: Publish) -> Keyring | None:
-    """All keys of this config, None if it has no `server_key`; raises ConfigError."""
+    """Read all keys of this config, None if it has no `server_key`; raises ConfigError."""
     if not config.server_key:
         return None
     keyring = Keyring(load_secret(Path(config.server_key)).secret, load_clients(Path(config.client_keys)))
@@ -61,12 +61,12 @@ def _user_id(name: str, key: bytes) -> str:
 
 
 class Security:
-    """A service of the publish loop; its thread alone calls all but `reload`."""
+    """The service of handshakes in the publish loop, whose thread alone calls all but `reload`."""
 
-    busy = False  # what waits is seen by polling
+    busy = False  # polling shows what waits
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Publish, keyring: Keyring | None) -> None:
-        """Before any bind: the handler must be there when the first peer comes."""
+        """Open the ZAP handler; before any bind, as it must be there when the first peer comes."""
         self._config, self._keyring = config, keyring
         self._failures = Failures()
         self._watches: list[Watch] = []
@@ -82,7 +82,7 @@ class Security:
         return {f"handshake_{kind}": count for kind, count in self._failures.counts.items()}
 
     def protect(self, socket: zmq.Socket[bytes], endpoint: str, domain: Domain) -> None:
-        """Before `bind`: only keys of this domain get in. Unix sockets, and all without keys, stay open."""
+        """Let only keys of this domain in; called before `bind`. Unix sockets, and all without keys, stay open."""
         if not endpoint.startswith("tcp://"):
             return
         if self._keyring is None:
@@ -98,13 +98,13 @@ class Security:
     def reload(self) -> None:
         """Read the client keys again, from any thread; raises ConfigError, and the old ones stay.
 
-        A connection that stands goes on, its key being struck off or not: `allows` tells of each request.
+        A connection that stands goes on, even if its key is struck off: `allows` is asked about each request.
         """
         if self._keyring is not None:
             self._keyring = self._keyring._replace(clients=load_clients(Path(self._config.client_keys)))
 
     def allows(self, user: str, domain: Domain) -> bool:
-        """Whether this client, as `client_of` tells it, may still do what the domain stands for: name and key."""
+        """Whether a client, named as by `client_of`, may still do what the domain stands for: name and key."""
         if self._keyring is None or not user:
             return True
         name, _, key = user.partition(" ")
@@ -119,11 +119,11 @@ class Security:
         self._failures.summarise()
         if self._answer_one():
             return True
-        steps = [watch.step(MOST_EVENTS) for watch in self._watches]  # each has its turn
+        steps = [watch.step(MOST_EVENTS) for watch in self._watches]  # a list: each has its turn
         return any(steps)
 
     def close(self) -> None:
-        """Before the close of any socket that is protected."""
+        """Close handler and monitors; before the close of any protected socket."""
         for watch in self._watches:
             watch.close()
         self._watches.clear()
@@ -146,7 +146,7 @@ class Security:
         return True
 
     def _user(self, domain: str, address: str, mechanism: bytes, credentials: list[bytes]) -> str:
-        """Id of the client that may use this domain; empty, counted and told if it may not."""
+        """Id of the client that may use this domain; empty, counted and logged if none may."""
         if self._keyring is None or mechanism != b"CURVE" or len(credentials) != 1:
             self._failures.add(AUTH, address, "it offers no key")
             return ""

@@ -12,21 +12,21 @@ from inspectd.runtime.errors import UnavailableError
 
 LINGER_MS = 1000
 MAX_INCOMING = 64 * 1024
-"""Bytes of one frame from a client: more ends its connection."""
+"""Most bytes of one frame from a client: more ends its connection."""
 SILENT_PEER_MS = 1500
-"""A tcp peer that takes nothing, its machine being gone, is let go of after so long."""
+"""Milliseconds after which a tcp peer that takes nothing, its machine being gone, is dropped."""
 KEEPALIVE_S = 10
-"""One that is sent nothing is asked that often whether it is there."""
+"""Seconds between two questions to a silent peer whether it is still there."""
 HANDSHAKE_MS = 5000
-"""A connection that has not proved itself by then is closed."""
+"""Milliseconds after which a connection that has not completed its handshake is closed."""
 MORE, LAST = int(zmq.SNDMORE | zmq.DONTWAIT), int(zmq.DONTWAIT)
-"""Plain ints: to join enums takes longer than to send a frame."""
+"""Flags of `send` as plain ints: to join enums takes longer than to send a frame."""
 
 
 def opened(
     context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: str, undo: ExitStack
 ) -> "zmq.Socket[bytes]":
-    """A socket that is still to be bound to its endpoint; `undo` closes it."""
+    """Open a socket that is still to be bound to its endpoint; `undo` closes it."""
     socket = context.socket(kind)
     undo.callback(socket.close)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
@@ -37,7 +37,7 @@ def opened(
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
         socket.setsockopt(zmq.TCP_MAXRT, SILENT_PEER_MS)
-        if kind == zmq.XPUB:  # so that subscribers, who send nothing, notice that this machine is gone
+        if kind == zmq.XPUB:  # subscribers send nothing: only so they notice that this machine is gone
             heart_beats(socket)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -45,8 +45,9 @@ def opened(
 
 
 def heart_beats(socket: "zmq.Socket[Any]") -> None:
-    """ZMTP's own, before it binds or connects. Not for a socket that clients can fill: libzmq 4.3.5 aborts the
-    process (`!_io_error`, stream_engine_base.cpp:310) if one is to go to a peer that died while its messages wait.
+    """Switch on ZMTP's heartbeats, before the socket binds or connects. Not for a socket that clients can fill:
+    libzmq 4.3.5 aborts the process (`!_io_error`, stream_engine_base.cpp:310) if a heartbeat is to go to a peer
+    that died while its messages wait.
     """
     socket.setsockopt(zmq.HEARTBEAT_IVL, SILENT_PEER_MS // 3)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_PEER_MS)
@@ -54,7 +55,7 @@ def heart_beats(socket: "zmq.Socket[Any]") -> None:
 
 
 def bind(socket: "zmq.Socket[bytes]", key: str, endpoint: str) -> None:
-    """Raises UnavailableError, with the config's key."""
+    """Bind a socket; raises UnavailableError, which names the config's key."""
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -67,12 +68,12 @@ def bind(socket: "zmq.Socket[bytes]", key: str, endpoint: str) -> None:
 
 
 def send_at_once(socket: "zmq.Socket[bytes]", frames: Sequence[bytes]) -> None:
-    """A message of many frames, without waiting; `send_multipart` takes five times as long. Raises ZMQError."""
+    """Send a message of many frames at once; `send_multipart` takes five times as long. Raises ZMQError."""
     for frame in frames[:-1]:
         socket.send(frame, MORE)
     socket.send(frames[-1], LAST)
 
 
 def ipc_path(endpoint: str) -> Path | None:
-    """The file of an ipc endpoint."""
+    """Path of the file of an ipc endpoint; None for another endpoint."""
     return Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None

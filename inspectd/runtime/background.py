@@ -1,4 +1,4 @@
-"""Work beside the line that must not slow it: how the scheduler is told."""
+"""Work beside the line that must not slow it: its scheduling."""
 
 import os
 import threading
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @contextmanager
 def in_background() -> Iterator[None]:
-    """While in it, a thread and those that it starts give way to others when these wake up.
+    """Let a thread, and those that it starts in here, give way when others wake up.
 
     By SCHED_BATCH, not by niceness. A niced thread that holds Python's lock, or one of a library, while the cores
-    are busy elsewhere keeps every thread of the line waiting for it. And niceness is for ever without privileges:
-    the inference threads of a new engine are started here, and must be as good as others in the end.
+    are busy elsewhere keeps every thread of the line waiting for it. And niceness can't be undone without
+    privileges: the inference threads of a new engine are started here, and must be as good as others in the end.
     """
     usual = os.sched_getscheduler(os.getpid())
     with suppress(OSError):  # where a sandbox forbids it

@@ -24,7 +24,7 @@ class Losses(msgspec.Struct):
     """Frames that came after they were given up."""
     clock_jumps: int = 0
     restarts: int = 0
-    """Of the acquisition, the device being connected all the time."""
+    """Restarts of the acquisition while the device stayed connected."""
     reconnects: int = 0
 
 
@@ -48,11 +48,11 @@ class Books(msgspec.Struct):
     engine: int = 0
     not_ready: int = 0
     late: int = 0
-    """Answers that came after their deadline; no results of their own."""
+    """Answers that came after their deadline; they are no results of their own."""
 
     @property
     def in_flight(self) -> int:
-        """Received and not published yet."""
+        """Frames that were received and have no result yet."""
         ended = self.passed + self.failed + self.undecided + self.image
         return self.received - ended - self.overrun - self.deadline - self.engine - self.not_ready
 
@@ -73,7 +73,7 @@ class Ledger:
         self._books = [Books() for _ in range(cameras)]
 
     def trigger(self, camera: int, reason: Reason | None) -> None:
-        """One trigger: its frame was received (reason None or overrun), or never will be."""
+        """Count one trigger: its frame was received (reason None or overrun), or never will be."""
         with self._lock:
             books = self._books[camera]
             books.triggered += 1
@@ -83,22 +83,22 @@ class Ledger:
                 books.received += 1
 
     def publish(self, camera: int, judgement: Judgement) -> None:
-        """The one result of a frame went out."""
+        """Count the one result of a frame."""
         verdict, reason = judgement[:2]
         if reason in NEVER_RECEIVED:
-            return  # booked with its trigger
+            return  # counted with its trigger
         field = {Verdict.PASS: "passed", Verdict.FAIL: "failed"}.get(verdict, str(reason))
         with self._lock:
             books = self._books[camera]
             setattr(books, field, getattr(books, field) + 1)
 
     def late(self, camera: int) -> None:
-        """An answer came after its deadline."""
+        """Count an answer that came after its deadline."""
         with self._lock:
             self._books[camera].late += 1
 
     def reset(self) -> list[Books]:
-        """All books begin anew, at one moment: with the frames that are in flight, so that they balance.
+        """Restart all books at one moment: with the frames that are in flight, so that they balance.
 
         Returns them as they were then.
         """
@@ -114,7 +114,7 @@ class Ledger:
             return any(books.in_flight > 0 for books in self._books)
 
     def read(self, camera: int) -> Books:
-        """A consistent copy."""
+        """A consistent copy of a camera's books."""
         with self._lock:
             books = self._books[camera]
             return msgspec.structs.replace(books)

@@ -11,11 +11,11 @@ ROOM = 16 * 1024
 
 
 class UnwritableError(UserError):
-    """What must be on the disk before a change could not be written."""
+    """A file that must be on the disk before a change could not be written."""
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """All of it, synced; or OSError, and of an appended line nothing. Without data: there is room for some."""
+    """Write and sync `data`, or raise OSError and append nothing. Without data: check that there is room."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | mode, 0o640)
     try:
         size = os.fstat(fd).st_size

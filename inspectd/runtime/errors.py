@@ -5,7 +5,7 @@
         BundleError        ... the file being part of a model bundle
       UnavailableError     not there now: port, lock, camera       exit 69 (EX_UNAVAILABLE: systemd tries again)
         CameraError        ... a camera; in the daemon a state that is retried, not an end
-      DeviceError          the GPU failed and stays failed         exit 70 (EX_SOFTWARE: systemd starts anew)
+      DeviceError          the GPU failed and stays failed         exit 70 (EX_SOFTWARE: systemd restarts)
 
 A wrong command line exits with 2, a clean stop with 0.
 """
@@ -13,7 +13,7 @@ A wrong command line exits with 2, a clean stop with 0.
 from collections.abc import Sequence
 
 ON_THE_CPU = 'inspect on the CPU, with kind = "openvino" under [engine]'
-"""What always helps where the GPU engine can't be had."""
+"""Remedy that always helps where the GPU engine can't be used."""
 
 
 class UserError(Exception):
@@ -32,7 +32,7 @@ def missing_package(error: ModuleNotFoundError, extra: str) -> str:
 
 
 class ConfigError(UserError):
-    """Editing a file cures it. `problems` holds one sentence per error, in file order."""
+    """A mistake that editing a file cures. `problems` holds one sentence per mistake, in file order."""
 
     exit_code = 78
 
@@ -62,6 +62,6 @@ class DeviceError(UserError):
 
 
 class StoppedError(UserError):
-    """Asked to end before the work began."""
+    """The program was asked to end before the work began."""
 
     exit_code = 0

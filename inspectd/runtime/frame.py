@@ -19,27 +19,27 @@ class Reason(StrEnum):
     """Why the verdict is what it is; a closed set. All but the first two go with UNKNOWN."""
 
     NONE = "none"
-    """PASS: every limit kept."""
+    """PASS: every limit is kept."""
     DEFECT = "defect"
-    """FAIL: a limit broken."""
+    """FAIL: a limit is broken."""
     INCOMPLETE = "incomplete"
-    """Triggered, and only part of the frame, or an unusable one, arrived."""
+    """The camera triggered, and only part of the frame, or an unusable one, arrived."""
     LOST = "lost"
-    """Triggered, and the frame never arrived."""
+    """The camera triggered, and the frame never arrived."""
     CAMERA = "camera"
-    """Triggered while the camera or its process was down."""
+    """The trigger came while the camera or its process was down."""
     OVERRUN = "overrun"
-    """Received, and no slot of the ring was free."""
+    """The frame was received, and no slot of the ring was free."""
     DEADLINE = "deadline"
-    """Received, and not judged in time."""
+    """The frame was received, and not judged in time."""
     ENGINE = "engine"
-    """Received, and the inference failed."""
+    """The frame was received, and the inference failed."""
     NOT_READY = "not_ready"
-    """Received while the daemon was not ready to judge."""
+    """The frame was received while the daemon was not ready to judge."""
     UNDECIDED = "undecided"
-    """Judged: a region's score lies between `suspect` and `reject`, or there are too many regions."""
+    """The frame was judged: a score lies between `suspect` and `reject`, or there are too many regions."""
     IMAGE = "image"
-    """Judged: the picture itself is unfit (too dark, too bright, blurred, identical to the last one)."""
+    """The frame was judged: the picture is unfit (too dark, too bright, blurred, identical to the last one)."""
 
 
 class Region(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,17 +47,17 @@ class Region(msgspec.Struct, frozen=True, omit_defaults=True):
 
     class_: str = msgspec.field(name="class")
     score: float
-    """Highest score of its cells, 0 to 1."""
+    """Highest score of the region's cells, 0 to 1."""
     mean_score: float
     bbox: tuple[int, int, int, int]
-    """x, y, width, height."""
+    """Bounding box: x, y, width, height."""
     centroid: tuple[float, float]
-    """x, y; weighted by score."""
+    """Centroid: x, y, weighted by score."""
     area_px: float
     length_px: float
-    """Longest extent (maximum Feret diameter) of its cells."""
+    """Longest extent (maximum Feret diameter) of the region's cells."""
     contour: list[tuple[int, int]]
-    """Outline of its cells, at most 64 points."""
+    """Outline of the region's cells, at most 64 points."""
     zone: str = ""
     area_mm2: float | None = None
     length_mm: float | None = None
@@ -74,7 +74,7 @@ class Judgement(NamedTuple):
 
 
 def unknown(reason: Reason, detail: str = "") -> Judgement:
-    """An UNKNOWN that no picture was judged for."""
+    """Make the judgement UNKNOWN, for when no picture was judged."""
     return Judgement(Verdict.UNKNOWN, reason, detail=detail)
 
 
@@ -109,9 +109,9 @@ class Frame:
         self.deadline_ns = deadline_ns
         self.setup = setup  # number of the recipe and model it was taken under, counted up from 1
         self.part_ref = ""  # what the world outside calls the part
-        self.slot = -1  # -1: no picture of it is in the ring
+        self.slot = -1  # -1: none of the ring's pictures is its
         self.generation = 0
-        self.device_ns = 0  # the exposure on the device's own clock; 0 = it has none
+        self.device_ns = 0  # the exposure on the device's own clock; 0 = no such clock
         self.ring_ns = self.engine_ns = 0
         self.judge_ns = 0  # set last of all: then nobody looks at picture and scores any more
         self.failure = ""  # set by the engine when the inference failed
@@ -119,7 +119,7 @@ class Frame:
         self._open = threading.Lock()
 
     def claim(self) -> bool:
-        """True for the first caller, who then publishes the frame's one result."""
+        """Claim the frame: True for the first caller, who then publishes the frame's one result."""
         return self._open.acquire(blocking=False)
 
     @property
@@ -128,7 +128,7 @@ class Frame:
         return not self._open.locked()
 
     def __lt__(self, other: "Frame") -> bool:
-        """Earliest deadline first."""
+        """Order by deadline, the earliest first."""
         return self.deadline_ns < other.deadline_ns
 
 

@@ -27,7 +27,7 @@ class Handoff(Generic[T]):
         os.eventfd_write(self._wake, 1)
 
     def drain(self) -> Iterator[T]:
-        """The items that wait now, oldest first; never blocks. Later ones wake the taker again."""
+        """Take the items that wait now, oldest first; never blocks. Later ones wake the taker again."""
         try:
             os.eventfd_read(self._wake)
         except BlockingIOError:
@@ -36,11 +36,11 @@ class Handoff(Generic[T]):
             yield self._items.popleft()
 
     def fileno(self) -> int:
-        """Readable while items wait."""
+        """File descriptor that is readable while items wait."""
         return self._wake
 
     def close(self) -> None:
-        """No thread puts or polls any more."""
+        """Close the descriptor, when no thread puts or polls any more."""
         os.close(self._wake)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 U8 = npt.NDArray[np.uint8]
 HARMLESS = re.compile("TIFF_Warning|libpng warning")
-"""Odd tags and colour profiles, not lost pixels."""
+"""Warnings of decoders about odd tags and colour profiles, not lost pixels."""
 _decoding = threading.Lock()  # the standard error is the process's
 
 
@@ -23,7 +23,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> U8:
-    """An 8-bit image as uint8 [H, W, C], C = 1 or 3 (RGB).
+    """Read an 8-bit image as uint8 [H, W, C], C = 1 or 3 (RGB).
 
     Raises ValueError with one sentence if the file can't be read, is cut off, or is not 8-bit grey or RGB.
     Decoders fill what is missing of a damaged file with grey, and only mutter; such a picture could pass. So
@@ -57,13 +57,13 @@ def shown_name(path: Path) -> str:
 
 
 def _decode(data: bytes) -> tuple[npt.NDArray[Any] | None, str]:
-    """The decoded image, and what the decoders wrote to the standard error: their only way to warn."""
+    """Decode an image; gives it, and what the decoders wrote to the standard error: their only way to warn."""
     with _decoding, os.fdopen(os.memfd_create("decoder", os.MFD_CLOEXEC), "r+b") as said:
         stderr = os.dup(2)
         try:
             os.dup2(said.fileno(), 2)
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:  # a header that names an absurd size
+        except cv2.error:  # as of a header that names an absurd size
             image = None
         finally:
             os.dup2(stderr, 2)
@@ -75,7 +75,7 @@ def _decode(data: bytes) -> tuple[npt.NDArray[Any] | None, str]:
 
 
 def write_png(path: Path, image: U8) -> None:
-    """Write uint8 [H, W] or [H, W, C], C = 1 or 3 (RGB); OSError."""
+    """Write uint8 [H, W] or [H, W, C], C = 1 or 3 (RGB), as PNG; raises OSError."""
     # cv2.imwrite reports success on a full disk
     _, png = cv2.imencode(".png", image if image.shape[-1] != 3 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(png.tobytes())
@@ -94,7 +94,7 @@ def _whole_bmp(data: bytes) -> bool:
 
 
 def _whole_tiff(data: bytes) -> bool:
-    """All strips of the first directory lie within the file (TIFF 6.0, tags 273 and 279; tiles 324, 325)."""
+    """Whether all strips of the first directory lie within the file (TIFF 6.0, tags 273, 279; tiles 324, 325)."""
     order = {b"II*\0": "little", b"MM\0*": "big"}.get(data[:4])
     if order is None:
         return False

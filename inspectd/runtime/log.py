@@ -26,17 +26,17 @@ class Stderr:
         atexit.register(self.goodbye)
 
     def write(self, text: str) -> None:
-        """Never blocks, never raises."""
+        """Queue text to be written; never blocks, never raises."""
         self._idle.clear()
         with suppress(Full):
             self._waiting.put_nowait(text)
 
     def goodbye(self) -> None:
-        """Wait until all is written, not for long."""
+        """Wait until all is written, but not for long."""
         self._idle.wait(GOODBYE_S)
 
     def flush(self) -> None:
-        """The thread flushes."""
+        """Do nothing: the thread flushes."""
 
     def _write_all(self) -> None:
         while True:

@@ -1,23 +1,23 @@
-"""The progress of every stage: which of them hangs."""
+"""The progress of every stage, which shows whether one hangs."""
 
 from collections.abc import Sequence
 
 from inspectd.runtime.clock import now_ns
 
 STAGE_WAIT_S = 0.25
-"""No stage sleeps longer than this in one turn of its loop."""
+"""Longest sleep of a stage in one turn of its loop, in seconds."""
 STUCK_S = 3.0
-"""A stage that does not turn its loop for so long hangs: systemd's watchdog is no longer fed."""
+"""Seconds after which a stage that does not turn its loop hangs: systemd's watchdog is no longer fed."""
 
 
 class Progress:
-    """When each stage last turned its loop."""
+    """The times when each stage last turned its loop."""
 
     def __init__(self, stages: Sequence[str]) -> None:
         self._stamps = dict.fromkeys(stages, now_ns())
 
     def stamp(self, stage: str) -> None:
-        """The stage turned its loop."""
+        """Note that a stage turned its loop."""
         self._stamps[stage] = now_ns()
 
     def stuck(self) -> str:

@@ -45,12 +45,12 @@ class Ring:
             raise ValueError(f"a ring of {count} slots of {shape} has {self._stride * count} bytes, not {size}")
         self._map = mapped or mmap.mmap(fd, size)
         self.pages: U8 = np.frombuffer(self._map, np.uint8)
-        """All of it, uint8 [bytes], for a device that wants to page-lock it."""
+        """All memory of the ring, uint8 [bytes], for a device that wants to page-lock it."""
         self.images: list[U8] = [self._image(slot) for slot in range(count)]
-        """The pictures, uint8 [H, W, C] each, in place; a page-aligned view that lives as long as the ring."""
+        """The pictures, uint8 [H, W, C] each, in place; page-aligned views that live as long as the ring."""
 
     def reshaped(self, shape: Shape) -> "Ring":
-        """The same memory and slots, for pictures of another shape; raises ValueError if they find no room.
+        """Give the same memory and slots, for pictures of another shape; raises ValueError if they find no room.
 
         Nobody may write or read pictures of the shape before any more. Headers stay as they are.
         """
@@ -87,9 +87,9 @@ class Ring:
 
 
 def create(count: int, shape: Shape, name: str, slot_bytes: int = 0) -> Ring:
-    """A new ring in a memfd whose size nobody can change any more (a shrunk one would be a SIGBUS here).
+    """Make a ring in a memfd whose size nobody can change any more (a shrunk one would be a SIGBUS here).
 
-    Raises UnavailableError if there is no memory for it: said now, not by a killed process later.
+    Raises UnavailableError if there is no memory for it: now, not by a killed process later.
     """
     size = check_memory(count, shape, name, slot_bytes)
     fd = os.memfd_create(f"inspectd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -103,19 +103,19 @@ def create(count: int, shape: Shape, name: str, slot_bytes: int = 0) -> Ring:
 
 
 def _first_generation() -> int:
-    """Even, at random between 2^51 and 2^52: every JSON reader holds it exactly, and one that is half written
-    (`pack_into` clears the header, then writes the lowest byte first) is smaller than all of them.
+    """A first generation: even, at random between 2^51 and 2^52. Every JSON reader holds it exactly, and one that
+    is half written (`pack_into` clears the header, then writes the lowest byte first) is smaller than all of them.
     """
     return (1 << 51) + 2 * secrets.randbits(50)
 
 
 def _stride(slot_bytes: int) -> int:
-    """From slot to slot: header and picture in whole pages."""
+    """Bytes from slot to slot: header and picture in whole pages."""
     return PAGE + -(-slot_bytes // PAGE) * PAGE
 
 
 def check_memory(count: int, shape: Shape, name: str, slot_bytes: int = 0) -> int:
-    """The bytes that a ring needs; raises UnavailableError if they are not to be had."""
+    """Give the bytes that a ring needs; raises UnavailableError if the machine does not have them."""
     size = count * _stride(slot_bytes or shape.nbytes)
     if size > _available_bytes():
         raise UnavailableError(

@@ -50,7 +50,7 @@ class SlotPool:
         self._free = deque(range(count))
 
     def lend(self) -> int | None:
-        """The slot that has been free longest goes to the camera; None if there is none."""
+        """Lend the camera the slot that has been free longest; None if there is none."""
         if not self._free:
             return None
         slot = self._free.popleft()
@@ -58,13 +58,13 @@ class SlotPool:
         return slot
 
     def receive(self, slot: int) -> None:
-        """The camera hands a filled slot over; a slot it does not own is an error."""
+        """Take over a slot that the camera has filled; a slot it does not own is an error."""
         if not 0 <= slot < len(self._owner) or self._owner[slot] is not Owner.CAMERA:
             raise ValueError(f"slot {slot} was handed over by a camera that does not own it")
         self._owner[slot] = Owner.DAEMON
 
     def give_back(self, slot: int) -> None:
-        """The daemon is done with a slot; giving it back twice is an error."""
+        """Free a slot that the daemon is done with; giving it back twice is an error."""
         if self._owner[slot] is not Owner.DAEMON:
             raise ValueError(f"slot {slot} given back, but its owner is {self._owner[slot].value}")
         self._owner[slot] = Owner.FREE
@@ -72,11 +72,11 @@ class SlotPool:
 
     @property
     def in_use(self) -> int:
-        """How many slots hold frames that the daemon is not done with."""
+        """Number of slots that hold frames that the daemon is not done with."""
         return self._owner.count(Owner.DAEMON)
 
     def reclaim(self) -> list[int]:
-        """The camera process is gone: all its slots become free, in slot order."""
+        """Free all slots of a camera process that is gone; gives them in slot order."""
         lost = [slot for slot, owner in enumerate(self._owner) if owner is Owner.CAMERA]
         for slot in lost:
             self._owner[slot] = Owner.FREE

@@ -1,11 +1,11 @@
-"""What systemd is told, and what it wants of us."""
+"""Messages to systemd, and its wish for signs of life."""
 
 import os
 import socket
 
 
 def notify(*assignments: str) -> None:
-    """Tell systemd, by the datagram protocol of sd_notify(3); nothing happens outside a notify unit."""
+    """Notify systemd, by the datagram protocol of sd_notify(3); nothing happens outside a notify unit."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -20,7 +20,7 @@ def notify(*assignments: str) -> None:
 
 
 def watchdog_period_s() -> float | None:
-    """How often systemd wants a sign of life, a third of its limit; None if it wants none."""
+    """Period in seconds in which systemd wants a sign of life, a third of its limit; None if it wants none."""
     limit_us = os.environ.get("WATCHDOG_USEC", "")
     wanted_of = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not limit_us.isdecimal() or wanted_of != str(os.getpid()):

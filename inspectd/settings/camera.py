@@ -17,7 +17,7 @@ class CameraBase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mm_per_px: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     spare_slots: Annotated[int, Meta(ge=1, le=64)] = 4
     stall_s: Annotated[float, Meta(ge=1, le=600)] = 5.0
-    """A camera process that streams and says nothing for so long hangs: it is killed and started again."""
+    """Seconds of silence after which a camera process that streams hangs: it is killed and restarted."""
     core: Annotated[int, Meta(ge=0, le=4095)] | None = None
     """The CPU core that the camera process is pinned to; None = any."""
 
@@ -46,16 +46,16 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
     trigger_source: str = "Line0"
     """SFNC TriggerSource, for `line`."""
     acquisition_frame_rate_hz: Annotated[float, Meta(ge=0.01, le=10000)] | None = None
-    """Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second, None = only
-    on command (`inspectd ctl trigger`)."""
+    """Rate in Hz. Free run: SFNC AcquisitionFrameRate, None = as the camera is set. Software: triggers a second,
+    None = only on command (`inspectd ctl trigger`)."""
     part_id: Literal["frame_id", "counter", "encoder"] = "frame_id"
-    """What counts the parts: see `acquire/genicam.py`."""
+    """What counts the parts: the camera's frame id, a counter, or an encoder; see `acquire/genicam`."""
     expected_interval_s: Annotated[float, Meta(gt=0, le=86400)] | None = None
-    """Frames come at least this often; longer silence is a fault. None: only free run tells."""
+    """Longest time between frames in seconds; longer silence is a fault. None: only free run shows a fault."""
 
     @property
     def silence_is_unseen(self) -> bool:
-        """Whether triggers without frames can't be told from no triggers."""
+        """Whether triggers without frames look like no triggers."""
         return self.trigger == "line" and self.part_id != "counter" and self.expected_interval_s is None
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class GenicamCamera(GentlCamera, frozen=True, forbid_unknown_fields=True, tag_fi
     """Any GenICam camera, through its GenTL producer and harvesters."""
 
     cti: str = ""
-    """The producer's file; empty = the producers in GENICAM_GENTL64_PATH."""
+    """File of the GenTL producer; empty = the producers in GENICAM_GENTL64_PATH."""
     serial: str = ""
     user_id: str = ""
     vendor: str = ""

@@ -14,6 +14,7 @@ from inspectd.runtime.errors import ConfigError
 from inspectd.settings import toml
 from inspectd.settings.camera import CameraBase, CameraConfig, Name
 from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
+from inspectd.settings.mistakes import Problem
 from inspectd.settings.publish import ENDPOINTS, IPC_PATH_BYTES, JournalConfig, Publish
 from inspectd.settings.recipe import LoadedRecipe, Recipe, View, loaded_recipe
 
@@ -24,7 +25,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     line: Name
     state_dir: str = "./state"
     recipes: Annotated[list[str], Meta(min_length=1)]
-    """The first is the one in use."""
+    """Recipe files; the first is in use at the start."""
     camera: Annotated[list[CameraConfig], Meta(min_length=1, max_length=64)]
     engine: EngineConfig = OpenVinoEngine()
     publish: Publish = Publish()
@@ -36,12 +37,12 @@ class Settings(NamedTuple):
 
     config: Config
     recipe: LoadedRecipe
-    """The first of them: the one in use at the start."""
+    """Recipe in use at the start, the first of `recipes`."""
     state_dir: Path
     base: Path
     """Folder that the paths in `config` are relative to."""
     recipes: tuple[LoadedRecipe, ...]
-    """All that may be selected; `recipe` is one of them."""
+    """All recipes that may be selected; `recipe` is one of them."""
 
 
 def load(path: Path) -> Settings:
@@ -59,14 +60,14 @@ def load(path: Path) -> Settings:
         except ConfigError as error:
             of_recipes += error.problems
         else:
-            of_recipes += recipe.told(_misfits(recipe.value, cameras) if recipe.value else [])
+            of_recipes += recipe.report(_misfits(recipe.value, cameras) if recipe.value else [])
             loaded += [loaded_recipe(recipe.path, recipe.value)] if recipe.value else []
             if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
                 own.append(
                     (("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected")
                 )
     own += _absent_cores(cameras)
-    problems = document.told(own) + of_recipes
+    problems = document.report(own) + of_recipes
     config = document.value
     if problems or config is None:
         raise ConfigError(problems)
@@ -79,7 +80,7 @@ def load(path: Path) -> Settings:
 
 
 def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
-    """The paths beside the config; raises ConfigError."""
+    """Resolve the paths beside the config; raises ConfigError."""
     found = {key: getattr(publish, key) for key in ENDPOINTS}
     for key, endpoint in found.items():
         if endpoint.startswith("ipc://"):
@@ -115,7 +116,7 @@ def _cameras(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
 
 
-def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+def _twins(cameras: list[dict[str, Any]]) -> list[Problem]:
     names = [camera.get("name") for camera in cameras]
     return [
         (("camera", i, "name"), f"two cameras are named {name!r}; every name must be its own")
@@ -124,7 +125,7 @@ def _twins(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
     ]
 
 
-def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
+def _absent_cores(cameras: list[dict[str, Any]]) -> list[Problem]:
     there_are = sorted(os.sched_getaffinity(0))
     return [
         (
@@ -136,11 +137,11 @@ def _absent_cores(cameras: list[dict[str, Any]]) -> list[toml.Problem]:
     ]
 
 
-def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[toml.Problem]:
-    """What a recipe says that the machine's cameras can't keep."""
+def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[Problem]:
+    """What a recipe says that the machine's cameras can't keep, as problems."""
     by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
-    are_known = bool(cameras) and len(by_name) == len(cameras)  # else the name may be one that is missing there
-    problems: list[toml.Problem] = []
+    are_known = bool(cameras) and len(by_name) == len(cameras)  # else a name may be missing there
+    problems: list[Problem] = []
     for name, view in recipe.camera.items():
         if name not in by_name:
             if are_known:

@@ -1,4 +1,4 @@
-"""Where each key of a TOML file stands: tomllib, which reads the values, keeps no positions."""
+"""Positions of the keys of a TOML file: tomllib, which reads the values, keeps none."""
 
 import re
 import tomllib
@@ -20,7 +20,7 @@ def positions(text: str) -> dict[KeyPath, tuple[int, int]]:
     """Map each key and array element of `text`, which must be valid TOML, to its 1-based (line, column)."""
     text = text.replace("\r\n", "\n")
     found: dict[KeyPath, int] = {}
-    counts: dict[KeyPath, int] = {}  # how many [[...]] each array of tables has so far
+    counts: dict[KeyPath, int] = {}  # elements of each array of tables so far
     table: KeyPath = ()
     at = _skip(_SPACE, text, 0)
     while at < len(text):

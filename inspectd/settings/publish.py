@@ -4,32 +4,32 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from inspectd.wire.endpoints import beside, check_endpoint
+from inspectd.wire.endpoints import DEFAULT_RESULTS, beside, check_endpoint
 
 IPC_PATH_BYTES = 107
-"""What a Unix socket's address has room for."""
+"""Bytes for which a Unix socket's address has room."""
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
-    """The public sockets."""
+    """The `[publish]` section: the public sockets."""
 
-    results: str = "tcp://127.0.0.1:5556"
+    results: str = DEFAULT_RESULTS
     query: str = ""
-    """Where missed results are asked for; "" = beside `results`: the next port, or the file `query`."""
+    """Endpoint for missed results; "" = beside `results`: the next port, or the file `query`."""
     control: str = ""
-    """Where the daemon is steered; "" = beside `results`: the port after the next one, or the file `control`."""
+    """Endpoint for steering the daemon; "" = beside `results`: the port after the next, or the file `control`."""
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    """Messages kept per slow subscriber; what comes when it has so many is dropped, and it has to ask for it."""
+    """Messages kept per slow subscriber; further ones are dropped, and the subscriber has to ask for them."""
     heartbeat_ms: Annotated[int, Meta(ge=100, le=250)] = 200
     images: str = ""
     """Path of the image socket; empty = `images` beside an ipc `results`, else in `state_dir`/`line`."""
 
     server_key: str = ""
-    """The daemon's secret key: every tcp endpoint is then encrypted."""
+    """File of the daemon's secret key; with it every tcp endpoint is encrypted."""
     client_keys: str = ""
     """Folder of the public keys of who may connect, in `read` and `control`."""
     allow_insecure: bool = False
-    """Without a server_key an endpoint may be reached from other machines all the same."""
+    """Whether other machines may reach an endpoint though there is no server_key."""
 
     def __post_init__(self) -> None:
         guarded = bool(self.server_key) or self.allow_insecure
@@ -52,7 +52,7 @@ ENDPOINTS = ("results", "query", "control")
 
 
 class JournalConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where results are kept before they are sent: `segments` files of `segment_mib`, oldest reused."""
+    """The `[journal]` section: results are kept in `segments` files of `segment_mib` MiB, the oldest reused."""
 
     segment_mib: Annotated[int, Meta(ge=1, le=1024)] = 8
     segments: Annotated[int, Meta(ge=2, le=1024)] = 8

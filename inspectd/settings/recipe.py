@@ -10,11 +10,11 @@ from inspectd.settings import toml
 from inspectd.settings.camera import Name
 
 Score = Annotated[float, Meta(ge=0.004, le=1.0)]
-"""1/255 is the smallest score above nothing."""
+"""A score from 0.004, as 1/255 is the smallest score above nothing, to 1."""
 Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Polygon = Annotated[list[tuple[Coordinate, Coordinate]], Meta(min_length=3)]
 Size = Annotated[float, Meta(ge=0, le=1e12)]
-"""Bounded so that TOML's inf and nan are refused."""
+"""A size or other measure, bounded so that TOML's inf and nan are refused."""
 Feature = bool | int | Annotated[float, Meta(ge=-1e15, le=1e15)] | str
 
 
@@ -44,7 +44,7 @@ class View(Struct, frozen=True, forbid_unknown_fields=True):
     """What the recipe says of one camera."""
 
     roi: tuple[int, int, int, int] | None = None
-    """x, y, width, height: cut out while copying; all else is neither stored nor judged."""
+    """Rectangle x, y, width, height that is cut out while copying; all else is neither stored nor judged."""
     ignore: list[Polygon] = []
     zones: dict[Name, Zone] = {}
     features: dict[str, Feature] = {}
@@ -56,14 +56,14 @@ class View(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImageLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a picture is unfit to be judged (UNKNOWN/image); None = not checked."""
+    """Limits beyond which a picture is unfit to be judged (UNKNOWN/image); None = not checked."""
 
     min_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
     max_mean: Annotated[float, Meta(ge=0, le=255)] | None = None
     min_sharpness: Size | None = None
-    """Mean square of the horizontal gradient, in grey levels squared, over every 16th row."""
+    """Least mean square of the horizontal gradient, in grey levels squared, over every 16th row."""
     refuse_identical: bool = False
-    """A frame equal to the last one, pixel for pixel in the sample, comes from a frozen camera."""
+    """Whether a frame equal to the last one, pixel for pixel in the sample, is unfit: a frozen camera's."""
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,9 +82,9 @@ class LoadedRecipe(NamedTuple):
 
     recipe: Recipe
     id: str
-    """The file's name; for a bundle's own `recipe.toml` the bundle's name."""
+    """Id of the recipe: the file's name; for a bundle's own `recipe.toml` the bundle's name."""
     revision: str
-    """First 12 hex digits of the SHA-256 of the file."""
+    """Revision of the recipe: first 12 hex digits of the SHA-256 of the file."""
     model_dir: Path
     path: Path
 
@@ -95,7 +95,7 @@ def load_recipe(path: Path) -> LoadedRecipe:
 
 
 def loaded_recipe(path: Path, recipe: Recipe) -> LoadedRecipe:
-    """The recipe that was read from a file, with what identifies it."""
+    """Add to a recipe that was read from a file what identifies it."""
     revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
     return LoadedRecipe(recipe, name, revision, path.parent / recipe.model, path)

@@ -20,9 +20,9 @@ class Change(Struct, frozen=True):
     who: str
     """The name of the client's key; `local` without keys."""
     client: str
-    """What it calls itself."""
+    """What the client calls itself."""
     id: str
-    """Of the request."""
+    """Id of the request."""
     verb: str
     old: object
     new: object
@@ -33,7 +33,7 @@ class Change(Struct, frozen=True):
 
 
 class Audit:
-    """`audit.jsonl`: a line for each change, only ever appended to. Opened anew each time: it may be put away."""
+    """`audit.jsonl`: a line for each change, only ever appended to. Opened each time: it may be put away."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

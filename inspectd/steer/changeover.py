@@ -14,18 +14,18 @@ from enum import Enum, auto
 import structlog
 
 from inspectd.acquire.supervisor import CameraProcess
-from inspectd.pipeline import Pipeline
 from inspectd.runtime.errors import UserError
 from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.line import RunningLine
 from inspectd.steer.setup import Setup, changed_cameras
 
 log = structlog.get_logger()
 START_S = 30.0
-"""So long cameras may take to stream again; then the change is said to have failed, and they go on trying."""
+"""Longest time for cameras to stream again, in seconds; then the change has failed, and they go on trying."""
 
 
 class Phase(Enum):
-    """How far it is."""
+    """How far a change is."""
 
     PREPARE = auto()
     PAUSE = auto()
@@ -35,15 +35,15 @@ class Phase(Enum):
 
 
 class Changeover:
-    """One change, begun at once. The main thread calls `step` in every turn until it is done; nothing blocks.
+    """A change that begins with its construction; the main thread calls `step` until it is done. Nothing blocks.
 
     If it fails before the switch, nothing has changed. One at a time; `abandon` it before the process ends.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        processes: Sequence[CameraProcess],
+        line: RunningLine,
+        cameras: Sequence[CameraProcess],
         recipe: LoadedRecipe,
         from_part_id: int | None = None,
         commit: Callable[[Sequence[str]], None] = lambda _: None,
@@ -53,14 +53,14 @@ class Changeover:
         commit: called when all is prepared and nothing has changed, with the names of the cameras to be stopped;
         what it raises as UserError makes the change fail.
         """
-        self.stage = Phase.PREPARE
+        self.phase = Phase.PREPARE
         self.error = ""
-        """Why it failed, for people; empty if it did not."""
+        """Why the change failed, for people; empty if it did not."""
         self.stopped: list[str] = []
-        """The cameras that it stops; known when it is prepared."""
+        """Names of the cameras that the change stops; known when it is prepared."""
         self.first: dict[str, int] = {}
-        """When done: by camera, the first part id under the new setup."""
-        self._pipeline, self._processes, self._recipe = pipeline, processes, recipe
+        """First part id under the new setup, by camera; empty until the switch."""
+        self._line, self._cameras, self._recipe = line, cameras, recipe
         self._from_part_id, self._commit = from_part_id, commit
         self._setup: Setup | None = None
         self._paused: list[CameraProcess] = []
@@ -70,7 +70,7 @@ class Changeover:
 
     def step(self) -> bool:
         """Go on as far as it goes; True when it is done. Main thread only: it starts camera processes."""
-        match self.stage:
+        match self.phase:
             case Phase.PREPARE if not self._thread.is_alive():
                 self._prepared()
             case Phase.PAUSE if all(process.is_down for process in self._paused):
@@ -79,18 +79,18 @@ class Changeover:
                 self._switched()
             case Phase.RESUME:
                 self._await_cameras()
-        return self.stage is Phase.DONE
+        return self.phase is Phase.DONE
 
     def abandon(self) -> None:
-        """The process ends: wait for the helper thread, which must not be inside a library then."""
+        """Give up, as the process ends: wait for the helper thread, which must not be inside a library then."""
         self._thread.join()
-        if self.stage in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
-            self._pipeline.discard(self._setup)
-        self.stage = Phase.DONE
+        if self.phase in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
+            self._line.discard(self._setup)
+        self.phase = Phase.DONE
 
     def _prepare(self) -> None:
         try:
-            self._setup = self._pipeline.prepare(self._recipe)
+            self._setup = self._line.prepare(self._recipe)
         except UserError as error:
             self.error = str(error)
         except Exception as error:  # of a library: the line goes on as it is
@@ -99,32 +99,32 @@ class Changeover:
 
     def _prepared(self) -> None:
         if self._setup is None:
-            self.stage = Phase.DONE
+            self.phase = Phase.DONE
             return
-        changed = changed_cameras(self._setup, self._pipeline.setup)
-        self._paused = [p for p in self._processes if p.source.index in changed and not p.source.finished]
+        changed = changed_cameras(self._setup, self._line.setup)
+        self._paused = [p for p in self._cameras if p.source.index in changed and not p.source.finished]
         self.stopped = [process.source.name for process in self._paused]
         try:
             self._commit(self.stopped)
         except UserError as error:
             self.error = str(error)
-            self._pipeline.discard(self._setup)
-            self._setup, self.stage = None, Phase.DONE
+            self._line.discard(self._setup)
+            self._setup, self.phase = None, Phase.DONE
             return
         if not self._paused:
             self._switch()
             return
-        self.stage = Phase.PAUSE
+        self.phase = Phase.PAUSE
         self._from_part_id = None
         for process in self._paused:
             process.pause(f"the line changes to recipe {self._recipe.id}")
 
     def _switch(self) -> None:
         assert self._setup is not None
-        self.stage = Phase.SWITCH
-        self._pipeline.switch(self._setup, self._from_part_id, self._told)
+        self.phase = Phase.SWITCH
+        self._line.switch(self._setup, self._from_part_id, self._begun)
 
-    def _told(self, first: dict[str, int]) -> None:
+    def _begun(self, first: dict[str, int]) -> None:
         self.first = first  # by the engine thread
 
     def _switched(self) -> None:
@@ -132,12 +132,12 @@ class Changeover:
         for process in self._paused:
             index = process.source.index
             process.resume(self._setup.jobs[index], self._setup.rings[index])
-        self.stage, self._until_s = Phase.RESUME, time.monotonic() + START_S
+        self.phase, self._until_s = Phase.RESUME, time.monotonic() + START_S
 
     def _await_cameras(self) -> None:
         away = [process.source for process in self._paused if process.source.state == "dead"]
         if not away:
-            self.stage = Phase.DONE
+            self.phase = Phase.DONE
         elif time.monotonic() > self._until_s:
-            self.stage = Phase.DONE
+            self.phase = Phase.DONE
             self.error = "; ".join(f"camera {source.name}: {source.detail}" for source in away)

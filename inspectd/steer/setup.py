@@ -11,6 +11,8 @@ from inspectd.engine import in_flight, open_backend
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
 from inspectd.extract.plan import Plan, make_plan
+from inspectd.judge.loop import Criteria
+from inspectd.pipeline import StageSetup
 from inspectd.publish.messages import Names
 from inspectd.runtime.errors import BundleError, ConfigError, UserError
 from inspectd.runtime.handoff import Handoff
@@ -19,6 +21,7 @@ from inspectd.settings.camera import CameraBase, GentlCamera
 from inspectd.settings.config import Settings, view_of
 from inspectd.settings.engine import TensorRtEngine
 from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.backends import Backends
 from inspectd.wire.results import ModelRef, RecipeRef
 
 SLOTS_BESIDE_ENGINE = 2
@@ -29,42 +32,56 @@ class Setup(NamedTuple):
     """Everything that changes with recipe and model. Sequences are by camera."""
 
     number: int
-    """Counted up from 1, as in `Frame.setup`."""
+    """Number of the setup, counted up from 1, as in `Frame.setup`."""
     recipe: LoadedRecipe
     manifest: Manifest
-    """Of the model: what tells it apart."""
+    """Manifest of the model, which identifies it."""
     jobs: Sequence[Job]
-    """What the camera processes are told, without what only a started camera knows."""
+    """What the camera processes get to know at their start, without what only a started camera knows."""
     plans: Sequence[Plan]
     rings: Sequence[Ring]
     backend: Backend
 
     @property
     def names(self) -> Names:
-        """What messages say of it."""
+        """What messages say of this setup."""
         model = ModelRef(self.manifest.name, self.manifest.graphs["fp32"].sha256)
         return Names(RecipeRef(self.recipe.id, self.recipe.revision), model, self.backend.description)
 
     @property
+    def for_stages(self) -> StageSetup:
+        """What each stage needs of this setup."""
+        rings = self.rings
+        criteria = Criteria(
+            self.plans,
+            self.recipe.recipe.image,
+            self.backend.scores,
+            lambda frame: rings[frame.camera].images[frame.slot],
+        )
+        return StageSetup(self.number, self.backend, criteria, self.names)
+
+    @property
     def deadline_ns(self) -> int:
-        """From trigger to result."""
+        """Time from trigger to result, ns."""
         return int(self.recipe.recipe.deadline_ms * 1e6)
 
 
-def open_setup(settings: Settings, bundle: Bundle, rings: Sequence[Ring], wake: Handoff[str] | None) -> Setup:
-    """The first one: resolve the recipe for every camera and open the engine, self-tested.
+def open_setup(
+    settings: Settings, bundle: Bundle, rings: Sequence[Ring], backends: Backends, wake: Handoff[str] | None = None
+) -> Setup:
+    """The first setup: resolve the recipe for every camera and open the engine, self-tested.
 
     Raises UserError, and has nothing open then. What is put into `wake` ends an opening that takes long.
     """
     recipe = settings.recipe
     jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in rings])
     plans = make_plans(recipe, settings.config.camera, bundle)
-    backend = open_backend(settings.config.engine, bundle, rings, wake)
+    backend = backends.open(1, lambda: open_backend(settings.config.engine, bundle, rings, wake))
     return Setup(1, recipe, bundle.manifest, jobs, plans, rings, backend)
 
 
-def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup) -> Setup:
-    """One that the running line can switch to; raises UserError, and has nothing open then.
+def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup, backends: Backends) -> Setup:
+    """A setup that the running line can switch to; raises UserError, and has nothing open then.
 
     If only what is judged by changes, the engine of `now` is used on.
     """
@@ -73,13 +90,14 @@ def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup
     plans = make_plans(recipe, settings.config.camera, bundle)
     rings = [_reshaped(ring, job, recipe) for ring, job in zip(now.rings, jobs, strict=True)]
     if bundle.manifest == now.manifest and [r.shape for r in rings] == [r.shape for r in now.rings]:
-        return Setup(number, recipe, bundle.manifest, jobs, plans, now.rings, now.backend)
+        backend = backends.share(number, now.number)
+        return Setup(number, recipe, bundle.manifest, jobs, plans, now.rings, backend)
     if isinstance(settings.config.engine, TensorRtEngine):  # it would have to page-lock the same memory again
         raise UserError(
             f"{recipe.path}: a line on the GPU can't change its model or the size of its pictures while it "
             "runs; put this recipe first in `recipes` and restart the daemon"
         )
-    backend = open_backend(settings.config.engine, bundle, rings)
+    backend = backends.open(number, lambda: open_backend(settings.config.engine, bundle, rings))
     return Setup(number, recipe, bundle.manifest, jobs, plans, rings, backend)
 
 
@@ -114,7 +132,7 @@ def first_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
 def slot_sizes(settings: Settings) -> list[int]:
     """By camera, bytes of the largest picture that any recipe of the config wants.
 
-    Raises ConfigError where the manifest of a recipe's model, which tells the channels, can't be read.
+    Raises ConfigError where the manifest of a recipe's model, which names the channels, can't be read.
     """
     sizes = [0] * len(settings.config.camera)
     problems: list[str] = []
@@ -133,7 +151,7 @@ def slot_sizes(settings: Settings) -> list[int]:
 
 
 def make_jobs(settings: Settings, recipe: LoadedRecipe, channels: int, slot_bytes: Sequence[int]) -> list[Job]:
-    """What each camera process is told under a recipe, for rings whose slots have so much room."""
+    """What each camera process gets to know under a recipe, for rings whose slots have so much room."""
     jobs = []
     for camera, size in zip(settings.config.camera, slot_bytes, strict=True):
         view, rect = view_of(recipe.recipe, camera)

@@ -13,21 +13,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import zmq
 
 from inspectd.runtime.errors import UserError
+from inspectd.subscribe.events import Beat, Cursor, Event, Missed, NewEpoch, Received, Silence
 from inspectd.subscribe.sockets import HEARTBEATS, connect
 from inspectd.wire.endpoints import beside
 from inspectd.wire.keys import Keys
 from inspectd.wire.results import (
-    Header,
-    Heartbeat,
     Replay,
     ReplayReply,
-    Result,
     Snapshot,
     SnapshotReply,
     WireError,
@@ -38,62 +36,11 @@ from inspectd.wire.results import (
 )
 
 SILENCE_S = 1.0
-"""A daemon beats at least every 0.25 s; after this long without a word it is taken for dead."""
+"""Seconds without a word after which a daemon counts as dead; a living one sends a beat every 0.25 s or sooner."""
 ANSWER_S = 0.7
-"""So long an answer is waited for, then it is asked again. It leaves time for a beat before SILENCE_S."""
+"""Seconds to wait for an answer before it is asked for again. That leaves time for a beat before SILENCE_S."""
 UNREACHABLE_S = 10.0
-"""A living daemon that was asked in vain for so long: its query socket is out of reach."""
-
-Cursor = tuple[int, int]
-"""Epoch and number of a result: where to go on after it."""
-
-
-class Received(NamedTuple):
-    """One result."""
-
-    header: Header
-    result: Result
-
-    @property
-    def seq(self) -> int:
-        """Its number in the line's one sequence."""
-        return self.header.seq
-
-    @property
-    def cursor(self) -> Cursor:
-        """Kept by who must not lose one over its own crash: `Results(start=cursor)` goes on behind it."""
-        return self.header.epoch, self.header.seq
-
-
-class Missed(NamedTuple):
-    """Results `first` to `last` were sent and can't be had: the daemon does not keep them any more."""
-
-    first: int
-    last: int
-
-
-class NewEpoch(NamedTuple):
-    """The daemon began a new journal, or goes on with an old one that was put back: numbers before and after are
-    not comparable, and some may be missing.
-    """
-
-    epoch: int
-
-
-class Beat(NamedTuple):
-    """The daemon lives; what it says of itself."""
-
-    header: Header
-    heartbeat: Heartbeat
-
-
-class Silence(NamedTuple):
-    """Nothing was heard of the daemon for so long; told once a second until it speaks again."""
-
-    seconds: float
-
-
-Event = Received | Missed | NewEpoch | Beat | Silence
+"""Seconds after which the query socket of a living daemon counts as out of reach, being asked in vain."""
 
 
 class Results:
@@ -127,13 +74,13 @@ class Results:
         self._live_only, self._oldest = live_only, start == "oldest" and not live_only
         self._next: Cursor | None = (start[0], start[1] + 1) if isinstance(start, tuple) else None
         self._newest: Cursor = start if isinstance(start, tuple) else (0, 0)
-        """Of the daemon's results, as far as heard live: what comes out of the journal may be ahead of it."""
+        """Newest result of the daemon that was heard live; what comes out of the journal may be ahead of it."""
         self._left: set[int] = set()  # epochs read to their end; live messages of them may still wait unread
         self._asked: Replay | Snapshot | None = None
         self._answer_until_s = 0.0
-        self._asked_since_s: float | None = None  # in vain so far
+        self._asked_since_s: float | None = None  # since when it has been asked in vain
         self._id = 0
-        self._heard_s = self._told_s = time.monotonic()
+        self._heard_s = self._reported_s = time.monotonic()
         self._events: deque[Event] = deque()
         self._lock = threading.Lock()
 
@@ -172,7 +119,7 @@ class Results:
                 yield event
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """In a thread of its own while it waits; a cancelled wait loses nothing."""
+        """Give events without end; waits in a thread of its own, and a cancelled wait loses nothing."""
         while True:
             await asyncio.to_thread(self._wait, SILENCE_S)
             while self._events:
@@ -184,23 +131,23 @@ class Results:
         return self._events.popleft() if self._events else None
 
     def _wait(self, timeout_s: float) -> None:
-        """Until there is an event, or the time is up."""
+        """Wait until there is an event, or the time is up."""
         until_s = time.monotonic() + timeout_s
         with self._lock:
             while not self._events:
                 now_s = time.monotonic()
-                if now_s - max(self._heard_s, self._told_s) >= SILENCE_S and not self._live.poll(0):
-                    self._told_s, self._asked_since_s = now_s, None
+                if now_s - max(self._heard_s, self._reported_s) >= SILENCE_S and not self._live.poll(0):
+                    self._reported_s, self._asked_since_s = now_s, None
                     self._events.append(Silence(now_s - self._heard_s))
                     if self._keys is not None:
                         self._connect_again(self._live)
                 elif now_s >= until_s:
                     return
                 else:
-                    self._turn(min(until_s, max(self._heard_s, self._told_s) + SILENCE_S) - now_s)
+                    self._turn(min(until_s, max(self._heard_s, self._reported_s) + SILENCE_S) - now_s)
 
     def _connect_again(self, socket: "zmq.Socket[bytes]") -> None:
-        """ZeroMQ itself never tries again where a key was refused, which may be let in by now."""
+        """Connect a socket again: ZeroMQ itself never does where a key was refused, which may be let in by now."""
         endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         socket.disconnect(endpoint.rstrip(b"\0").decode())
@@ -216,13 +163,13 @@ class Results:
         if left_s > 0 and self._query.poll(int(left_s * 1e3) + 1):
             self._answered(self._query.recv_multipart())
         elif time.monotonic() >= self._answer_until_s:
-            self._asked = None  # what is heard next tells whether the daemon lives; then it is asked again
+            self._asked = None  # the next word shows whether the daemon lives; then it is asked again
             self._drop_unread()
             if self._keys is not None:
                 self._connect_again(self._query)
 
     def _drop_unread(self) -> None:
-        """What waited meanwhile is old, tells nothing of now, and comes with the answer once there is one."""
+        """Drop the waiting messages: they are old, show nothing of now, and come with the next answer."""
         while self._live.poll(0):
             self._live.recv_multipart()
 
@@ -252,9 +199,9 @@ class Results:
             self._hand_over(event)
 
     def _is_old(self, epoch: int) -> bool:
-        """Whether it was read out of the journal to its end: what is heard of it now has waited unread."""
+        """Whether the epoch was read out of the journal to its end: what is heard of it now has waited unread."""
         if self._next is not None and epoch == self._next[0]:
-            self._left.clear()  # whoever speaks of one that was left from now on has gone back to it
+            self._left.clear()  # who speaks of one of them from now on has gone back to it
         return epoch in self._left
 
     def _is_unreachable(self) -> bool:
@@ -265,7 +212,7 @@ class Results:
         self._next = event.header.epoch, event.seq + 1
 
     def _pass_over(self, epoch: int, first: int) -> None:
-        """What was to come before result `first` is not waited for any more."""
+        """Give up waiting for what was to come before result `first`."""
         self._asked_since_s = None
         if self._next is None or self._next[0] != epoch:
             self._left |= {self._next[0]} if self._next is not None else set()
@@ -276,26 +223,26 @@ class Results:
             self._next = epoch, first
 
     def _go_back(self, epoch: int, first: int) -> None:
-        """A journal of before was put back by hand: numbers from this one on, at the latest, are others now."""
+        """Follow a journal that was put back by hand: numbers from this one on, at the latest, are others now."""
         if self._next is not None and self._next[0] == epoch:
             self._events.append(NewEpoch(epoch))
             self._next = epoch, min(first, self._next[1])
 
     def _ask(self) -> None:
-        """For what is missing before what was just heard."""
+        """Ask for what is missing before what was just heard."""
         self._id += 1
         self._asked = Snapshot(self._id) if self._next is None else Replay(self._id, *self._next)
         self._answer_until_s = time.monotonic() + ANSWER_S
         if self._asked_since_s is None:
             self._asked_since_s = time.monotonic()
-        with suppress(zmq.Again):  # so many questions wait for a connection already
+        with suppress(zmq.Again):  # many questions wait for a connection already
             self._query.send(encode(self._asked), zmq.DONTWAIT)
 
     def _answered(self, frames: list[bytes]) -> None:
         self._heard_s = time.monotonic()
         try:
             if msgspec.json.decode(frames[0], type=_Id).id != self._id:
-                return  # to a question that was given up
+                return  # the answer to a question that was given up
             asked, self._asked, self._asked_since_s = self._asked, None, None
             if isinstance(asked, Snapshot):
                 oldest = msgspec.json.decode(frames[0], type=SnapshotReply).oldest
@@ -331,6 +278,6 @@ class Results:
 
 
 class _Id(msgspec.Struct, frozen=True):
-    """Of any answer, the question's."""
+    """The question's id, which every answer has."""
 
     id: int = 0

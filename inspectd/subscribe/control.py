@@ -3,7 +3,7 @@
 from inspectd.subscribe import Control
 
 with Control("tcp://127.0.0.1:5558", client="shift computer") as control:
-    print(control.request("status")["state"])
+print(control.request("status")["state"])
 """
 
 import secrets
@@ -22,7 +22,7 @@ from inspectd.wire.requests import Answer, decode_answer
 
 TURN_MS = 250
 CONNECT_S = 10.0
-"""A daemon that is there takes a connection at once, whatever it does just then."""
+"""Seconds to wait for a connection; a daemon that is there takes one at once, whatever it does just then."""
 
 
 class RefusedError(UserError):
@@ -30,7 +30,7 @@ class RefusedError(UserError):
 
 
 class Control:
-    """Not for several threads at once. Raises errors.UserError for an endpoint that can't be one.
+    """A client of the control socket, for one thread. Raises errors.UserError for an impossible endpoint.
 
     keys: of this daemon and of ours, where it wants keys.
     """
@@ -61,7 +61,7 @@ class Control:
         self._context.term()
 
     def request(self, verb: str, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """The result of one request; `fields` as in docs/protocol.md.
+        """Send one request, whose `fields` are those in docs/protocol.md, and give the result.
 
         Over a broken connection it is asked again under its id, so that one daemon executes it once. Raises
         RefusedError, UnavailableError if there is no daemon (within CONNECT_S, if timeout_s is more), or if it is

@@ -28,31 +28,31 @@ import numpy.typing as npt
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.slots import GENERATION, GENERATION_OFFSET, SLOT_HEADER, SLOT_MAGIC
-from inspectd.subscribe.client import Received
+from inspectd.subscribe.events import Received
 from inspectd.wire.images import IMAGES_SCHEMA, MAX_CAMERAS, MAX_GREETING, Greeting, RingView
 from inspectd.wire.results import ImageRef, Result, WireError
 
 U8 = npt.NDArray[np.uint8]
 GREETING_S = 1.0
-"""A daemon greets within so long, or hangs."""
+"""Seconds within which a daemon greets; otherwise it hangs."""
 RETRY_S = 0.2
 
 
 class Images:
-    """Ask it for the picture of a result. One thread.
+    """The pictures of a line's results. Used by one thread.
 
     `where` is the results' endpoint, ipc://…/results, beside which the image socket lies, or that socket's own
     path (`publish.images`). Raises UserError if it can't be either. A daemon that is not there, or not there any
-    more, is tried again with every picture; `trouble` says why none can be had.
+    more, is tried again with every picture; `trouble` says why there is none.
     """
 
     def __init__(self, where: str) -> None:
         self.missed = 0
-        """Results that had a picture which was not to be had any more."""
+        """Number of results that had a picture which was gone."""
         self.trouble = ""
         self._path = _path_of(where)
         self._sock: socket.socket | None = None
-        self._rings: dict[str, _Ring] = {}
+        self._rings: dict[str, _MappedRing] = {}
         self._retry_s = 0.0
         self._follow()
 
@@ -83,9 +83,9 @@ class Images:
         return picture
 
     def _follow(self) -> None:
-        """Be connected to the daemon that runs now, as far as there is one."""
+        """Connect to the daemon that runs now, as far as there is one."""
         if self._sock is not None and _ended(self._sock):
-            self.close()  # at once: who holds the rings of a dead daemon holds their memory
+            self.close()  # at once: to hold a dead daemon's rings is to hold their memory
         if self._sock is None and time.monotonic() >= self._retry_s:
             try:
                 self._sock, self._rings = _connect(self._path)
@@ -95,7 +95,7 @@ class Images:
                 self._retry_s = time.monotonic() + RETRY_S
 
 
-class _Ring:
+class _MappedRing:
     """One camera's pictures, mapped for reading."""
 
     def __init__(self, fd: int, view: RingView) -> None:
@@ -109,12 +109,12 @@ class _Ring:
         self._map.close()
 
     def copy(self, image: ImageRef) -> U8 | None:
-        """The picture, if it is the one that is meant and was so to the end of copying."""
+        """Copy the picture, if it is the one that is meant and was so to the end of copying; else None."""
         if not 0 <= image.slot < self._view.slots or image.generation % 2:
             return None
         start = image.slot * self._view.slot_bytes
         magic, generation, _, _, _, *shape = SLOT_HEADER.unpack_from(self._map, start)
-        size = prod(shape)  # while it is written anew a header may say anything
+        size = prod(shape)  # while it is rewritten a header may say anything
         if magic != SLOT_MAGIC or generation != image.generation or not 0 < size <= self._room:
             return None
         first = start + self._view.picture_offset
@@ -135,8 +135,8 @@ def _path_of(where: str) -> str:
     return where
 
 
-def _connect(path: str) -> tuple[socket.socket, dict[str, _Ring]]:
-    """The connection, and the rings that the greeting brings; raises OSError or WireError."""
+def _connect(path: str) -> tuple[socket.socket, dict[str, _MappedRing]]:
+    """Connect; gives the connection and the rings that the greeting brings; raises OSError or WireError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     fds: list[int] = []
     try:
@@ -149,7 +149,7 @@ def _connect(path: str) -> tuple[socket.socket, dict[str, _Ring]]:
         sock.close()
         raise
     finally:
-        for fd in fds:  # the mappings stay
+        for fd in fds:  # the mappings stay without them
             os.close(fd)
     return sock, rings
 
@@ -164,7 +164,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return packet, fds.tolist()
 
 
-def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _Ring]:
+def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _MappedRing]:
     try:
         greeting = msgspec.json.decode(packet, type=Greeting)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -175,11 +175,11 @@ def _rings_of(packet: bytes, fds: list[int]) -> dict[str, _Ring]:
         raise WireError(f"a greeting of schema {greeting.schema}: this client reads {IMAGES_SCHEMA}")
     if any(not 0 <= view.descriptor < len(fds) for view in greeting.cameras.values()):
         raise WireError(f"{len(greeting.cameras)} cameras and {len(fds)} descriptors")
-    return {name: _Ring(fds[view.descriptor], view) for name, view in greeting.cameras.items()}
+    return {name: _MappedRing(fds[view.descriptor], view) for name, view in greeting.cameras.items()}
 
 
 def _ended(sock: socket.socket) -> bool:
-    """Whether the daemon is gone; it says nothing after its greeting."""
+    """Whether the daemon is gone: nothing else can come after its greeting."""
     try:
         return not sock.recv(1)
     except BlockingIOError:

@@ -9,15 +9,16 @@ from inspectd.runtime.errors import UserError
 from inspectd.wire.keys import Keys
 
 RECONNECT_MS = 100
-"""Always so often: what a daemon sends before it is connected has to be asked for."""
+"""Milliseconds between attempts to connect: what a daemon sends meanwhile has to be asked for."""
 HEARTBEATS = {zmq.HEARTBEAT_IVL: 500, zmq.HEARTBEAT_TIMEOUT: 1500}
-"""ms. For sockets that ask, and are asked nothing by the daemon: they notice that its machine is gone."""
+"""ZMTP heartbeats in milliseconds, for sockets that ask and are asked nothing: they show that a machine is gone.
+"""
 
 
 def connect(
     socket: "zmq.Socket[Any]", endpoint: str, keys: Keys | None, options: Mapping[zmq.SocketOption, int]
 ) -> None:
-    """Raises UserError for an endpoint that can't be one, or a key file that is none."""
+    """Connect a socket; raises UserError for an endpoint that can't be one, or a key file that is none."""
     common = {zmq.LINGER: 0, zmq.RECONNECT_IVL: RECONNECT_MS, zmq.IPV6: int("[" in endpoint)}
     for option, value in (common | dict(options)).items():
         socket.setsockopt(option, value)
@@ -25,7 +26,7 @@ def connect(
         keys.use(socket)
     try:
         socket.connect(endpoint)
-    except (zmq.ZMQError, ValueError) as error:  # ValueError: not to be encoded
+    except (zmq.ZMQError, ValueError) as error:  # ValueError: it can't be encoded
         reason = zmq.strerror(error.errno or 0) if isinstance(error, zmq.ZMQError) else "it is not UTF-8"
         hint = "an endpoint looks like tcp://127.0.0.1:5556 or ipc://path"
         raise UserError(f"can't connect to {endpoint!r}: {reason}; {hint}") from None

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from inspectd.runtime.frame import Verdict
-from inspectd.subscribe.client import Beat, Event, Missed, NewEpoch, Received, Results, Silence
+from inspectd.subscribe.client import Results
+from inspectd.subscribe.events import Beat, Event, Missed, NewEpoch, Received, Silence
 from inspectd.wire.keys import Keys
 from inspectd.wire.results import Heartbeat, WireError
 
@@ -36,7 +37,7 @@ def as_json(received: Received) -> str:
 
 
 def trouble(event: Event | Foreign) -> str:
-    """What an event says of loss or silence; empty if nothing."""
+    """Describe the loss or silence that an event reports; empty if none."""
     match event:
         case Missed(first, last):
             return f"gap: {last - first + 1} results can't be had any more, {first} to {last}"
@@ -50,7 +51,7 @@ def trouble(event: Event | Foreign) -> str:
 
 
 def watch(endpoint: str, count: int | None, json: bool, keys: Keys | None = None) -> None:
-    """Show results until `count` of them were shown or Ctrl-C; loss and silence are always told."""
+    """Show results until `count` of them were shown or Ctrl-C; loss and silence are always reported."""
     show = _print_json if json else _live if sys.stdout.isatty() else _print_plain
     with suppress(KeyboardInterrupt), Results(endpoint, keys=keys) as subscriber:
         show(subscriber, count)
@@ -72,7 +73,7 @@ def _print_plain(subscriber: Results, count: int | None) -> None:
 
 
 def _print(subscriber: Results, count: int | None, text: Callable[[Received], str]) -> None:
-    shown, told_state = 0, WELL
+    shown, shown_state = 0, WELL
     while count is None or shown < count:
         event = _receive(subscriber, 1.0)
         if isinstance(event, Received):
@@ -80,11 +81,11 @@ def _print(subscriber: Results, count: int | None, text: Callable[[Received], st
             shown += 1
         elif isinstance(event, Beat):
             state, detail = event.heartbeat.state, event.heartbeat.detail
-            if (state if state == WELL else f"{state}: {detail}") != told_state:
-                told_state = state if state == WELL else f"{state}: {detail}"
-                print(told_state, file=sys.stderr, flush=True)
-        elif event is not None and (told := trouble(event)):
-            print(told, file=sys.stderr, flush=True)
+            if (state if state == WELL else f"{state}: {detail}") != shown_state:
+                shown_state = state if state == WELL else f"{state}: {detail}"
+                print(shown_state, file=sys.stderr, flush=True)
+        elif event is not None and (words := trouble(event)):
+            print(words, file=sys.stderr, flush=True)
 
 
 class _Screen:
@@ -121,7 +122,7 @@ class _Screen:
         )
 
     def _table(self) -> Table:
-        """All columns whole but the text: where the terminal is narrow, that alone is cropped."""
+        """Draw all columns whole but the text: where the terminal is narrow, that alone is cropped."""
         table = Table(box=None, pad_edge=False)
         for title in ("time", "seq", "camera", "part", "verdict", "", "ms"):
             right = title in ("seq", "part", "ms")
@@ -135,7 +136,7 @@ class _Screen:
         return table
 
     def _status(self) -> list[tuple[str, str]]:
-        """Lines and their styles; each is cropped to the terminal's width."""
+        """Lines below the table and their styles; each is cropped to the terminal's width."""
         counts = "  ".join(f"{verdict} {self.verdicts[verdict]}" for verdict in Verdict)
         foreign = [(self.foreign, "bold yellow")] if self.foreign else []
         if self.silence_s:

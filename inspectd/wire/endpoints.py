@@ -1,10 +1,13 @@
-"""Where the public sockets are."""
+"""Endpoints of the public sockets: which are allowed, and which lie beside each other."""
 
 import ipaddress
 
+DEFAULT_RESULTS = "tcp://127.0.0.1:5556"
+"""Where a line publishes its results unless its config says otherwise; `query` and `control` are beside it."""
+
 
 def check_endpoint(key: str, endpoint: str, guarded: bool) -> None:
-    """Raises ValueError for one that can't be bound, or that other machines can reach and that is not guarded."""
+    """Raise ValueError for an endpoint that can't be bound, or that others can reach and that is not guarded."""
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         return
     host, port = host_of(endpoint), endpoint.rpartition(":")[2]
@@ -18,12 +21,12 @@ def check_endpoint(key: str, endpoint: str, guarded: bool) -> None:
 
 
 def host_of(endpoint: str) -> str:
-    """What stands between tcp:// and the port."""
+    """Host of a tcp endpoint: what stands between tcp:// and the port."""
     return endpoint.removeprefix("tcp://").rpartition(":")[0]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can reach a host."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -31,9 +34,9 @@ def is_loopback(host: str) -> bool:
 
 
 def beside(results: str, name: str) -> str:
-    """The endpoint `query` or `control` that a line has beside `results`, unless its config says otherwise.
+    """Give the endpoint `query` or `control` that a line has beside `results`, unless its config says otherwise.
 
-    Of tcp the next port (`query`) or the one after it (`control`), of ipc a file of that name in the same
+    For tcp it is the next port (`query`) or the one after it (`control`), for ipc a file of that name in the same
     folder. Raises ValueError for what is no endpoint, or if there is no such port.
     """
     if results.startswith("ipc://"):

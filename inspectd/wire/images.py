@@ -13,28 +13,28 @@ import msgspec
 
 IMAGES_SCHEMA = 1
 MAX_GREETING = 65536
-"""Bytes of the packet."""
+"""Most bytes of the greeting's packet."""
 MAX_CAMERAS = 64
-"""Descriptors of one packet; the kernel lets 253 pass."""
+"""Most descriptors of one packet; the kernel lets 253 pass."""
 
 
 class RingView(msgspec.Struct, frozen=True):
     """Where a camera's pictures lie, for the daemon's life."""
 
     descriptor: int
-    """Which of the descriptors that came along, from 0."""
+    """Index of the ring's descriptor among those that came along, from 0."""
     slots: int
     slot_bytes: int
-    """From the beginning of a slot to that of the next."""
+    """Bytes from the beginning of a slot to that of the next."""
     picture_offset: int
-    """From the beginning of a slot to its picture; up to the next slot there is room for it."""
+    """Bytes from the beginning of a slot to its picture; the picture has room up to the next slot."""
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the daemon says to a reader: the cameras, or why there are none for it."""
+    """Answer of the daemon to a reader: the cameras, or why there are none for it."""
 
     schema: int = IMAGES_SCHEMA
     line: str
     cameras: dict[str, RingView] = {}
     error: str = ""
-    """A sentence; the daemon closes the connection."""
+    """Why there are no cameras, in a sentence; the daemon then closes the connection."""

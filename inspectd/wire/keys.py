@@ -34,7 +34,7 @@ class KeyPair(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The files that whoever connects needs: the daemon's public key, and its own secret key."""
+    """Files that a client needs: the daemon's public key, and the client's own secret key."""
 
     server: str | Path
     own: str | Path
@@ -45,14 +45,14 @@ class Keys(NamedTuple):
 
 
 def curve_client(socket: zmq.Socket[Any], server_public: bytes, own: KeyPair) -> None:
-    """Encrypt what this socket says to the server of that key, and prove who we are; before `connect`."""
+    """Encrypt what this socket says to the server of that key, and prove who we are. Called before `connect`."""
     socket.setsockopt(zmq.CURVE_SERVERKEY, server_public)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, own.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, own.secret)
 
 
 def load_public(path: Path) -> bytes:
-    """The key of a `.key` file, 40 characters of Z85; raises ConfigError."""
+    """Read the key of a `.key` file, 40 characters of Z85; raises ConfigError."""
     _, entries = _read(path)
     if "secret" in entries:
         raise ConfigError(
@@ -62,7 +62,7 @@ def load_public(path: Path) -> bytes:
 
 
 def load_secret(path: Path) -> KeyPair:
-    """Both keys of a `.key_secret` file, which only its owner may read; raises ConfigError."""
+    """Read both keys of a `.key_secret` file, which only its owner may read; raises ConfigError."""
     status, entries = _read(path)
     if "public" in entries and "secret" not in entries:
         raise ConfigError(
@@ -82,9 +82,9 @@ def load_secret(path: Path) -> KeyPair:
 
 
 def load_clients(folder: Path) -> dict[str, dict[bytes, str]]:
-    """Who may connect: for the domains `read` and `control` the names by key; raises ConfigError.
+    """Read who may connect: for the domains `read` and `control` the names by key; raises ConfigError.
 
-    Who may control may also read.
+    Whoever may control may also read.
     """
     try:
         next(
@@ -135,7 +135,7 @@ def write_pair(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
-    """Whole or not at all; its mode is `mode` from the first moment, or less until it is whole."""
+    """Write a new file whole or not at all; its mode is `mode` from the first moment, or less at first."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o600)
     try:
         with os.fdopen(fd, "w", encoding="ascii") as file:
@@ -150,7 +150,7 @@ def _write_new(path: Path, text: str, mode: int) -> None:
 
 
 def _read(path: Path) -> tuple[os.stat_result, dict[str, list[str]]]:
-    """The file's status, and the values of `public-key` and `secret-key` in it."""
+    """Read a key file: its status, and the values of `public-key` and `secret-key` in it; raises ConfigError."""
     try:
         with os.fdopen(
             os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb"

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 REF_LENGTH = 64
 PLAIN = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"
-"""No control characters: it is shown in logs, states and answers."""
+"""Pattern of text without control characters, as it is shown in logs, states and answers."""
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)]
 Ref = Annotated[str, Meta(max_length=REF_LENGTH, pattern=PLAIN)]
@@ -22,9 +22,9 @@ class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     """What every request has."""
 
     id: Id
-    """Told apart by it: a request that is sent again under its id is not executed again."""
+    """Id of the request; one that is sent again under its id is not executed again."""
     client: Text
-    """The name of whoever asks; ids are its own."""
+    """Name of the client; ids are the client's own."""
 
 
 class Status(Base, frozen=True, tag="status"):
@@ -37,7 +37,7 @@ class SelectRecipe(Base, frozen=True, tag="select_recipe"):
     recipe: Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
     """Id of one of the config's recipes."""
     from_part_id: PartId | None = None
-    """The first part of the new product, at each camera; None = from now on."""
+    """First part of the new product, at each camera; None = from now on."""
 
 
 class SwapModel(Base, frozen=True, tag="swap_model"):
@@ -62,7 +62,7 @@ class Trigger(Base, frozen=True, tag="trigger"):
 
     camera: Annotated[str, Meta(min_length=1, max_length=64)]
     part_ref: Ref = ""
-    """Whatever tells the part apart elsewhere; it comes back in the part's result."""
+    """Whatever identifies the part elsewhere; it comes back in the part's result."""
 
 
 class ResetCounters(Base, frozen=True, tag="reset_counters"):
@@ -76,11 +76,11 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     """Exactly one for each request."""
 
     id: str | None
-    """Of the request; null where it had none that could be read."""
+    """Id of the request; null where it had none that could be read."""
     ok: bool
     result: dict[str, Any] | None = None
     error: str = ""
-    """One sentence; only where `ok` is false."""
+    """What was wrong, in one sentence; only where `ok` is false."""
 
 
 class _Signed(Struct):
@@ -88,7 +88,7 @@ class _Signed(Struct):
 
 
 class RequestError(ValueError):
-    """A request that is none: `id` where it has one, else None."""
+    """A frame that holds no request; `id` is the request's where it has one, else None."""
 
     def __init__(self, sentence: str, request_id: str | None) -> None:
         super().__init__(sentence)
@@ -103,7 +103,7 @@ BROKEN = msgspec.DecodeError, UnicodeDecodeError, RecursionError
 
 
 def decode_request(body: bytes) -> Request:
-    """The request that a frame holds; raises RequestError, and nothing else whatever the frame holds."""
+    """Decode the request in a frame; raises RequestError, and nothing else whatever the frame holds."""
     try:
         return _decoder.decode(body)
     except BROKEN as error:
@@ -115,7 +115,7 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_answer(body: bytes) -> Answer:
-    """What the daemon answered; raises ValueError if it is no answer."""
+    """Decode an answer of the daemon; raises ValueError if it is none."""
     try:
         return _decode_answer(body)
     except BROKEN as error:

@@ -36,9 +36,9 @@ class Flag(IntFlag):
     """Bits of the header. A gateway actuates on none that is simulated, replayed or late."""
 
     REPLAYED = 1
-    """Sent once more, out of the journal, to who asked for it."""
+    """The message is sent once more, out of the journal, to a client that asked for it."""
     LATE = 2
-    """In the journal alone: what the engine found after the deadline; not a result."""
+    """The message is in the journal alone: what the engine found after the deadline; not a result."""
     SIMULATED = 4
     COUNTING_RESTARTED = 8
     """Triggers before this one may be uncounted; the PLC's reject on silence covers them."""
@@ -56,7 +56,7 @@ class Header(NamedTuple):
     publish_utc_ns: int
 
     def pack(self) -> bytes:
-        """48 bytes."""
+        """Pack the header into 48 bytes."""
         return HEADER.pack(MAGIC, VERSION, CODEC_JSON, *self)
 
 
@@ -68,12 +68,12 @@ _REPLAYED = int(Flag.REPLAYED)  # a plain int: enums take ten times as long, and
 
 
 def replayed(header: bytes) -> bytes:
-    """A packed header with the flag REPLAYED set."""
+    """Set the flag REPLAYED in a packed header."""
     return header[:4] + bytes((header[4] | _REPLAYED,)) + header[5:]
 
 
 def unpack_header(data: bytes) -> Header:
-    """The header of a message; raises WireError if it is not one of this version."""
+    """Unpack the header of a message; raises WireError if it is not one of this version."""
     if len(data) != HEADER.size:
         raise WireError(f"a header has {HEADER.size} bytes, this one {len(data)}")
     magic, version, codec, flags, verdict, *rest = HEADER.unpack(data)
@@ -119,7 +119,7 @@ class Times(msgspec.Struct, frozen=True):
     publish_us: float
     deadline_us: float
     device_ns: int | None = None
-    """The exposure on the camera's own clock, where it has one."""
+    """Exposure on the camera's own clock in nanoseconds, where it has one."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     camera: str
     part_id: int
     part_ref: str = ""
-    """What the world outside calls the part: as it came with the software trigger."""
+    """Name of the part in the world outside, as it came with the software trigger."""
     frame_id: int
     verdict: Verdict
     reason: Reason
@@ -150,17 +150,17 @@ class CameraView(msgspec.Struct, frozen=True):
     """One camera in a heartbeat."""
 
     state: str
-    """streaming | idle | dead"""
+    """State of the camera: streaming | idle | dead"""
     detail: str
     newest_frame_age_s: float | None
     books: Books
-    """Since the daemon started."""
+    """Books since the daemon started."""
     in_flight: int
     balanced: bool
     losses: Losses = msgspec.field(default_factory=Losses)
     clock: ClockView = ClockView()
     process_starts: int = 0
-    """Camera processes started so far."""
+    """Number of camera processes started so far."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "heartbeat"
     line: str
     state: str
-    """OPC 40100-1: Preoperational | Halted | Error | ContinuousExecution."""
+    """State by OPC 40100-1: Preoperational | Halted | Error | ContinuousExecution."""
     detail: str
     last_seq: int
     recipe: RecipeRef
@@ -178,9 +178,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     cameras: dict[str, CameraView]
     journal: str
-    """`ok`, or why results are not being kept."""
+    """State of the journal: `ok`, or why results are not being kept."""
     counts: dict[str, int] = {}
-    """What clients asked at the other sockets since the start, by what became of it."""
+    """Numbers of what clients asked at the other sockets since the start, by what became of it."""
     version: str
 
 
@@ -224,7 +224,7 @@ class ReplayReply(msgspec.Struct, frozen=True):
     """Every result of the epoch from `from` to this number is in this answer, or is not kept any more."""
     count: int
     next: Next | None = None
-    """The epoch has ended and this answer holds the last of it: go on there."""
+    """Where to go on when the epoch has ended and this answer holds the last of it; else None."""
 
 
 class QueryError(msgspec.Struct, frozen=True):
@@ -240,7 +240,7 @@ _decode_heartbeat = msgspec.json.Decoder(Heartbeat).decode
 
 
 def decode_result(body: bytes) -> Result:
-    """Body of a result; fields of later versions are ignored. Raises WireError."""
+    """Decode the body of a result; fields of later versions are ignored. Raises WireError."""
     try:
         return _decode_result(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -248,7 +248,7 @@ def decode_result(body: bytes) -> Result:
 
 
 def decode_heartbeat(body: bytes) -> Heartbeat:
-    """Body of a heartbeat. Raises WireError."""
+    """Decode the body of a heartbeat. Raises WireError."""
     try:
         return _decode_heartbeat(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -256,7 +256,7 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
 
 
 def result_topic(line: str, camera: str) -> bytes:
-    """Topics are byte prefixes, hence the slash at the end: `line1` must not match `line10`."""
+    """Topic of a camera's results. Topics are byte prefixes: the slash keeps `line1` from matching `line10`."""
     return f"res/{line}/{camera}/".encode()
 
 

@@ -399,9 +399,9 @@ def test_a_process_that_dies_after_the_stop_is_the_end(line: Line) -> None:
     line.source.request_stop()
     assert list(line.source.read()) == []
     assert line.source.fileno() == -1
-    assert (line.source.owes, line.source.finished) == (True, False)  # it counts on: what came meanwhile?
+    assert (line.source.count_pending, line.source.finished) == (True, False)  # it counts on: what came meanwhile?
     line.source.request_stop(give_up=True)
-    assert (line.source.owes, line.source.finished) == (False, True)
+    assert (line.source.count_pending, line.source.finished) == (False, True)
 
 
 def test_a_slot_given_back_without_a_process_waits_for_the_next_one(line: Line) -> None:

@@ -42,11 +42,11 @@ def test_a_process_that_cant_be_watched_is_not_left_behind(monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pidfd_open", refuse)
-        process.tend(lambda _: None)
+        process.supervise(lambda _: None)
     assert process.source.detail == "the camera process can't be started: Cannot allocate memory"
     assert tried and not Path(f"/proc/{tried[0]}").exists() and process.source.fileno() < 0
     process.hurry()
-    process.tend(lambda _: None)
+    process.supervise(lambda _: None)
     assert process.pidfd >= 0 and process.source.process_starts == 1
     process.kill()
     os.close(process.pidfd)

@@ -127,7 +127,7 @@ def test_the_pipeline_gets_what_the_gpu_can_give(card: Any, shown: Any, tmp_path
 
 BREAK = """
 import ctypes, sys
-from inspectd.engine import cuda
+from inspectd.engine.tensorrt import cuda
 from tests.engine.standin import Darkness
 from tests.gpu.test_pipeline import opened
 from tests.makers import frame

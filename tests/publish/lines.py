@@ -17,7 +17,8 @@ from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, Verdic
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
 from inspectd.settings.publish import JournalConfig, Publish
-from inspectd.subscribe.client import Beat, Event, Received, Results
+from inspectd.subscribe.client import Results
+from inspectd.subscribe.events import Beat, Event, Received
 from inspectd.wire.results import ModelRef, RecipeRef, VerdictCode, unpack_header
 
 PASS = Judgement(Verdict.PASS, Reason.NONE)

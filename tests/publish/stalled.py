@@ -49,7 +49,7 @@ class Stall:
 
 def main() -> None:
     line, stall = Line(Path(sys.argv[1]), endpoint=free_endpoint()), Stall()
-    line.publisher.serve(stall)
+    line.publisher._services.append(stall)
     command = [sys.executable, "-c", FLOOD, beside(line.endpoint, sys.argv[2])]
     for _ in range(2):
         flood = subprocess.Popen(command)

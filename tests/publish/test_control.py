@@ -23,9 +23,9 @@ from inspectd.publish.control import (
     REMEMBERED,
     Answered,
     Asked,
+    ControlCounts,
     ControlLink,
     ControlService,
-    Counts,
     limit_queues,
 )
 from inspectd.publish.sockets import MAX_INCOMING, opened
@@ -45,7 +45,7 @@ class Control:
         router = opened(self.context, zmq.ROUTER, self.endpoint, self._undo)
         limit_queues(router)
         router.bind(self.endpoint)
-        self.counts = Counts()
+        self.counts = ControlCounts()
         self.service = ControlService(router, ControlLink(self.requests, self.answers, self.counts))
         self._clients: list[Any] = []
 

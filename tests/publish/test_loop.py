@@ -22,7 +22,8 @@ from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UnavailableError
 from inspectd.runtime.frame import Judgement, Late, Reason, Verdict, unknown
 from inspectd.settings.publish import Publish
-from inspectd.subscribe.client import Beat, Results
+from inspectd.subscribe.client import Results
+from inspectd.subscribe.events import Beat
 from inspectd.wire.results import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
 from tests.makers import frame, region
 from tests.ports import free_endpoint

@@ -21,7 +21,8 @@ from inspectd.publish.messages import Messages
 from inspectd.publish.query import Query
 from inspectd.publish.sockets import MAX_INCOMING
 from inspectd.runtime.frame import Reason
-from inspectd.subscribe.client import Received, Results
+from inspectd.subscribe.client import Results
+from inspectd.subscribe.events import Received
 from inspectd.wire.results import Flag, Heartbeat, VerdictCode, unpack_header
 from tests.makers import frame
 from tests.publish.lines import IDENTITY, SETUPS, SMALL, Camera, Ledger, Line, connected

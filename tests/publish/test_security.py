@@ -443,7 +443,7 @@ class TestFailures:
         failures = handshakes.Failures()
         for number in range(100_000):
             failures.add("protocol", f"10.0.{number % 1000}.1", "why")
-        assert len(logs) == len(failures._told) == handshakes.MOST_PEERS
+        assert len(logs) == len(failures._logged) == handshakes.MOST_PEERS
         assert failures.counts["protocol"] == 100_000
 
 

@@ -76,6 +76,7 @@ class Running:
         self.subscriber = Results(line.endpoint)
         self.daemon = Daemon(self.settings, Handoff())
         self.pipeline, self.processes = self.daemon._pipeline, self.daemon._processes
+        self.line, self.backends = self.daemon._line, self.daemon._line.backends
         self.results: list[Result] = []
         self.gaps = 0
         self.pulses: Callable[[], object] = lambda: None
@@ -86,7 +87,7 @@ class Running:
         self.pulses()
         for process in self.processes:
             if not process.source.finished:
-                process.tend(self.pipeline.changed.put)
+                process.supervise(self.pipeline.changed.put)
         while event := self.subscriber.receive(0.005):
             if isinstance(event, Received):
                 self.results.append(event.result)
@@ -105,7 +106,7 @@ class Running:
         return self.results[before:]
 
     def change(self, name: str, from_part_id: int | None = None) -> Changeover:
-        changeover = Changeover(self.pipeline, self.processes, self.recipes[name], from_part_id)
+        changeover = Changeover(self.line, self.processes, self.recipes[name], from_part_id)
         self.until(changeover.step)
         return changeover
 
@@ -158,11 +159,11 @@ def by_recipe(results: list[Result]) -> dict[str, list[Result]]:
 
 def test_limits_change_at_a_part_and_the_engine_stays(running: Callable[[], Running]) -> None:
     line = running()
-    backend = line.pipeline.setup.backend
+    backend = line.line.setup.backend
     change = line.change("blind")
     assert (change.error, change.stopped) == ("", [])
     line.more(20)
-    line.until(lambda: len(line.pipeline._open) == 1)
+    line.until(lambda: len(line.backends.setups) == 1)
     line.more(5)
     line.ends()
     found = by_recipe(line.results)
@@ -171,24 +172,24 @@ def test_limits_change_at_a_part_and_the_engine_stays(running: Callable[[], Runn
     assert {(r.part_id % 2, r.verdict) for r in found["dark"]} == {(0, Verdict.FAIL), (1, Verdict.PASS)}
     assert {r.verdict for r in found["blind"]} == {Verdict.PASS}
     assert found["blind"][0].recipe.revision == line.recipes["blind"].revision
-    assert line.pipeline.setup.backend is backend
+    assert line.line.setup.backend is backend
 
 
 def test_a_model_is_swapped_at_a_named_part(running: Callable[[], Running]) -> None:
     line = running()
-    backend = line.pipeline.setup.backend
+    backend = line.line.setup.backend
     part_id = line.results[-1].part_id + 60
     change = line.change("swapped", part_id)
     assert (change.error, change.first) == ("", {"top": part_id})
     line.until(lambda: line.results[-1].part_id > part_id + 20)
-    line.until(lambda: len(line.pipeline._open) == 1)
+    line.until(lambda: len(line.backends.setups) == 1)
     line.ends()
     found = by_recipe(line.results)
     assert found["dark"][-1].part_id + 1 == found["swapped"][0].part_id == part_id
     assert {r.model.name for r in found["dark"]} == {"dark"}
     assert {r.model.name for r in found["swapped"]} == {"other"}
     assert {r.verdict for r in line.results} == {Verdict.PASS, Verdict.FAIL}
-    assert line.pipeline.setup.backend is not backend
+    assert line.line.setup.backend is not backend
 
 
 @pytest.mark.parametrize("kind", ["folder", "sim"])
@@ -205,7 +206,7 @@ def test_another_region_stops_the_camera_and_what_it_counts_meanwhile_is_not_rea
     back = run.change("dark")
     assert back.error == ""
     run.more(60)
-    run.until(lambda: len(run.pipeline._open) == 1)
+    run.until(lambda: len(run.backends.setups) == 1)
     run.ends()
     reasons = {result.reason for result in run.results}
     assert reasons - {Reason.LOST} == {Reason.NONE, Reason.DEFECT, Reason.NOT_READY}
@@ -228,7 +229,7 @@ def test_a_camera_feature_is_set_anew(line: Line, running: Callable[[], Running]
     assert change.error == "" and change.stopped == ["cam0"]
     run.more(30)
     run.ends()
-    assert run.pipeline.setup.jobs[0].features == {"Gain": 2.0} == run.processes[0].source.job.features
+    assert run.line.setup.jobs[0].features == {"Gain": 2.0} == run.processes[0].source.job.features
 
 
 def test_a_model_for_grey_pictures_finds_room_in_the_slots_for_coloured_ones(
@@ -237,7 +238,7 @@ def test_a_model_for_grey_pictures_finds_room_in_the_slots_for_coloured_ones(
     line.write_sim('acquisition_frame_rate_hz = 50.0\npart_id = "counter"')
     run = running()
     change = run.change("mono")
-    assert run.pipeline.setup.rings[0].shape == (HEIGHT, WIDTH, 1) and change.stopped == ["cam0"]
+    assert run.line.setup.rings[0].shape == (HEIGHT, WIDTH, 1) and change.stopped == ["cam0"]
     run.change("dark")
     run.more(10)
     run.ends()
@@ -253,23 +254,23 @@ def test_a_damaged_model_changes_nothing(running: Callable[[], Running]) -> None
         ("dark", Reason.NONE),
         ("dark", Reason.DEFECT),
     }
-    assert len(line.pipeline._open) == 0
+    assert len(line.backends.setups) == 0
 
 
 def test_a_picture_without_room_is_refused(running: Callable[[], Running]) -> None:
     run = running()
     ring = create(2, Shape(64, 64, 3), "small")  # as if every recipe of the config cut so much away
-    now = run.pipeline.setup._replace(rings=[ring])
+    now = run.line.setup._replace(rings=[ring])
     with pytest.raises(ConfigError, match="put this recipe into `recipes` and restart the daemon"):
-        next_setup(9, run.settings, run.recipes["cut"], now)
+        next_setup(9, run.settings, run.recipes["cut"], now, run.backends)
     os.close(ring.fd)
 
 
 def test_held_parts_are_not_ready_and_the_line_goes_on(running: Callable[[], Running]) -> None:
     line = running()
-    line.pipeline.hold("paused by anna: cleaning")
+    line.line.hold("paused by anna: cleaning")
     line.more(20)
-    line.pipeline.hold("")
+    line.line.hold("")
     line.more(20)
     line.ends()
     held = [result for result in line.results if result.reason is Reason.NOT_READY]
@@ -280,7 +281,7 @@ def test_held_parts_are_not_ready_and_the_line_goes_on(running: Callable[[], Run
 def test_the_daemon_can_stop_in_the_middle_of_a_change(line: Line, running: Callable[[], Running]) -> None:
     line.write_sim('acquisition_frame_rate_hz = 50.0\npart_id = "counter"')
     run = running()
-    changeover = Changeover(run.pipeline, run.processes, run.recipes["cut"])
+    changeover = Changeover(run.line, run.processes, run.recipes["cut"])
     run.until(lambda: changeover.step() or run.processes[0].source.state != "streaming")
     changeover.abandon()
     run.ends()

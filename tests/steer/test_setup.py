@@ -15,6 +15,7 @@ from inspectd.runtime.ring import Ring, create
 from inspectd.settings import config
 from inspectd.settings.config import Settings
 from inspectd.settings.engine import TensorRtEngine
+from inspectd.steer.backends import Backends
 from inspectd.steer.setup import Setup, changed_cameras, first_jobs, next_setup, open_setup, slot_sizes
 from tests.bundles import write_bundle
 from tests.lines import HEIGHT, WIDTH, Line
@@ -42,10 +43,11 @@ class Bench:
         bundle = load_bundle(self.settings.recipe.model_dir)
         (job,) = first_jobs(self.settings, bundle)
         self.ring: Ring = create(job.slots, job.shape, "test", job.slot_bytes)
-        self.now: Setup = open_setup(self.settings, bundle, [self.ring], None)
+        self.backends = Backends()
+        self.now: Setup = open_setup(self.settings, bundle, [self.ring], self.backends)
 
     def next(self, name: str, settings: Settings | None = None) -> Setup:
-        return next_setup(2, settings or self.settings, self.recipes[name], self.now)
+        return next_setup(2, settings or self.settings, self.recipes[name], self.now, self.backends)
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ import msgspec
 import pytest
 import zmq
 
-from inspectd.pipeline import KEPT_SETUPS
 from inspectd.publish.journal.records import read_entries
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Reason, Verdict
 from inspectd.settings.config import load
 from inspectd.steer.audit import Audit, Change
+from inspectd.steer.line import KEPT_SETUPS
 from inspectd.steer.selection import Selection, keep_selection, load_selection
 from inspectd.subscribe import Control, RefusedError, Results
 from inspectd.wire.results import Result, decode_result

@@ -14,11 +14,12 @@ from inspectd.extract.regions import extract_regions
 from inspectd.runtime.errors import ConfigError, UserError
 from inspectd.settings.recipe import Limits, Recipe, View, load_recipe
 from inspectd_train.bundle.calibrate import calibrate, choose, choose_mask_levels, choose_reject
+from inspectd_train.bundle.recipe import recipe_text
+from inspectd_train.bundle.search import LEVELS, Wish, areas_at, highest_at
 from inspectd_train.data.dataset import DataSet, open_data_set
-from inspectd_train.data.files import write_text
+from inspectd_train.files import write_text
 from inspectd_train.measure.froc import Froc
-from inspectd_train.measure.recipe import as_score, recipe_text
-from inspectd_train.measure.search import LEVELS, Wish, areas_at, highest_at
+from inspectd_train.measure.limits import as_score
 from inspectd_train.measure.verdicts import ScoredPart, stable_share
 from tests.bundles import write_bundle
 from tests.makers import disk_for

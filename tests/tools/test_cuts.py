@@ -1,6 +1,6 @@
 import numpy as np
 
-from inspectd_train.data.cuts import MOST_PICTURES, MOST_SIDE_PX, calibration_cuts, golden_images
+from inspectd_train.bundle.cuts import MOST_PICTURES, MOST_SIDE_PX, calibration_cuts, golden_images
 from tests.tools.nets import sample
 
 

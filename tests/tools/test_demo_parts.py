@@ -6,7 +6,7 @@ import pytest
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.dataset import open_data_set
-from inspectd_train.dev.demo_parts import HEIGHT_PX, WIDTH_PX, write_demo_parts
+from inspectd_train.data.demo_parts import HEIGHT_PX, WIDTH_PX, write_demo_parts
 from tests.tools.synthetic import write_data_set
 
 

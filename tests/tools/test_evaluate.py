@@ -8,7 +8,7 @@ import pytest
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.dataset import DataSet, open_data_set
-from inspectd_train.report.evaluate import evaluate
+from inspectd_train.measure.evaluate import evaluate
 from tests.bundles import write_bundle
 from tests.tools.greys import Spot, write_greys
 

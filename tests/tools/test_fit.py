@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 
 from inspectd.engine.bundle import load_bundle
 from inspectd.settings.recipe import load_recipe
+from inspectd_train.bundle.search import Wish
 from inspectd_train.cli.fit import how_to_go_on
 from inspectd_train.cli.main import app
 from inspectd_train.data.dataset import grey_in_colour, open_data_set
-from inspectd_train.measure.search import Wish
 from inspectd_train.train.state import RECORD, STATE
 from tests.tools.synthetic import write_data_set
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.cli.main import app
+from inspectd_train.data.folder import whole_folder
 from inspectd_train.data.imports.regions import circle, coco_counts, line, polygon, runs
-from inspectd_train.data.imports.store import unique_names, whole_folder
+from inspectd_train.data.imports.store import unique_names
 
 HEIGHT, WIDTH = 70, 90
 RUNS = (

@@ -11,10 +11,10 @@ import pytest
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import calibrate
+from inspectd_train.bundle.search import Wish
 from inspectd_train.data.dataset import SPLITS, DataSet, open_data_set
-from inspectd_train.measure.curves import line_chart
-from inspectd_train.measure.search import Wish
-from inspectd_train.report.evaluate import evaluate
+from inspectd_train.measure.evaluate import evaluate
+from inspectd_train.report.curves import line_chart
 from inspectd_train.report.report import write_report
 from tests.bundles import write_bundle
 from tests.tools.greys import Spot, write_greys

@@ -1,4 +1,4 @@
-"""Plans for TensorRT ahead of time: for other GPUs (TensorRT-RTX needs none to build), or proven on this one."""
+"""Builds TensorRT's plans ahead of time: for other GPUs (TensorRT-RTX needs none to build), or proven on this."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from inspectd.runtime.slots import Shape
 THIS = "this"
 
 
-class Built(NamedTuple):
-    """One plan in the folder."""
+class BuiltPlan(NamedTuple):
+    """A plan that was built, and what building it took."""
 
     file: str
     target: str
@@ -28,7 +28,7 @@ class Built(NamedTuple):
     seconds: float
     mebibytes: float
     difference: int | None
-    """From the CPU on the proof picture, in 1/255; None: not proven, as that takes such a GPU."""
+    """How far its scores are from the CPU's on the proof picture, in 1/255; None: not proven, no such GPU here."""
 
 
 def build_plans(
@@ -38,10 +38,10 @@ def build_plans(
     out: Path,
     timeout_s: float,
     device: int,
-) -> Iterator[Built]:
-    """Each plan that the daemon could want of the bundle, for pictures of these widths and heights, as it comes.
+) -> Iterator[BuiltPlan]:
+    """Builds each plan that the daemon could want of the bundle, and yields it as soon as it is there.
 
-    Without sizes: those of the golden images. Raises UserError with one sentence.
+    `sizes` are widths and heights of pictures; without any those of the golden images. UserError.
     """
     library = tensorrt.library()
     unknown = [target for target in targets if target not in (THIS, *tensorrt.targets(library))]
@@ -69,7 +69,7 @@ def _built(
     folder: Path,
     timeout_s: float,
     device: int,
-) -> Built:
+) -> BuiltPlan:
     began_s, difference = time.monotonic(), None
     if target == THIS:
         from inspectd.engine.tensorrt.cuda import find  # pycuda: not needed for other GPUs
@@ -84,6 +84,6 @@ def _built(
         run_builder(Request(str(bundle.path), key, str(wanted.path), None), wanted.title, timeout_s, None)
     seconds, size = time.monotonic() - began_s, wanted.path.stat().st_size / 2**20
     name = f"{shape.width}x{shape.height}"
-    return Built(
+    return BuiltPlan(
         wanted.path.name, wanted.key.target, precision, name, round(seconds, 1), round(size, 1), difference
     )

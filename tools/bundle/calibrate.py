@@ -1,7 +1,7 @@
 """Chooses a recipe's thresholds on the parts of the dev split, for a stated wish of escapes and overkill.
 
-`suspect` and `min_area_px` come from `inspectd_train.measure.search`; `reject` then spares all but a few clean parts a
-FAIL. The figures are counted by the daemon's own region and judging code.
+`suspect` and `min_area_px` come from `inspectd_train.bundle.search`; `reject` then spares all but a few clean
+parts a FAIL. The figures are counted by the daemon's own region and judging code.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.settings.recipe import Limits, load_recipe
 from inspectd_train.bundle.parity import distrust
-from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample
-from inspectd_train.data.files import write_text
-from inspectd_train.data.parts import SizePx, parts_of, shown
-from inspectd_train.measure import metrics
-from inspectd_train.measure.froc import Froc
-from inspectd_train.measure.recipe import as_score, limits_as_dict, recipe_text
-from inspectd_train.measure.scores import U8, Score, check_classes, open_engine, pictures
-from inspectd_train.measure.search import (
+from inspectd_train.bundle.recipe import recipe_text
+from inspectd_train.bundle.search import (
     AREAS_PX,
     LEVELS,
     STABLE_SHARE,
@@ -36,14 +30,21 @@ from inspectd_train.measure.search import (
     highest_at,
     search,
 )
+from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample, pictures
+from inspectd_train.data.parts import SizePx, parts_of, shown
+from inspectd_train.files import write_text
+from inspectd_train.measure import metrics
+from inspectd_train.measure.froc import Froc
+from inspectd_train.measure.limits import as_score, limits_as_dict
+from inspectd_train.measure.scores import U8, Score, check_classes, open_engine
 from inspectd_train.measure.verdicts import NOISE, Figures, ScoredPart, part_counts, stable_share, verdict
 
 CLEAN_FAILS_ALLOWED = 0.02
 HIGHEST_REJECT = 250
-"""Of 255; above it the rounding of the engine's arithmetic would decide between a defect and a doubt."""
+"""The highest `reject`, of 255; above it the rounding of the engine would decide between defect and doubt."""
 NO_CLASS_LEVEL = 128
 Threshold = tuple[int, float]
-"""`suspect`, 1..255, and `min_area_px`."""
+"""A pair of `suspect`, 1..255, and `min_area_px`."""
 OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Wishes of overkill that the report's table of alternatives answers."""
 
@@ -51,8 +52,8 @@ OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wish, threads: int) -> Figures:
     """Writes recipe.toml, and training/calibration.json with the figures, which it returns.
 
-    Of a recipe that is there only the thresholds change. INT8 is then unproven until `inspectd_train.bundle.parity` has seen it.
-    UserError, ConfigError.
+    A recipe that is there keeps all but its thresholds. INT8 is then unproven until `measure_parity` of
+    `inspectd_train.bundle.parity` has seen it. UserError, ConfigError.
     """
     bundle, recipe_file = load_bundle(bundle_dir), bundle_dir / "recipe.toml"
     check_classes(bundle, data)
@@ -75,7 +76,7 @@ def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wis
 def _scored(
     score: Score, samples: Iterator[Sample], part_px: SizePx | None, bundle: Bundle, wish: Wish
 ) -> tuple[list[ScoredPart], Froc]:
-    """The parts with their scores; and the defects of whole pictures, where the wish asks for them."""
+    """Scores all parts; where the wish asks for them, the defects of whole pictures are counted too."""
     parts: list[ScoredPart] = []
     froc = Froc(tuple(bundle.manifest.classes), bundle.manifest.stride)
     for picture, crops in parts_of(samples, part_px):
@@ -89,7 +90,7 @@ def _scored(
 
 
 def choose(parts: list[ScoredPart], bundle: Bundle, wish: Wish, froc: Froc) -> tuple[dict[str, Limits], Figures]:
-    """The limits per class for the wish, and the figures of the dev parts under them."""
+    """Chooses the limits per class for the wish; returns them and the figures of the dev parts under them."""
     classes, stride = tuple(bundle.manifest.classes), bundle.manifest.stride
     complaints = complaints_of(parts, len(classes), stride)
     thresholds, notes = _thresholds(complaints, parts, wish, froc)
@@ -113,7 +114,7 @@ def choose(parts: list[ScoredPart], bundle: Bundle, wish: Wish, froc: Froc) -> t
 def _thresholds(
     complaints: Complaints, parts: list[ScoredPart], wish: Wish, froc: Froc
 ) -> tuple[list[Threshold], list[str]]:
-    """Per class `suspect` (1..255) and `min_area_px`, and what to say of how they were found."""
+    """Chooses `suspect` (1..255) and `min_area_px` per class; returns them and notes on how they were found."""
     notes = []
     if not complaints.bad.any():
         notes.append("no dev part shows a defect: escapes can't be known; add defective pictures to dev")
@@ -135,7 +136,7 @@ def _thresholds(
 
 
 def _by_recall_alone(complaints: Complaints, parts: list[ScoredPart]) -> list[Threshold]:
-    """Per class the highest level that misses no more of the parts that show it than the lowest does."""
+    """Chooses per class the highest level that misses no more of the parts that show it than the lowest does."""
     thresholds = []
     for k, own in enumerate(complaints.by_class):
         found = own[[k in part.shows for part in parts]][:, 1:-1, 0].sum(0)
@@ -160,7 +161,7 @@ def _limits(
 
 
 def choose_reject(peaks: NDArray[np.int64], bad: Bools, suspect: int, classes: int) -> int:
-    """The level that tells a defect from a doubt, out of each part's highest score (0 = no complaint).
+    """Chooses the level that parts a defect from a doubt, by each part's highest score (0 = no complaint).
 
     Few parts' scores shall lie near it, few clean parts FAIL, and few defective ones stay in doubt: in this
     order, for a part of either kind is ejected all the same, but a verdict that rounding turns is unsound.
@@ -177,10 +178,10 @@ def choose_reject(peaks: NDArray[np.int64], bad: Bools, suspect: int, classes: i
 
 
 def choose_mask_levels(scored: Iterable[tuple[U8, U8]], classes: int, stride: int) -> list[int]:
-    """Per class the score, 1..255, with the best IoU against all else at full resolution.
+    """Chooses per class the score, 1..255, with the best IoU against all else at full resolution.
 
-    scored: scores uint8 [K, h, w] and mask uint8 [H, W] of each picture of dev. A class that no mask shows
-    gets 128.
+    `scored`: scores uint8 [K, h, w] and mask uint8 [H, W] of each dev picture. A class that no mask shows gets
+    128.
     """
     totals = [metrics.empty() for _ in range(classes)]
     for scores, mask in scored:
@@ -191,6 +192,7 @@ def choose_mask_levels(scored: Iterable[tuple[U8, U8]], classes: int, stride: in
 
 
 def _wish_in_words(wish: Wish) -> str:
+    """The wish as the head of recipe.toml says it."""
     if wish.max_false_regions is not None:
         return f"at most {wish.max_false_regions:g} false regions per picture, then the fewest missed defects"
     if wish.max_escape is not None:
@@ -200,6 +202,7 @@ def _wish_in_words(wish: Wish) -> str:
 
 
 def _unmet(figures: Figures, wish: Wish) -> list[str]:
+    """A note if the dev parts do not allow what is wished."""
     if wish.max_false_regions is not None:
         return []
     name, most = ("escape", wish.max_escape) if wish.max_escape is not None else ("overkill", wish.max_overkill)
@@ -212,7 +215,7 @@ def _unmet(figures: Figures, wish: Wish) -> list[str]:
 
 
 def _distinct(outcomes: list[Outcome]) -> list[Outcome]:
-    """Those that no other beats in both escapes and overkill, by overkill."""
+    """The outcomes that no other beats in both escapes and overkill, by overkill."""
     kept: list[Outcome] = []
     for found in sorted(outcomes, key=lambda o: (o.overkill, o.escapes)):
         if not kept or found.escapes < kept[-1].escapes:
@@ -221,6 +224,7 @@ def _distinct(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _offer(found: Outcome, complaints: Complaints, classes: tuple[str, ...]) -> Figures:
+    """One row of the report's table of alternatives."""
     pairs = zip(classes, found.settings, strict=True)
     return {
         "escapes": found.escapes,

@@ -1,4 +1,4 @@
-"""Turns a trained network into a bundle: three graphs, golden images, and the manifest that vouches for them.
+"""Turns a trained network into a bundle: three graphs, golden images, and the manifest that describes them.
 
 Everything is made and proven in a folder within the bundle's, then renamed to its place. A folder without
 manifest.json is no bundle, so the old manifest goes first and the new one comes last: whatever ends the export
@@ -25,21 +25,21 @@ import inspectd
 from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import write_png
+from inspectd_train.bundle.cuts import calibration_cuts, golden_images
 from inspectd_train.bundle.quantise import Deployed, as_bfloat16, float_graph, int8_graph
-from inspectd_train.data.cuts import calibration_cuts, golden_images
 from inspectd_train.data.dataset import Sample
-from inspectd_train.data.files import replace, write_through
+from inspectd_train.files import replace, write_through
 from inspectd_train.net.csnet import CSNet, fuse, gmac_per_mpixel, parameters, receptive_field_px
 
 MAX_SCORE_DIFFERENCE = 8
-"""Of the float graphs on the golden images, in 1/255: bfloat16 was seen 6 off in a cell, another net 200."""
+"""What float graphs may be off on the golden images, in 1/255: bfloat16 was seen 6 off, another net 200."""
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 UNFINISHED = ".export-"
 
 Image = NDArray[np.uint8]
 Score = Callable[[Image], tuple[Image, Image]]
-"""Image uint8 [H, W, C] to scores uint8 [K, h, w] and peak uint8 [K]."""
+"""A function from an image uint8 [H, W, C] to scores uint8 [K, h, w] and peak uint8 [K]."""
 Manifest = dict[str, Any]
 
 
@@ -54,28 +54,14 @@ def write_bundle(
 ) -> None:
     """Writes graphs, golden images and manifest of `net` (as trained, unfused) into the folder `out`.
 
-    pictures: of the training split, INT8's ranges are measured on them. dev: golden images are cut out of them.
-    trained: of the data, settings and result, for people. What else lies in `out` (recipe, report) stays. INT8
-    is not usable until `inspectd_train.bundle.parity` has found it equal. UserError: nothing to cut from, a graph that doesn't
-    compute what the net does, a disk that is full.
+    INT8's ranges are measured on `pictures` of the training split, golden images are cut out of those of `dev`.
+    `trained` describes data, settings and result to people. What else lies in `out` (recipe, report) stays. INT8
+    is not usable until `inspectd_train.bundle.parity` has found it equal. UserError: nothing to cut from, a graph
+    that doesn't compute what the net does, a disk that is full.
     """
     if not dev:
         raise UserError(f"{out}: a bundle needs pictures of the dev split for its golden images; there is none")
-    manifest: Manifest = {
-        "schema": 1,
-        "name": out.resolve().name,
-        "classes": list(classes),
-        "channels": net.channels,
-        "stride": net.stride,
-        "max_score_difference": MAX_SCORE_DIFFERENCE,
-        "network": {
-            "family": f"CSNet-{net.net.upper()}",
-            "parameters": parameters(net),
-            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
-            "receptive_field_px": receptive_field_px(net),
-        },
-        "trained": trained | {"code": inspectd.__version__},
-    }
+    manifest = _about(net, out.resolve().name, classes, trained)
     if mask_levels is not None:
         manifest["mask_levels"] = mask_levels
     fused = fuse(net)
@@ -90,8 +76,27 @@ def write_bundle(
         ) from None
 
 
+def _about(net: CSNet, name: str, classes: tuple[str, ...], trained: dict[str, object]) -> Manifest:
+    """What a manifest says of the network; its files come in when they are written."""
+    return {
+        "schema": 1,
+        "name": name,
+        "classes": list(classes),
+        "channels": net.channels,
+        "stride": net.stride,
+        "max_score_difference": MAX_SCORE_DIFFERENCE,
+        "network": {
+            "family": f"CSNet-{net.net.upper()}",
+            "parameters": parameters(net),
+            "gmac_per_mpixel": round(gmac_per_mpixel(net), 3),
+            "receptive_field_px": receptive_field_px(net),
+        },
+        "trained": trained | {"code": inspectd.__version__},
+    }
+
+
 def _graphs(fused: CSNet, pictures: list[Image]) -> dict[str, bytes]:
-    """The ONNX file of each precision."""
+    """Makes the ONNX file of each precision."""
     return {
         "fp32": float_graph(as_bfloat16(fused)),
         "fp16": float_graph(fused, half=True),
@@ -106,7 +111,7 @@ def _write(
     manifest: Manifest,
     weights: bytes,
 ) -> None:
-    """All files of the bundle, made in a folder within, proven, and moved to their places; OSError."""
+    """Writes all files of the bundle in a folder within, proves them, and moves them to their places; OSError."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
         made = Path(folder)
@@ -133,7 +138,7 @@ def move_in(made: Path, out: Path) -> None:
 
 
 def clear_away(out: Path) -> None:
-    """Makes the folder, without what a killed export left in it."""
+    """Makes the bundle's folder, or removes what a killed export left in it."""
     out.mkdir(parents=True, exist_ok=True)
     for folder in out.glob(f"{UNFINISHED}*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +150,7 @@ def write_manifest(bundle: Path, manifest: Manifest) -> None:
 
 
 def onnx_score(graph: bytes, threads: int = 1) -> Score:
-    """ONNX Runtime on the CPU; on the fp32 graph it is the reference of the golden scores."""
+    """Scores by ONNX Runtime on the CPU; with the fp32 graph these are the reference of the golden scores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -159,7 +164,7 @@ def onnx_score(graph: bytes, threads: int = 1) -> Score:
 
 
 def torch_score(fused: CSNet) -> Score:
-    """The network itself in fp32."""
+    """Scores by the network itself, in fp32 torch."""
     deployed = Deployed(fused)
 
     def score(image: Image) -> tuple[Image, Image]:
@@ -171,12 +176,12 @@ def torch_score(fused: CSNet) -> Score:
 
 
 def difference(a: Image, b: Image) -> int:
-    """Largest difference of two score maps, in 1/255."""
+    """The largest difference of two score maps, in 1/255."""
     return int(np.abs(a.astype(np.int16) - b).max())
 
 
 def _refuse_another_net(out: Path, score: Score, golden: list[tuple[Image, Image, Image]]) -> None:
-    """UserError when the exported graph's golden scores are not those of the net."""
+    """Raises UserError when the exported graph's golden scores are not those of the net."""
     worst = max(difference(score(image)[0], scores) for image, scores, _ in golden)
     if worst > 1:
         raise UserError(
@@ -194,4 +199,5 @@ def _write_golden(folder: Path, number: int, image: Image, scores: Image, peak: 
 
 
 def _file(path: Path) -> dict[str, str]:
+    """How the manifest names a file: name and SHA-256."""
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

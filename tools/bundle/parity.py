@@ -1,4 +1,4 @@
-"""Whether each graph of a bundle computes what the trained net does, and whether INT8 may be used.
+"""Measures whether each graph of a bundle computes what the trained net does, and whether INT8 may be used.
 
 The reference is the trained network itself, fused, in fp32 torch. Scores, class maps and part verdicts (the
 daemon's own extraction and judge under the bundle's recipe) of the dev parts are compared; the gate at the end
@@ -21,9 +21,10 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Verdict
 from inspectd.runtime.slots import Shape
 from inspectd.settings.recipe import load_recipe
-from inspectd_train.bundle.export import MANIFEST, Score, onnx_score, torch_score, write_manifest
-from inspectd_train.data.dataset import Sample
-from inspectd_train.data.parts import shown
+from inspectd_train.bundle.export import MANIFEST, WEIGHTS, Score, onnx_score, torch_score, write_manifest
+from inspectd_train.bundle.weights import bundled_net
+from inspectd_train.data.dataset import DataSet, Sample, load
+from inspectd_train.data.parts import SizePx, as_parts, shown
 from inspectd_train.measure import metrics
 from inspectd_train.measure.model import Model, model_of
 from inspectd_train.net.csnet import CSNet, fuse
@@ -33,8 +34,8 @@ VERDICTS_BOUND = 0.995
 MOST_AUROC_LOSS = MOST_MIOU_LOSS = 0.005
 MOST_INT8_DIFFERENCE = 16
 OTHER_CPU = 2
-"""What the golden scores may differ more on a CPU that rounds otherwise, in 1/255."""
-CHANGED_TOLD = 20
+"""What golden scores may differ more on a CPU that rounds otherwise, in 1/255."""
+CHANGED_LISTED = 20
 INT8_RUNS = ("ONNX Runtime int8", "OpenVINO int8")
 
 Image = NDArray[np.uint8]
@@ -42,7 +43,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class EngineResult:
     """One part as one engine sees it: scores uint8 [K, h, w], peaks uint8 [K]."""
 
     scores: Image
@@ -51,10 +52,11 @@ class Seen:
 
 
 def measure_parity(bundle_dir: Path, net: CSNet, parts: list[Sample], threads: int = 1) -> Figures:
-    """Figures of each graph on `parts` (of dev) against `net` (as trained), written into the bundle's manifest.
+    """Measures each graph on `parts` (of dev) against `net` (as trained); returns the figures.
 
-    {"parts": n, "reference": {...}, "graphs": {name: {...}}, "int8": as `gate`}. The bundle needs its recipe.toml
-    already. UserError: no parts, no recipe, a bundle that isn't whole, a full disk.
+    {"parts": n, "reference": {...}, "graphs": {name: {...}}, "int8": as `gate`} is written into the bundle's
+    manifest too. The bundle needs its recipe.toml already. UserError: no parts, no recipe, a bundle that isn't
+    whole, a full disk.
     """
     if not parts:
         raise UserError(f"{bundle_dir}: parity is measured on parts of the dev split; there is none")
@@ -76,7 +78,7 @@ def measure_parity(bundle_dir: Path, net: CSNet, parts: list[Sample], threads: i
 
 
 def gate(reference: Figures, runs: list[Figures]) -> Figures:
-    """The manifest's `int8`: usable if verdicts, AUROC, mIoU, golden scores are equal enough in every runtime."""
+    """Decides the manifest's `int8`: usable where verdicts, AUROC, mIoU and golden scores are equal enough."""
     if not runs:
         return _refused("the bundle has no int8 graph")
     equal = min(run["verdicts_equal"] for run in runs)
@@ -101,17 +103,17 @@ def gate(reference: Figures, runs: list[Figures]) -> Figures:
     }
 
 
-def _judged(model: Model, parts: list[Sample]) -> list[Seen]:
-    """What the daemon would make of each part, with its own extraction and judge."""
+def _judged(model: Model, parts: list[Sample]) -> list[EngineResult]:
+    """Judges each part as the daemon would, with its own extraction and judge."""
     found = []
     for part in parts:
         scores, peak = model.score(part.image)
-        found.append(Seen(scores, peak, model.judged(scores, peak, part.mask.shape).verdict))
+        found.append(EngineResult(scores, peak, model.judged(scores, peak, part.mask.shape).verdict))
     return found
 
 
 def _engines(bundle: Bundle, threads: int) -> dict[str, Score]:
-    """Every way to run the bundle's graphs on this machine, by name; the float ones in the daemon's order."""
+    """Opens every way to run the bundle's graphs on this machine, by name; float ones in the daemon's order."""
     engines = {f"ONNX Runtime {name}": onnx_score(graph, threads) for name, graph in bundle.graphs.items()}
     int8: list[Precision] = ["int8"] if "int8" in bundle.graphs else []
     for precision in (*reversed(FLOATS), *int8):
@@ -121,8 +123,10 @@ def _engines(bundle: Bundle, threads: int) -> dict[str, Score]:
     return engines
 
 
-def _differences(model: Model, parts: list[Sample], reference: list[Seen], found: list[Seen]) -> Figures:
-    """Scores, class maps and verdicts of one engine against the reference's."""
+def _differences(
+    model: Model, parts: list[Sample], reference: list[EngineResult], found: list[EngineResult]
+) -> Figures:
+    """Compares scores, class maps and verdicts of one engine with the reference's."""
     levels = list(model.mask_levels)
     counts, equal, cells = np.zeros(256, np.int64), 0, 0
     for a, b in zip(reference, found, strict=True):
@@ -143,12 +147,12 @@ def _differences(model: Model, parts: list[Sample], reference: list[Seen], found
         "score_difference_p999": int(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum())),
         "verdicts_equal": 1 - len(changed) / len(parts),
         "pass_changed": sum(before != after for before, after in passes),
-        "changed": changed[:CHANGED_TOLD],
+        "changed": changed[:CHANGED_LISTED],
     }
 
 
-def _part_figures(model: Model, parts: list[Sample], found: list[Seen]) -> Figures:
-    """What an engine's results are worth: escapes and overkill in parts, part AUROC, mIoU on the coarse grid."""
+def _part_figures(model: Model, parts: list[Sample], found: list[EngineResult]) -> Figures:
+    """Counts what an engine's results are worth: escapes and overkill in parts, part AUROC, mIoU of cells."""
     classes, levels = len(model.classes), list(model.mask_levels)
     peaks, matrix = metrics.empty(), np.zeros((1 + classes, 1 + classes), np.int64)
     escapes = overkill = 0
@@ -169,14 +173,14 @@ def _part_figures(model: Model, parts: list[Sample], found: list[Seen]) -> Figur
 
 
 def _true_cells(part: Sample, classes: int, stride: int) -> tuple[Image, NDArray[np.bool_]]:
-    """Class that covers most of each cell [h, w], 0 = background, and which cells are cared for."""
+    """The class that covers most of each cell [h, w], 0 = background, and which cells are cared for."""
     share, care = cell_fractions(part.mask, classes, stride)
     background = care - share.sum(0)
     return np.concatenate([background[None], share]).argmax(0).astype(np.uint8), care >= 0.5
 
 
 def _golden_figures(bundle: Bundle, model: Model, precision: str) -> Figures:
-    """The difference from the golden scores that the daemon tests, and whether their verdicts are equal."""
+    """Measures the difference from the golden scores, as the daemon does, and whether their verdicts are equal."""
     worst, equal = 0, True
     for golden in bundle.golden:
         scores, peak = model.score(golden.image)
@@ -187,6 +191,7 @@ def _golden_figures(bundle: Bundle, model: Model, precision: str) -> Figures:
 
 
 def _refused(reason: str) -> Figures:
+    """The manifest's `int8` where it must not be used."""
     bounds = {"max_score_difference": 0, "verdicts_equal": 0.0, "verdicts_bound": VERDICTS_BOUND}
     return {"usable": False} | bounds | {"reason": reason}
 
@@ -206,3 +211,13 @@ def _record(bundle_dir: Path, result: Figures) -> None:
         raise UserError(
             f"{bundle_dir / MANIFEST}: can't be written ({error.strerror or error}); INT8 stays unused"
         ) from None
+
+
+def prove_again(bundle_dir: Path, data: DataSet, part_px: SizePx | None, threads: int) -> Figures | None:
+    """Measures parity under a new recipe and returns its `int8`; None where a bundle has no INT8 or no weights."""
+    manifest = load_bundle(bundle_dir).manifest
+    if "int8" not in manifest.graphs or not (bundle_dir / WEIGHTS).is_file():
+        return None
+    net = bundled_net(bundle_dir)
+    parts = as_parts(load(data, "dev", manifest.channels), part_px)
+    return dict(measure_parity(bundle_dir, net, parts, threads)["int8"])

@@ -1,4 +1,4 @@
-"""One network as three ONNX graphs, from the camera's bytes to scores: fp32, fp16 and INT8.
+"""Makes three ONNX graphs of a network, from the camera's bytes to scores: fp32, fp16 and INT8.
 
     image  uint8 [1, H, W, C]   exactly the bytes of the daemon's slot, grey or RGB; H and W symbolic
     scores uint8 [1, K, h, w]   255 x probability of each defect class; h, w = ceil(H/stride), ceil(W/stride)
@@ -57,7 +57,7 @@ class Deployed(nn.Module):
         self.net = copy.deepcopy(net).to(self.dtype).eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Image uint8 [1, H, W, C] to scores uint8 [1, K, h, w] and peak uint8 [1, K]."""
+        """Maps an image uint8 [1, H, W, C] to scores uint8 [1, K, h, w] and peak uint8 [1, K]."""
         logits = self.net(normalise(image.to(self.dtype).permute(0, 3, 1, 2)))
         scores = torch.round(255 * logits.float().softmax(1)[:, 1:])
         peak = scores.amax((2, 3))
@@ -65,7 +65,7 @@ class Deployed(nn.Module):
 
 
 def as_bfloat16(net: CSNet) -> CSNet:
-    """A copy of a fused net with weights that are exact in bfloat16.
+    """Copies a fused net with weights that are exact in bfloat16.
 
     Engines that compute in it round them anyway, and so the fp32 reference differs from them by the rounding of
     activations only (about half the difference).
@@ -78,7 +78,7 @@ def as_bfloat16(net: CSNet) -> CSNet:
 
 
 def float_graph(net: CSNet, half: bool = False) -> bytes:
-    """The fused `net` with all that belongs around it as an ONNX file, checked by onnx.checker."""
+    """Exports the fused `net` with all that belongs around it as an ONNX file, checked by onnx.checker."""
     example = torch.zeros(1, 96, 64, net.channels, dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="inspectd-graph-") as folder, warnings.catch_warnings():
         file = Path(folder) / "model.onnx"
@@ -99,11 +99,12 @@ def float_graph(net: CSNet, half: bool = False) -> bytes:
 
 
 def int8_graph(graph: bytes, pictures: list[Image]) -> bytes:
-    """A float graph with its convolutions in INT8, ranges measured on `pictures` (uint8 [H, W, C] each).
+    """Puts the convolutions of a float graph into INT8, ranges measured on `pictures` (uint8 [H, W, C] each).
 
     Symmetric, weights per output channel, float bias, because TensorRT takes nothing else. Beyond that
     (figures in docs/accuracy.md): only what goes into a convolution is quantised, not what comes out, which
-    would be rounded twice; channels are equalised and weights are rounded together, both by `inspectd_train.bundle.rounding`.
+    would be rounded twice; channels are equalised and weights are rounded together, both by
+    `inspectd_train.bundle.rounding`.
     """
     if not pictures:
         raise UserError("INT8 needs pictures of the training split to measure its ranges on; there is none")
@@ -116,7 +117,7 @@ def int8_graph(graph: bytes, pictures: list[Image]) -> bytes:
 
 
 def prepared(graph: bytes) -> onnx.ModelProto:
-    """A float graph as ONNX Runtime's quantiser wants it: constants folded, shapes inferred."""
+    """Prepares a float graph for ONNX Runtime's quantiser: constants folded, shapes inferred."""
     with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder, _quiet():
         source, made = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         source.write_bytes(graph)
@@ -125,8 +126,9 @@ def prepared(graph: bytes) -> onnx.ModelProto:
 
 
 def quantised(model: onnx.ModelProto, pictures: list[Image]) -> onnx.ModelProto:
-    """A prepared graph with its convolutions in INT8, every weight rounded to the nearest; ranges are the extremes
-    on `pictures` (uint8 [H, W, C] each).
+    """Puts the convolutions of a prepared graph into INT8, every weight rounded to the nearest.
+
+    Ranges are the extremes on `pictures` (uint8 [H, W, C] each).
     """
     with tempfile.TemporaryDirectory(prefix="inspectd-int8-") as folder, _quiet():
         source, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
@@ -160,7 +162,7 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime's quantiser talks of its progress on the standard output and to the root logger."""
+    """Silences ONNX Runtime's quantiser, which talks on the standard output and to the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

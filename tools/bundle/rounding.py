@@ -1,4 +1,4 @@
-"""How the numbers of a convolution become INT8: alike channels, and the rounding of the weights.
+"""Brings the numbers of a convolution to INT8: makes channels alike, then rounds the weights.
 
 First the channels between two convolutions are made alike, so that one range suits them all.
 
@@ -31,7 +31,7 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Convolution:
-    """Names in the two graphs."""
+    """A convolution by the names that it has in the two graphs."""
 
     node: onnx.NodeProto  # in the float graph
     scale_of_input: float
@@ -71,7 +71,7 @@ def equalise(float_graph: onnx.ModelProto, pictures: list[NDArray[np.uint8]]) ->
 
 
 def _chains(graph: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str, list[onnx.NodeProto]]]:
-    """A convolution whose ReLU's result goes into convolutions alone, that result's name, and those."""
+    """Finds convolutions whose ReLU's result goes into convolutions alone, with that result's name, and those."""
     made_by = {output: node for node in graph.graph.node for output in node.output}
     found = []
     for relu in graph.graph.node:
@@ -85,9 +85,9 @@ def _chains(graph: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str, list[onnx
 def round_weights(
     float_graph: onnx.ModelProto, quantised: onnx.ModelProto, pictures: list[NDArray[np.uint8]]
 ) -> None:
-    """Replaces int8 weights and float biases of `quantised`, made of `float_graph`, measured on `pictures`.
+    """Replaces int8 weights and float biases of `quantised`, which was made of `float_graph`.
 
-    pictures: uint8 [H, W, C] each.
+    What goes into each convolution is measured on `pictures`, uint8 [H, W, C] each.
     """
     convolutions = _convolutions(float_graph, quantised)
     constants = {constant.name: constant for constant in quantised.graph.initializer}
@@ -105,9 +105,9 @@ def round_weights(
 
 
 def rounded(rows: F64, scales: F64, moments: F64) -> F64:
-    """Whole numbers -127..127, [out, n], for `rows` [out, n] with one scale per row.
+    """Rounds `rows` [out, n] to whole numbers -127..127 of one scale per row, [out, n].
 
-    moments [n, n]: mean of x xᵀ over the inputs x [n]. Column by column, the most used first; what rounding one
+    `moments` [n, n]: mean of x xᵀ over the inputs x [n]. Column by column, the most used first; what rounding one
     leaves is spread over the columns that are still to come.
     """
     order = np.argsort(-np.diag(moments), kind="stable")
@@ -124,7 +124,7 @@ def rounded(rows: F64, scales: F64, moments: F64) -> F64:
 def _moments(
     graph: onnx.ModelProto, convolutions: list[_Convolution], pictures: list[NDArray[np.uint8]]
 ) -> list[tuple[F64, F64, F64]]:
-    """Per convolution, over cells drawn with a fixed seed: mean of x̂ x̂ᵀ, of x and of x̂; x̂ is x in INT8."""
+    """Measures per convolution the means of x̂ x̂ᵀ, x and x̂ over cells drawn with a fixed seed; x̂ is x in INT8."""
     rng = np.random.default_rng(0)
     sums: list[list[F64]] = [[] for _ in convolutions]
     count = [0 for _ in convolutions]
@@ -140,7 +140,7 @@ def _moments(
 
 
 def _inputs(graph: onnx.ModelProto, pictures: list[NDArray[np.uint8]]) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Per picture, what goes into the convolutions, [1, C, H, W] by name."""
+    """Runs the graph on each picture and yields what goes into its convolutions, [1, C, H, W] by name."""
     names = sorted({node.input[0] for node in graph.graph.node if node.op_type == "Conv"})
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
@@ -155,7 +155,7 @@ def _inputs(graph: onnx.ModelProto, pictures: list[NDArray[np.uint8]]) -> Iterat
 
 
 def _patches(node: onnx.NodeProto, x: NDArray[np.float32], rng: np.random.Generator) -> F64:
-    """What a convolution multiplies its weights with, at CELLS_PER_PICTURE places: [in x k x k, places]."""
+    """Draws what a convolution multiplies its weights with, at CELLS_PER_PICTURE places: [in x k x k, places]."""
     of = {a.name: tuple(a.ints) for a in node.attribute if a.ints}
     columns = torch.nn.functional.unfold(
         torch.from_numpy(x),
@@ -169,7 +169,7 @@ def _patches(node: onnx.NodeProto, x: NDArray[np.float32], rng: np.random.Genera
 
 
 def _convolutions(float_graph: onnx.ModelProto, quantised: onnx.ModelProto) -> list[_Convolution]:
-    """The convolutions that are quantised, by the names of both graphs."""
+    """Finds the convolutions that are quantised, by their names in both graphs."""
     made_by = {output: node for node in quantised.graph.node for output in node.output}
     values = {constant.name: constant for constant in quantised.graph.initializer}
     in_float = {node.name: node for node in float_graph.graph.node if node.op_type == "Conv"}

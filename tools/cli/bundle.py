@@ -1,4 +1,4 @@
-"""`inspectd-train calibrate | evaluate | compare | predict | build`: what is done with a bundle that is there."""
+"""The commands on a bundle that is there: `inspectd-train calibrate | evaluate | compare | predict | build`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inspectd_train.cli.console import (
 )
 
 SMALLEST_PX = 64
-"""Of a camera's picture, as its config has it."""
+"""The smallest side of a camera's picture, as its config has it."""
 BundleSplit = Annotated[str, typer.Option(help="Split file in the data set folder; as when it was trained.")]
 
 
@@ -39,10 +39,10 @@ def calibrate(
     """Choose suspect, reject and minimum area per class on dev for a wish, and write recipe.toml."""
     with plain_errors():
         from inspectd_train.bundle.calibrate import calibrate as choose
-        from inspectd_train.cli.fit import prove_again
+        from inspectd_train.bundle.parity import prove_again
+        from inspectd_train.bundle.search import Wish
+        from inspectd_train.bundle.trained import strange_to, trained_split
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.measure.search import Wish
-        from inspectd_train.train.run import strange_to, trained_split
 
         given = [value for value in (overkill, escape, false_regions) if value is not None]
         if len(given) != 1:
@@ -70,10 +70,10 @@ def evaluate(
 ) -> None:
     """Measure a bundle: per part, per defect, per pixel, by the daemon's own engine and judging code."""
     with plain_errors():
+        from inspectd_train.bundle.trained import strange_to, trained_split
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.report.evaluate import evaluate as measure
+        from inspectd_train.measure.evaluate import evaluate as measure
         from inspectd_train.report.report import write_report
-        from inspectd_train.train.run import strange_to, trained_split
 
         data = open_data_set(data_set, split_file or trained_split(bundle))
         figures = measure(bundle, data, split, part_px(part, bundle), threads, recipe)
@@ -99,9 +99,9 @@ def compare(
 ) -> None:
     """Judge the same parts twice. Exit code 1 when B passes a bad part that A held, or ejects more good ones."""
     with plain_errors():
+        from inspectd_train.bundle.trained import strange_to, trained_split
         from inspectd_train.data.dataset import open_data_set
         from inspectd_train.report import compare as comparison
-        from inspectd_train.train.run import strange_to, trained_split
 
         first, second = (comparison.Side(x, r or x / "recipe.toml") for x, r in ((a, recipe_a), (b, recipe_b)))
         data = open_data_set(data_set, split_file or trained_split(b))
@@ -161,7 +161,7 @@ def bundle_commands(to: typer.Typer) -> None:
 
 
 def _print_recipe(figures: dict[str, Any]) -> None:
-    """What calibrate chose, and what became of INT8."""
+    """Prints what calibrate chose, and what became of INT8."""
     for name, own in figures["limits"].items():
         print(f"{name:22} " + ", ".join(f"{key} {value:g}" for key, value in own.items()))
     if (proof := figures["int8"]) is not None:
@@ -169,6 +169,7 @@ def _print_recipe(figures: dict[str, Any]) -> None:
 
 
 def _print(figures: dict[str, Any], as_json: bool) -> None:
+    """Prints all figures as JSON, or for people those that are single numbers or sentences."""
     if as_json:
         print(json_text.dumps(figures, indent=1, allow_nan=False))
         return

@@ -17,9 +17,10 @@ import typer
 from rich.console import Console
 
 from inspectd.runtime.errors import UserError
+from inspectd_train.memory import out_of_memory
 
 INTERRUPTED = 130
-"""128 + SIGINT, as shells count."""
+"""The exit code after Ctrl-C: 128 + SIGINT, as shells count."""
 say = Console(stderr=True)
 ALL_THREADS = len(os.sched_getaffinity(0))
 
@@ -57,20 +58,14 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Python's own, or what PyTorch, oneDNN and OpenVINO say of it; the host's or a GPU's."""
-    said = ("allocate memory", "out of memory", "bad_alloc")
-    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
-
-
 def _last_line(sentence: str) -> None:
     say.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
-    """`512x384` as width and height; empty: what the bundle was trained for; `whole`: the whole picture."""
+    """Reads `512x384` as width and height; empty: what the bundle was trained for; `whole`: the whole picture."""
     if not words and bundle is not None:
-        from inspectd_train.train.run import trained_part_px
+        from inspectd_train.bundle.trained import trained_part_px
 
         return trained_part_px(bundle)
     if words in ("", "whole"):
@@ -81,7 +76,7 @@ def part_px(words: str, bundle: Path | None = None) -> tuple[int, int] | None:
 
 
 def size_px(option: str, words: str, least: int, else_: str = "") -> tuple[int, int]:
-    """`512x384` as width and height, of at least so many px each; else_: what may be given instead."""
+    """Reads `512x384` as width and height of at least so many px; `else_` says what may be given instead."""
     try:
         width, height = (int(word) for word in words.lower().split("x"))
     except ValueError:

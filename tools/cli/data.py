@@ -1,4 +1,4 @@
-"""`inspectd-train import | check | split | shapes`: from labelled pictures to a data set worth training on."""
+"""The commands that make a data set worth training on: `inspectd-train import | check | split | shapes`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inspectd_train.cli.console import DataSetFolder, Json, SplitFile, plain_err
 
 if TYPE_CHECKING:
     from inspectd_train.data.imports.regions import Rules
-    from inspectd_train.data.imports.store import Labels
+    from inspectd_train.data.imports.store import LabelledSet
 
 Format = StrEnum("Format", ["coco", "labelme", "masks", "mvtec", "cvat"])
 
@@ -150,7 +150,8 @@ def data_commands(to: typer.Typer) -> None:
 
 def _read(
     form: Format, source: Path, images: Path | None, colours: list[str], one_class: str | None, rules: Rules
-) -> Labels:
+) -> LabelledSet:
+    """Reads the labels by the module of their format; UserError for an option of another format."""
     from inspectd_train.data.imports import coco, cvat, labelme, masks, mvtec
 
     own = (
@@ -173,7 +174,7 @@ def _read(
 
 
 def _table(splits: dict[str, list[str]], shown: dict[str, set[str]]) -> Table:
-    """Pictures of each class in each split."""
+    """The numbers of pictures of each class in each split, as a table to print."""
     table = Table("pictures with", *splits, box=None)
     for label in sorted({c for found in shown.values() for c in found}):
         table.add_row(label, *(str(sum(label in shown[n] for n in names)) for names in splits.values()))

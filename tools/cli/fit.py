@@ -1,53 +1,37 @@
-"""`inspectd-train fit`: a data set becomes a bundle with its recipe. Train, export, choose, prove."""
+"""What `inspectd-train fit` does, step by step: train, export, choose the recipe, prove INT8.
+
+A data set becomes a bundle. `inspectd-train export` begins at the second step.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import calibrate, choose_mask_levels
-from inspectd_train.bundle.export import MANIFEST, UNFINISHED, WEIGHTS, clear_away, move_in, write_bundle
+from inspectd_train.bundle.export import UNFINISHED, clear_away, move_in, write_bundle
 from inspectd_train.bundle.parity import measure_parity
+from inspectd_train.bundle.search import Wish
+from inspectd_train.bundle.weights import Origin, starting_net, trained_net
 from inspectd_train.data.dataset import DataSet, load
-from inspectd_train.data.parts import SizePx, as_parts
-from inspectd_train.measure.search import Wish
-from inspectd_train.net.csnet import WIDTHS, CSNet, Size, cooled
+from inspectd_train.net.csnet import cooled
 from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
-from inspectd_train.train.progress import shown
+from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import Run, RunSettings, open_run
-from inspectd_train.train.state import BEST, RECORD, STATE, load_weights
+from inspectd_train.train.state import RECORD, STATE, TRAINING, holds_run
 from inspectd_train.train.train import SAVE_EVERY_S, train
 
-TRAINING, RECIPE = "training", "recipe.toml"
+RECIPE = "recipe.toml"
 REPORTS = ("report.html", "report.json")
-FINE_TUNING_RATE = 0.25
-"""Of the learning rate: what is there shall be moved, not thrown away."""
-Mode = Literal["transfer", "fine-tune"]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A bundle to begin with. `transfer` keeps the features and learns a new head, for other classes;
-    `fine-tune` keeps everything.
-    """
-
-    bundle: Path
-    mode: Mode
-
-    def __str__(self) -> str:
-        bundle = load_bundle(self.bundle)
-        return f"{self.mode} of {bundle.manifest.name}, graph {bundle.sha256[:12]}"
 
 
 def fit(
@@ -60,9 +44,10 @@ def fit(
     resume: bool,
     say: Console,
 ) -> dict[str, Any]:
-    """Writes the bundle `out`, with the run in `out`/training; returns the figures of the dev parts.
+    """Trains into `out`/training, then writes the bundle `out`; returns the figures of the dev parts.
 
-    UserError: a folder in the way, another run's state, and all that `train` and the later steps say.
+    Under torchrun only the first process writes, and the others return nothing. UserError: a folder in the way,
+    another run's state, and all that `train` and the later steps raise.
     """
     folder, fabric = out / TRAINING, open_fabric(threads)
     if fabric.is_global_zero:
@@ -73,35 +58,21 @@ def fit(
     if not fabric.is_global_zero:
         train(run, net, net.stride, resume, lambda _progress, _share: None)
         return {}
-    say.print(_said(run, fabric, threads), highlight=False)
+    say.print(_in_words(run, fabric, threads), highlight=False)
     try:
-        with shown(folder, say) as tell:
-            train(run, net, net.stride, resume, tell)
+        with shown_progress(folder, say) as report:
+            train(run, net, net.stride, resume, report)
     except KeyboardInterrupt:
         say.print(how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
         raise
     return bundle_of(run, out, wish, threads, say)
 
 
-def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
-    """What an interrupted run has left, and what can be done with it."""
-    folder = out / TRAINING
-    if not (folder / STATE).is_file():
-        return f"nothing was kept yet (that happens every {SAVE_EVERY_S:g} s); begin again"
-    if not (folder / RECORD).is_file():
-        return "the same command with --resume goes on (the first check, which keeps weights, was not reached)"
-    asked = f" --overkill {wish.max_overkill:g}" if wish != Wish() else ""
-    return (
-        f"the same command with --resume goes on; inspectd-train export {out} {data.folder}{asked} makes a bundle "
-        "of the best weights so far"
-    )
-
-
 def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
     """Exports the run's best network, chooses the recipe on dev, and proves INT8; returns dev's figures.
 
-    All in a folder within `out`, which becomes the bundle at the end: a new network never stands beside
-    thresholds, or a report, of an old one. A recipe that is there keeps all but its thresholds.
+    All of it happens in a folder within `out`, which becomes the bundle at the end: a new network never stands
+    beside thresholds, or a report, of an old one. A recipe that is there keeps all but its thresholds.
     """
     record = json.loads((run.out / RECORD).read_text("utf-8"))
     if record["data_sha256"] != run.data_sha256:
@@ -115,14 +86,17 @@ def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> di
         made.mkdir()
         if (out / RECIPE).is_file():
             shutil.copy(out / RECIPE, made)
-        figures = _make(run, record, made, wish, threads, say)
+        figures = _export_choose_prove(run, record, made, wish, threads, say)
         for name in REPORTS:
             (out / name).unlink(missing_ok=True)
         move_in(made, out)
     return figures
 
 
-def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
+def _export_choose_prove(
+    run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int, say: Console
+) -> dict[str, Any]:
+    """Writes the whole bundle into the folder `out`; returns the figures of the dev parts, INT8's among them."""
     net = trained_net(run.out, record)
     dev = load(run.data, "dev", run.settings.channels)
     say.print("exporting: fp32, fp16, int8", highlight=False)
@@ -141,79 +115,29 @@ def _make(run: Run, record: dict[str, Any], out: Path, wish: Wish, threads: int,
     return figures
 
 
-def prove_again(bundle_dir: Path, data: DataSet, part_px: SizePx | None, threads: int) -> dict[str, Any] | None:
-    """INT8's gate under a recipe that was chosen anew; None where the bundle has no INT8 or no weights."""
-    manifest = load_bundle(bundle_dir).manifest
-    if "int8" not in manifest.graphs or not (bundle_dir / WEIGHTS).is_file():
-        return None
-    net = CSNet(manifest.channels, len(manifest.classes), net_of(bundle_dir))
-    _load(net, bundle_dir / WEIGHTS)
-    parts = as_parts(load(data, "dev", manifest.channels), part_px)
-    return dict(measure_parity(bundle_dir, net.eval(), parts, threads)["int8"])
-
-
-def net_of(bundle_dir: Path) -> Size:
-    """The size of a bundle's network; UserError when its manifest does not say."""
-    try:
-        family = str(json.loads((bundle_dir / MANIFEST).read_text("utf-8"))["network"]["family"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{bundle_dir / MANIFEST}: does not say which network it is; train it anew") from None
-    for size in WIDTHS:
-        if family == f"CSNet-{size.upper()}":
-            return size
-    raise UserError(f"{bundle_dir / MANIFEST}: {family} is not known to this version; train it anew")
-
-
-def trained_net(folder: Path, record: dict[str, Any]) -> CSNet:
-    """The averaged, unfused network of a run's folder."""
-    own = record["settings"]
-    net = CSNet(own["channels"], len(record["classes"]), own["net"], own["branches"])
-    _load(net, folder / BEST)
-    return net.eval()
-
-
-def starting_net(data: DataSet, settings: RunSettings, origin: Origin | None) -> CSNet:
-    """A fresh network by the seed, or one with the weights of a bundle; UserError where they don't fit."""
-    torch.manual_seed(settings.seed)
-    net = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
-    if origin is None:
-        return net
-    known = tuple(load_bundle(origin.bundle).manifest.classes)
-    if origin.mode == "fine-tune" and known != data.classes:
-        raise UserError(
-            f"{origin.bundle}: knows the classes {', '.join(known)}, the data set has {', '.join(data.classes)}; "
-            "use --mode transfer"
-        )
-    weights = load_weights(origin.bundle / WEIGHTS)
-    if origin.mode == "transfer":
-        weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
-        weights |= {k: v for k, v in net.state_dict().items() if k.startswith("head.")}
-    _load(net, origin.bundle / WEIGHTS, weights)
-    return net
-
-
-def _load(net: CSNet, file: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
-    try:
-        net.load_state_dict(load_weights(file) if weights is None else weights)
-    except RuntimeError:
-        raise UserError(
-            f"{file}: is of another network than --net {net.net} with {net.channels} channel(s); "
-            f"choose its size ({', '.join(WIDTHS)}), or train a new one"
-        ) from None
+def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:
+    """The sentence that says what an interrupted run has left, and what can be done with it."""
+    folder = out / TRAINING
+    if not (folder / STATE).is_file():
+        return f"nothing was kept yet (that happens every {SAVE_EVERY_S:g} s); begin again"
+    if not (folder / RECORD).is_file():
+        return "the same command with --resume goes on (the first check, which keeps weights, was not reached)"
+    asked = f" --overkill {wish.max_overkill:g}" if wish != Wish() else ""
+    return (
+        f"the same command with --resume goes on; inspectd-train export {out} {data.folder}{asked} makes a bundle "
+        "of the best weights so far"
+    )
 
 
 def _check_folder(out: Path, folder: Path, resume: bool) -> None:
-    """UserError unless `out` is new, or holds a run and `resume` is wished."""
-    running = (folder / STATE).is_file()
-    if resume and not running:
-        raise UserError(f"{folder / STATE}: no such file, nothing to resume; leave --resume out")
-    if running and not resume:
-        raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+    """Raises UserError unless `out` is new, or holds a run that `resume` asks to go on with."""
+    running = holds_run(folder, out, resume)
     if not running and out.is_dir() and any(path.name not in ("parts", TRAINING) for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; choose a new folder for --out")
 
 
-def _said(run: Run, fabric: Fabric, threads: int) -> str:
+def _in_words(run: Run, fabric: Fabric, threads: int) -> str:
+    """What is printed before a run: what it learns from, which network, how long and where."""
     own = run.settings
     place = (
         f"{fabric.world_size} x {fabric.device.type}" if fabric.device.type == "cuda" else f"{threads} CPU threads"

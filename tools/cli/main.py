@@ -61,10 +61,10 @@ def fit(
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
         from inspectd.engine.bundle import load_bundle
-        from inspectd_train.cli.fit import FINE_TUNING_RATE, Origin, net_of
+        from inspectd_train.bundle.search import Wish
+        from inspectd_train.bundle.weights import FINE_TUNING_RATE, Origin, net_of
         from inspectd_train.cli.fit import fit as make_bundle
         from inspectd_train.data.dataset import grey_in_colour, open_data_set, stored_channels
-        from inspectd_train.measure.search import Wish
         from inspectd_train.train.run import RunSettings
 
         if (minutes is None) == (epochs is None):
@@ -84,7 +84,7 @@ def fit(
         )  # fmt: skip
         figures = make_bundle(data, out, settings, start, Wish(max_overkill=overkill), threads, resume, say)
         if figures:
-            _tell_dev(figures, out, data_set)
+            _report_dev(figures, out, data_set)
 
 
 @app.command()
@@ -96,15 +96,16 @@ def export(
 ) -> None:
     """Make the bundle of the best weights so far: export, recipe and proof, without more training."""
     with plain_errors():
-        from inspectd_train.cli.fit import TRAINING, bundle_of
+        from inspectd_train.bundle.search import Wish
+        from inspectd_train.cli.fit import bundle_of
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.measure.search import Wish
         from inspectd_train.train.fabric import open_fabric
         from inspectd_train.train.run import open_run, recorded_settings
+        from inspectd_train.train.state import TRAINING
 
         split_file, settings = recorded_settings(bundle / TRAINING)
         run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))
-        _tell_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
+        _report_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
 
 
 bundle_commands(app)
@@ -115,13 +116,13 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
     """Cut demo parts out of the test split by a fixed rule, before any network has seen it."""
     with plain_errors():
         from inspectd_train.data.dataset import open_data_set
-        from inspectd_train.dev.demo_parts import write_demo_parts
+        from inspectd_train.data.demo_parts import write_demo_parts
 
         print(f"{write_demo_parts(open_data_set(data_set, split_file), out)} parts in {out}")
 
 
-def _tell_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
-    """What fit says last: how good on dev, and what to do next."""
+def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
+    """Prints what fit says last: how good the bundle is on dev, and what to do next."""
     proof = figures["int8"]
     say.print(
         f"dev: {figures['escapes']} of {figures['defective']} defective parts pass, {figures['overkill']} of "
@@ -135,7 +136,7 @@ def _tell_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Runs the command line of `inspectd-train`; a package that is not installed ends it with one sentence."""
     try:
         app()
     except ModuleNotFoundError as error:

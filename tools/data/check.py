@@ -17,7 +17,7 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
-from inspectd_train.data.imports.store import read_json
+from inspectd_train.data.folder import read_json
 from inspectd_train.data.look import Fault, Picture, mask_file, read_classes, read_pictures
 from inspectd_train.data.sheet import write_sheets
 
@@ -46,13 +46,13 @@ def sheets(folder: Path, out: Path) -> list[Path]:
 
 
 def as_json(pictures: list[Picture], faults: list[Fault]) -> dict[str, Any]:
-    """What `check --json` prints."""
+    """The content of what `check --json` prints."""
     found = {level: [asdict(f) for f in faults if f.level == level] for level in ("error", "warning")}
     return {"pictures": len(pictures), "errors": found["error"], "warnings": found["warning"]}
 
 
 def read_splits(folder: Path, split_file: str) -> tuple[dict[str, list[str]], list[Fault]]:
-    """Names by split; with the reason a file that can't be used gives none."""
+    """Reads the names by split; a file that can't be used gives none, and a fault that says why."""
     if not (folder / split_file).is_file():
         return {}, [Fault("warning", split_file, "no such file yet; make it with `inspectd-train split`")]
     try:
@@ -68,6 +68,7 @@ def read_splits(folder: Path, split_file: str) -> tuple[dict[str, list[str]], li
 
 
 def _about_the_set(pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
+    """Finds what is wrong with the pictures as a whole: too few, a class that none shows, no clean one."""
     faults = []
     if len(pictures) < 2:
         reason = "one picture only" if pictures else "no usable picture"
@@ -92,6 +93,7 @@ def _about_the_set(pictures: list[Picture], classes: tuple[str, ...]) -> list[Fa
 
 
 def _claims(folder: Path, pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
+    """Finds masks that show other classes than labels.json says."""
     if not (folder / LABELS_FILE).is_file():
         return []
     try:
@@ -117,6 +119,7 @@ def _about_splits(
     classes: tuple[str, ...],
     files: set[str],
 ) -> list[Fault]:
+    """Finds what is wrong with the split: empty ones, pictures in none or in two, classes that one lacks."""
     faults = []
     for split, names in splits.items():
         if not names:
@@ -144,7 +147,7 @@ def _about_splits(
 
 
 def _copies(pictures: list[Picture], splits: dict[str, list[str]]) -> list[Fault]:
-    """Copies across splits are errors, alike pictures across splits warnings: a finder of likeness may err."""
+    """Finds copies, errors if across splits, and alike pictures across splits: warnings, as likeness may err."""
     home = {name: split for split, names in splits.items() for name in names}
     by_pixels: dict[str, list[Picture]] = {}
     for picture in pictures:

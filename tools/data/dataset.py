@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from numpy.typing import NDArray
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image
 
-DONT_CARE = 255
+BACKGROUND, DONT_CARE = "background", 255
+"""The name of what is no defect, and the mask value of pixels that nobody knows."""
 SPLIT_FILE = "split.json"
 SMALLEST_PX = 64
-"""Side of a picture."""
+"""The smallest side of a picture."""
 SPLITS = ("train", "dev", "test")
 GREY_SPREAD = 4
-"""Between the channels of a grey pixel, after JPEG."""
+"""How far the channels of a grey pixel may differ, after JPEG."""
 Image = NDArray[np.uint8]
 
 
@@ -72,7 +74,7 @@ def load(data: DataSet, split: str, channels: int) -> list[Sample]:
 
 
 def stored_channels(data: DataSet) -> int:
-    """3 if any picture of the training split is stored in colour, else 1: what a camera like it would send."""
+    """The channels that such a camera would send: 3 if any training picture is stored in colour, else 1."""
     return 3 if any(_decode(data.folder / "images" / name).shape[2] == 3 for name in data.splits["train"]) else 1
 
 
@@ -112,7 +114,7 @@ def load_sample(data: DataSet, name: str, channels: int) -> Sample:
 
 
 def _decode(file: Path) -> Image:
-    """The pixels as stored, uint8 [H, W, 1] or [H, W, 3] (RGB), by the daemon's own reader."""
+    """Reads the pixels as stored, uint8 [H, W, 1] or [H, W, 3] (RGB), by the daemon's own reader."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; add it or take its name out of the split file")
     try:
@@ -122,7 +124,7 @@ def _decode(file: Path) -> Image:
 
 
 def with_channels(image: Image, channels: int) -> Image:
-    """A grey or RGB image, uint8 [H, W, C], as grey (1) or RGB (3)."""
+    """Converts a grey or RGB image, uint8 [H, W, C], to grey (1 channel) or RGB (3)."""
     if image.shape[2] == channels:
         return image
     if channels == 3:
@@ -140,3 +142,11 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file}: want a JSON object, found {type(content).__name__}")
     return content
+
+
+def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:
+    """Yields the pictures of a split in turn, one in memory at a time; UserError names a wrong file."""
+    if split not in data.splits:
+        raise UserError(f"{data.folder / data.split_file}: no split {split!r}; it has {', '.join(data.splits)}")
+    for name in data.splits[split]:
+        yield load_sample(data, name, channels)

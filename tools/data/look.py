@@ -16,7 +16,7 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
 from inspectd_train.data.alike import F32, signature
 from inspectd_train.data.dataset import DONT_CARE, SMALLEST_PX
-from inspectd_train.data.imports.store import read_json
+from inspectd_train.data.folder import read_json
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Picture:
     name: str
     pixels_sha256: str
     shape: tuple[int, ...]
-    """Height, width, channels."""
+    """The height, width and channels of the picture."""
     classes: frozenset[int]
     signature: F32
 
 
 def read_pictures(folder: Path) -> tuple[tuple[str, ...], list[Picture], list[Fault]]:
-    """The classes, every usable picture, and what is wrong with files, each by itself."""
+    """Reads the classes and every usable picture, and finds what is wrong with files, each by itself."""
     classes, faults = read_classes(folder)
     pictures = []
     for file in _pictures(folder, faults):
@@ -52,12 +52,12 @@ def read_pictures(folder: Path) -> tuple[tuple[str, ...], list[Picture], list[Fa
 
 
 def mask_file(image: Path) -> Path:
-    """The mask of images/NAME.jpg is masks/NAME.png."""
+    """The file of a picture's mask: that of images/NAME.jpg is masks/NAME.png."""
     return image.parent.parent / "masks" / f"{image.stem}.png"
 
 
 def read_classes(folder: Path) -> tuple[tuple[str, ...], list[Fault]]:
-    """Class names without the background; none, and why, when classes.json can't be used."""
+    """Reads the class names without the background; none, and a fault, when classes.json can't be used."""
     if not (folder / "images").is_dir():
         raise UserError(f"{folder}: no folder images/ in it; a data set needs images/, masks/ and classes.json")
     try:
@@ -72,7 +72,7 @@ def read_classes(folder: Path) -> tuple[tuple[str, ...], list[Fault]]:
 
 
 def _pictures(folder: Path, faults: list[Fault]) -> Iterator[Path]:
-    """The files to look at; strays and names that share one mask are faults."""
+    """Yields the files to look at; strays and names that share one mask are faults."""
     files = image_files(folder / "images")
     for file in sorted(set((folder / "images").iterdir()) - set(files)):
         faults.append(Fault("warning", f"images/{file.name}", "no picture by its name; it is not used"))
@@ -86,7 +86,7 @@ def _pictures(folder: Path, faults: list[Fault]) -> Iterator[Path]:
 
 
 def _look_at(file: Path, classes: int, faults: list[Fault]) -> Picture | None:
-    """One picture and its mask; None if one of them can't be used, and why among the faults."""
+    """Reads one picture and its mask; None if one of them can't be used, and a fault says why."""
     name, mask_name = f"images/{file.name}", f"masks/{file.stem}.png"
     image = _read(file, name, faults)
     if not mask_file(file).is_file():
@@ -110,6 +110,7 @@ def _look_at(file: Path, classes: int, faults: list[Fault]) -> Picture | None:
 
 
 def _read(file: Path, name: str, faults: list[Fault]) -> NDArray[np.uint8] | None:
+    """Reads pixels, uint8 [H, W, C]; None if they can't be read, and a fault says why."""
     try:
         return read_image(file)
     except ValueError as error:
@@ -118,7 +119,7 @@ def _read(file: Path, name: str, faults: list[Fault]) -> NDArray[np.uint8] | Non
 
 
 def _levels(mask: NDArray[np.uint8], mask_name: str, classes: int, faults: list[Fault]) -> frozenset[int]:
-    """The class indices that stand in a mask; strange ones are faults."""
+    """Finds the class indices that stand in a mask; strange ones are faults."""
     levels = frozenset(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
     for k in sorted(levels - set(range(classes + 1)) - {DONT_CARE}):
         faults.append(Fault("error", mask_name, f"has the class index {k}, which classes.json doesn't name"))
@@ -132,6 +133,7 @@ def _levels(mask: NDArray[np.uint8], mask_name: str, classes: int, faults: list[
 
 
 def _stray_masks(folder: Path) -> list[Fault]:
+    """Finds masks without a picture."""
     if not (folder / "masks").is_dir():
         return [Fault("error", "masks", "no such folder; it holds a PNG of class indices for each picture")]
     stems = {f.stem for f in image_files(folder / "images")}

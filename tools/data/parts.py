@@ -1,4 +1,4 @@
-"""What counts as one part: a whole picture, or a crop of fixed size cut out of a large one by a fixed rule.
+"""Decides what counts as one part: a whole picture, or a crop of fixed size cut out by a fixed rule.
 
 A crop is clean when no labelled pixel lies in it nor within 24 px around it; it is defective when it holds at
 least one defect and everything labelled that touches it lies wholly inside. Don't-care without a defect makes
@@ -23,24 +23,24 @@ TRIES = 400
 SEED = 7
 Box = tuple[int, int, int, int]
 SizePx = tuple[int, int]
-"""Width, height."""
+"""A pair of width and height."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Box (x, y, width, height) in its picture, and the defects' boxes in the crop."""
+    """A crop: its box (x, y, width, height) in the picture, and the defects' boxes in the crop."""
 
     box: Box
     defects: tuple[Box, ...]
 
 
 def as_parts(samples: list[Sample], part_px: SizePx | None) -> list[Sample]:
-    """Every picture as one part, or crops of `part_px` out of each, named `PICTURE@x,y`."""
+    """Makes every picture one part, or cuts crops of `part_px` out of each, named `PICTURE@x,y`."""
     return [part for _, parts in parts_of(samples, part_px) for part in parts]
 
 
 def parts_of(samples: Iterable[Sample], part_px: SizePx | None) -> Iterator[tuple[Sample, list[Sample]]]:
-    """Each picture with its parts: itself, if anything of it is known, or its crops."""
+    """Yields each picture with its parts: itself, if anything of it is known, or its crops."""
     rng = np.random.default_rng(SEED)
     for sample in samples:
         if part_px is None:
@@ -51,7 +51,7 @@ def parts_of(samples: Iterable[Sample], part_px: SizePx | None) -> Iterator[tupl
 
 
 def shown(part: Sample) -> frozenset[int]:
-    """Indices, 0-based and without the background, of the defect classes in the part's mask."""
+    """The defect classes in the part's mask, as indices from 0 without the background."""
     return _classes_in(part.mask)
 
 
@@ -60,7 +60,7 @@ def _classes_in(mask: NDArray[np.uint8]) -> frozenset[int]:
 
 
 def cut(sample: Sample, crop: Crop) -> Sample:
-    """The crop as a picture of its own."""
+    """Cuts the crop out as a picture of its own."""
     x, y, w, h = crop.box
     image, mask = (np.ascontiguousarray(whole[y : y + h, x : x + w]) for whole in (sample.image, sample.mask))
     return Sample(f"{sample.name}@{x},{y}", image, mask)
@@ -69,7 +69,7 @@ def cut(sample: Sample, crop: Crop) -> Sample:
 def find_crops(
     mask: NDArray[np.uint8], part_px: SizePx, clean: int, defective: int, rng: np.random.Generator
 ) -> list[Crop]:
-    """At most `clean` and `defective` crops of one picture, no two sharing more than half their area."""
+    """Finds at most `clean` and `defective` crops of a picture, no two sharing more than half their area."""
     height, width = mask.shape
     wide, high = part_px
     if height < high or width < wide:
@@ -93,7 +93,7 @@ def find_crops(
 
 
 def _judge_box(labels: NDArray[np.int32], stats: NDArray[np.int32], box: Box) -> Crop | None:
-    """The crop at `box`, or None where the rule forbids one."""
+    """Makes the crop at `box`, or None where the rule forbids one."""
     x, y, w, h = box
     around = labels[max(y - MARGIN_PX, 0) : y + h + MARGIN_PX, max(x - MARGIN_PX, 0) : x + w + MARGIN_PX]
     if not around.any():

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import write_png
-from inspectd_train.data.dataset import SMALLEST_PX
-from inspectd_train.data.imports.regions import BACKGROUND
-from inspectd_train.data.imports.store import whole_folder, write_json
+from inspectd_train.data.dataset import BACKGROUND, SMALLEST_PX
+from inspectd_train.data.folder import whole_folder, write_json
 from inspectd_train.data.split import divide, gaps, parse_shares, together
 
 CLASSES = ("circle", "rectangle", "triangle")
@@ -33,7 +32,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class DrawnShape:
-    """A shape around (x, y), px: outer radius, turn in radians, short side of a rectangle as share."""
+    """A shape around (x, y), px: outer radius, turn in radians, a rectangle's short side as share of the long."""
 
     kind: Literal["circle", "rectangle", "triangle"]
     x: float
@@ -42,7 +41,7 @@ class DrawnShape:
     turn: float
     aspect: float
     contrast: float
-    """Grey levels brighter (or darker) than what it lies on."""
+    """How many grey levels it is brighter (or darker) than what it lies on."""
 
 
 def write_shapes(out: Path, pictures: int, seed: int, size: tuple[int, int], colour: bool) -> dict[str, list[str]]:
@@ -68,7 +67,7 @@ def write_shapes(out: Path, pictures: int, seed: int, size: tuple[int, int], col
 
 
 def make_picture(seed: int, number: int, size: tuple[int, int], colour: bool) -> tuple[Image, Image]:
-    """Picture `number` of a set: uint8 [H, W, 1 or 3] and its mask, uint8 [H, W]."""
+    """Draws picture `number` of a set: uint8 [H, W, 1 or 3] and its mask, uint8 [H, W]."""
     rng = np.random.default_rng([seed, number])
     width, height = size
     level = texture(rng, height, width)
@@ -98,7 +97,7 @@ def covers(shape: DrawnShape, x: F64, y: F64) -> Bools:
 
 
 def coverage(shape: DrawnShape, height: int, width: int) -> F64:
-    """Share of each pixel that lies in the shape, of 4 x 4 samples, [H, W]."""
+    """The share of each pixel that lies in the shape, of 4 x 4 samples, [H, W]."""
     x, y = _centres(height, width)
     steps = (np.arange(SAMPLES) + 0.5) / SAMPLES - 0.5
     return np.asarray(
@@ -107,7 +106,7 @@ def coverage(shape: DrawnShape, height: int, width: int) -> F64:
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> F64:
-    """Grey levels [H, W] of cloudy, brushed or woven material under uneven light."""
+    """Draws grey levels [H, W] of cloudy, brushed or woven material under uneven light."""
     kind = rng.integers(3)
     if kind == 0:  # cloudy: noise of five octaves
         octaves = [2**k for k in range(1, 6)]
@@ -131,7 +130,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, rows: int, columns
 
 
 def _random_shape(rng: np.random.Generator, size: tuple[int, int], kind: int) -> DrawnShape:
-    """Sizes from 4 px to a fifth of the shorter side, small as often as large; contrast 15 to 80 either way."""
+    """Draws a shape of 4 px to a fifth of the shorter side, small as often as large; contrast 15 to 80 levels."""
     name = CLASSES[kind]
     radius_px = math.exp(rng.uniform(math.log(4), math.log(max(5.0, min(size) / 5))))
     x, y = (rng.uniform(radius_px, side - radius_px) for side in size)
@@ -140,7 +139,7 @@ def _random_shape(rng: np.random.Generator, size: tuple[int, int], kind: int) ->
 
 
 def _add_distractors(level: F64, rng: np.random.Generator) -> None:
-    """Up to four scratches, soft spots and rings, in place."""
+    """Adds up to four scratches, soft spots and rings to the grey levels, in place."""
     height, width = level.shape
     x, y = _centres(height, width)
     for _ in range(rng.integers(0, 5)):
@@ -158,5 +157,5 @@ def _add_distractors(level: F64, rng: np.random.Generator) -> None:
 
 
 def _centres(height: int, width: int) -> tuple[F64, F64]:
-    """The x as [1, W] and y as [H, 1] of the pixels' centres."""
+    """The centres of the pixels: x as [1, W] and y as [H, 1]."""
     return np.arange(0.5, width)[None], np.arange(0.5, height)[:, None]

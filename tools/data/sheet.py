@@ -1,4 +1,4 @@
-"""Contact sheets: all pictures of a data set small, their regions outlined in the colour of their class."""
+"""Writes contact sheets: all pictures of a data set, small, regions outlined in the colour of their class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WHITE = (255, 255, 255)
 
 
 def colour_of(index: int) -> tuple[int, int, int]:
-    """The RGB of a class index from 1; don't-care is white. Repeats after ten classes."""
+    """The colour, RGB, of a class index from 1; don't-care is white. Colours repeat after ten classes."""
     return WHITE if index == DONT_CARE else PALETTE[(index - 1) % len(PALETTE)]
 
 
@@ -49,7 +49,7 @@ def write_sheets(out: Path, pictures: list[tuple[Path, Path]], classes: tuple[st
 
 
 def thumbnail(image: Image, mask: Image) -> Image:
-    """A picture uint8 [H, W, C] with its mask uint8 [H, W] as RGB of at most 180 x 140 px, regions outlined."""
+    """Shrinks a picture uint8 [H, W, C] to RGB of at most 180 x 140 px and outlines its mask's regions."""
     scale = min(WIDE / image.shape[1], HIGH / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     shown = np.array(np.broadcast_to(image, (*image.shape[:2], 3)))
@@ -66,12 +66,13 @@ def thumbnail(image: Image, mask: Image) -> Image:
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """itertools.batched, which Python 3.11 lacks."""
+    """Cuts a sequence into batches, as itertools.batched does, which Python 3.11 lacks."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def _cell(image_file: Path, mask_file: Path) -> Image:
+    """Draws one cell of a sheet: thumbnail and file name; a pair that can't be read gets words instead."""
     cell = np.full((HIGH + BAR, WIDE, 3), 24, np.uint8)
     name = image_file.name
     try:
@@ -88,7 +89,7 @@ def _cell(image_file: Path, mask_file: Path) -> Image:
 
 
 def _legend(classes: tuple[str, ...], width: int) -> Image:
-    """Names of the classes in their colours, as many lines as they need."""
+    """Draws the names of the classes in their colours, in as many lines as they need."""
     lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     x = 4
     for k, name in [*enumerate(classes, 1), (DONT_CARE, "don't care")]:

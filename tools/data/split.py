@@ -14,11 +14,11 @@ from pathlib import Path
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
-from inspectd_train.data.files import replace
 from inspectd_train.data.look import read_pictures
+from inspectd_train.files import replace
 
 CLEAN = ""
-"""Pictures without a defect are spread like a class of this name."""
+"""The class of pictures without a defect, which are spread like those of any other."""
 Shares = tuple[float, float, float]
 
 
@@ -31,7 +31,7 @@ class Unit:
 
 
 def parse_shares(text: str) -> Shares:
-    """Shares that add up to 1, of "60,20,20"; UserError if it isn't three positive numbers."""
+    """Reads "60,20,20" as shares that add up to 1; UserError if it isn't three positive numbers."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -43,7 +43,7 @@ def parse_shares(text: str) -> Shares:
 
 
 def groups_by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
-    """Group of each name: what the pattern's brackets hold, without brackets what it matches."""
+    """Groups names by what the pattern's brackets hold, without brackets by what it matches; UserError."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -58,7 +58,7 @@ def groups_by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
 
 
 def groups_by_column(names: Sequence[str], where: str) -> dict[str, str]:
-    """Group of each name: the column COLUMN of the file in "FILE.csv:COLUMN", row found by its column `name`."""
+    """Groups names by a column of a table, as "FILE.csv:COLUMN"; its column `name` finds the row. UserError."""
     file, _, column = where.rpartition(":")
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
@@ -77,7 +77,7 @@ def groups_by_column(names: Sequence[str], where: str) -> dict[str, str]:
 def together(
     shown: Mapping[str, Iterable[str]], groupings: Iterable[Mapping[str, str]], pairs: Iterable[tuple[str, str]]
 ) -> list[Unit]:
-    """The smallest units that split no group of any grouping, nor a pair; `shown` has each picture's classes."""
+    """Forms the smallest units that split no group nor pair; `shown` has each picture's classes."""
     leader = {name: name for name in shown}
 
     def find(name: str) -> str:
@@ -101,7 +101,7 @@ def together(
 
 
 def divide(units: Sequence[Unit], shares: Shares, seed: int) -> dict[str, list[str]]:
-    """Names by split. Rare classes first, larger units first, each unit to the split that lacks most of it.
+    """Divides units into names by split: rare classes first, larger units first, each to where most lacks.
 
     The order among equals comes from SHA-256 of seed and name: the same on every machine. A class shown by at
     least three units is in every split, as far as units with several classes allow.
@@ -140,7 +140,7 @@ def divide(units: Sequence[Unit], shares: Shares, seed: int) -> dict[str, list[s
 
 
 def read_shown(folder: Path, alike: bool) -> tuple[dict[str, set[str]], list[tuple[str, str]]]:
-    """Classes shown by each picture of a data set, and with `alike` the pairs of near-duplicates.
+    """Reads which classes each picture shows, and with `alike` finds the pairs of near-duplicates.
 
     UserError while the data set has errors: a split of half the pictures would be none.
     """
@@ -171,7 +171,7 @@ def write_split(folder: Path, name: str, splits: Mapping[str, Sequence[str]]) ->
 
 
 def gaps(splits: Mapping[str, Sequence[str]], units: Sequence[Unit]) -> tuple[list[str], list[str]]:
-    """What is wrong with a split, a sentence each: first what can't be used, then what can but is weak."""
+    """Says what is wrong with a split, a sentence each: first what can't be used, then what can but is weak."""
     bad = [f"{s} would be empty: only {len(units)} groups of pictures" for s, names in splits.items() if not names]
     weak = []
     home = {name: split for split, names in splits.items() for name in names}
@@ -198,6 +198,7 @@ def _fill_gaps(placed: list[list[Unit]]) -> None:
 
 
 def _useful_move(placed: list[list[Unit]]) -> tuple[Unit, int, int] | None:
+    """Finds the smallest unit whose move gives a split a class that it lacks: unit, from where, to where."""
     classes = sorted({c for part in placed for unit in part for c in unit.shown if c != CLEAN})
     counts = [Counter(c for unit in part for c in unit.shown) for part in placed]
     for target in range(3):

@@ -1,4 +1,4 @@
-"""The protocol for machines: `python -m inspectd_train.dev.protocol_files` writes docs/protocol/ anew from the code.
+"""Writes docs/protocol/ from the code: `python -m inspectd_train.dev.protocol_files`.
 
 A JSON Schema of every body, and an AsyncAPI 3.0 document that says which body travels where. AsyncAPI knows no
 ZeroMQ: what it lacks stands under `x-zmq`.
@@ -28,19 +28,19 @@ SCHEMAS: dict[str, Any] = {
     "control_request": requests.Request,
     "control_answer": requests.Answer,
 }
-"""Files without their ending, and whose schema they are."""
+"""The schemas' files without their ending, and the types they describe."""
 QUERIES = ["snapshot", "snapshot_reply", "replay", "replay_reply", "query_error"]
 WIDTHS = {"s": "bytes", "B": "u8", "H": "u16", "Q": "u64"}
 FIELDS = ("magic", "version", "codec", *wire.Header._fields)
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """JSON Schema of a body; fields that it does not name are allowed, but for those of questions."""
+    """The JSON Schema of a body; fields that it does not name are allowed, but for those of questions."""
     return {"$schema": DRAFT, "$id": f"{name}.schema.json", **msgspec.json.schema(SCHEMAS[name])}
 
 
 def asyncapi() -> dict[str, Any]:
-    """Of the daemon: it sends results and heartbeats, and receives questions."""
+    """The AsyncAPI document of the daemon, which sends results and heartbeats, and receives questions."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -93,7 +93,7 @@ def _channel(address: str | None, server: str, messages: list[str], names: tuple
 
 
 def _header() -> dict[str, Any]:
-    """The 48 bytes, as a table."""
+    """The 48 bytes of a result's header, as a table."""
     offset, fields = 0, []
     for name, code in zip(FIELDS, ("2s", *wire.HEADER.format[3:]), strict=True):
         fields.append({"name": name, "offset": offset, "type": WIDTHS[code[-1]]})
@@ -131,7 +131,7 @@ def _message(name: str) -> dict[str, Any]:
 
 
 def files() -> dict[str, bytes]:
-    """What docs/protocol/ must hold."""
+    """The files that docs/protocol/ must hold, by name."""
     documents = {f"{name}.schema.json": schema_of(name) for name in SCHEMAS} | {"asyncapi.json": asyncapi()}
     return {
         name: msgspec.json.format(msgspec.json.encode(one), indent=1) + b"\n" for name, one in documents.items()
@@ -139,7 +139,7 @@ def files() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write them."""
+    """Writes the files."""
     FOLDER.mkdir(exist_ok=True)
     for name, content in files().items():
         (FOLDER / name).write_bytes(content)

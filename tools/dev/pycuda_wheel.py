@@ -38,7 +38,7 @@ nvidia-cuda-profiler-api-cu12==12.6.77 \
   --hash=sha256:2f537a3fa4cd984c5fd7d5898b22cec35f5c61d5b1057895ebf7f4ab3c88ded9 \
   --hash=sha256:4dfdc7d84d2f9b7a643b2546f09756ba49caefb58953d0afd37d33e3cdd64640
 """
-"""x86-64 and ARM64. The oldest CUDA that is supported: the wheel runs with its driver and any later one."""
+"""CUDA's headers for x86-64 and ARM64, of the oldest CUDA supported: the wheel runs with any later driver too."""
 BUILD_PINS = Path(__file__).resolve().parents[2] / "constraints.txt"
 SAID_LINES = 10
 LINE_CHARS = 200
@@ -65,15 +65,15 @@ def compile_at_once(self, sources, *args, **kwargs):
 
 CCompiler.compile = compile_at_once
 """
-"""Python that pycuda's setup.py runs."""
+"""The settings, in Python, that pycuda's setup.py runs."""
 
 
 class WheelError(Exception):
-    """A sentence for the user, and below it what a program said last."""
+    """The wheel can't be built: a sentence for the user, and below it what a program said last."""
 
 
 def main() -> None:
-    """Path of the wheel on stdout, exit code 0; or a sentence on stderr, 1."""
+    """Prints the path of the wheel and ends with 0; or a sentence on stderr, and 1."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         if number == signal.SIGINT or signal.getsignal(number) == signal.SIG_DFL:  # a shell's `&` ignores SIGINT
             signal.signal(number, _stop)
@@ -93,12 +93,12 @@ def main() -> None:
 
 
 def default_folder() -> Path:
-    """In the user's cache."""
+    """The folder for wheels in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inspectd" / "wheels"
 
 
 def wheel(out: Path) -> Path:
-    """The one in `out`, built if need be; WheelError, OSError."""
+    """Finds the wheel in `out`, or builds it; WheelError, OSError."""
     if (out / wheel_name()).is_file():
         return (out / wheel_name()).resolve()
     compilers = {"CC": compiler("CC", "gcc", "cc"), "CXX": compiler("CXX", "g++", "c++")}
@@ -117,7 +117,7 @@ def wheel(out: Path) -> Path:
 
 
 def wheel_name() -> str:
-    """As pip names it for this Python."""
+    """The file name of the wheel, as pip names it for this Python."""
     abi = sysconfig.get_config_var("SOABI").split("-")[1]
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -125,7 +125,7 @@ def wheel_name() -> str:
 
 
 def compiler(variable: str, *names: str) -> str:
-    """What the environment variable says, or the first of the names that is installed; WheelError."""
+    """Finds a compiler: what the environment variable says, or the first name that is installed; WheelError."""
     words = shlex.split(os.environ.get(variable, "")) or [*filter(shutil.which, names), names[0]][:1]
     if not shutil.which(words[0]):
         raise WheelError(f"no compiler ({words[0]}); install one (Debian, Ubuntu: apt install g++)")
@@ -133,7 +133,7 @@ def compiler(variable: str, *names: str) -> str:
 
 
 def build(work: Path, compilers: dict[str, str]) -> Path:
-    """A wheel in `work`; WheelError."""
+    """Builds a wheel in the folder `work`; WheelError."""
     download(HEADERS, work / "packages", "--only-binary=:all:")
     for package in (work / "packages").iterdir():
         with zipfile.ZipFile(package) as content:
@@ -159,7 +159,7 @@ def build(work: Path, compilers: dict[str, str]) -> Path:
     # Ubuntu's linker would drop the stub, as nothing in it is used.
     env = compilers | {"HOME": str(home), "LDFLAGS": f"{os.environ.get('LDFLAGS', '')} -Wl,--no-as-needed"}
     if BUILD_PINS.is_file():
-        for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):  # an older pip heeds the first, a newer the second
+        for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):  # an older pip reads the first, a newer the second
             env[name] = f"{os.environ.get(name, '')} {BUILD_PINS.as_uri()}"
     options = ["--no-binary=pycuda", "--no-cache-dir"]  # pip would take a wheel of other settings out of its cache
     pip("wheel", SOURCE, work / "built", *options, env=env)
@@ -167,7 +167,7 @@ def build(work: Path, compilers: dict[str, str]) -> Path:
 
 
 def make_home(home: Path, settings: str) -> None:
-    """Where pycuda looks for settings, as pip unpacks its sources itself; with what pip needs of a home."""
+    """Makes a home folder with pycuda's settings, as pip unpacks its sources itself, and with what pip needs."""
     home.mkdir()
     for name in (".cache", ".config", ".netrc", ".pip"):
         if (Path.home() / name).exists():
@@ -176,12 +176,12 @@ def make_home(home: Path, settings: str) -> None:
 
 
 def download(packages: str, into: Path, *options: str) -> None:
-    """Lines `NAME==VERSION --hash=…`; WheelError, also when what comes has another hash."""
+    """Downloads lines `NAME==VERSION --hash=…`; WheelError, also when what comes has another hash."""
     pip("download", packages, into, *options)
 
 
 def pip(command: str, packages: str, into: Path, *options: str, env: dict[str, str] | None = None) -> None:
-    """`pip download` or `pip wheel` of lines `NAME==VERSION --hash=…`; WheelError."""
+    """Runs `pip download` or `pip wheel` on lines `NAME==VERSION --hash=…`; WheelError."""
     into.mkdir()
     requirements = into.with_name(f"{command}.txt")
     requirements.write_text(packages)
@@ -208,7 +208,7 @@ def pip(command: str, packages: str, into: Path, *options: str, env: dict[str, s
 
 
 def why(said: str) -> str:
-    """Pip's words as a sentence, and what it or a compiler said last."""
+    """Turns pip's words into a sentence, and what it or a compiler said last."""
     if "DO NOT MATCH THE HASHES" in said:
         return "a package isn't the one that is pinned by its hash; take it from PyPI itself" + last_lines(said)
     if "[end of output]" in said and not re.search("build dependencies .*did not run", said):
@@ -220,7 +220,7 @@ def why(said: str) -> str:
 
 
 def last_lines(said: str) -> str:
-    """Indented, for below a sentence; without the compilers' command lines, which are pages long."""
+    """The last lines, indented below a sentence; without compilers' command lines, which are pages long."""
     lines = [line.strip() for line in said.splitlines()]
     kept = [line[:LINE_CHARS] for line in lines if line and " -c " not in line and " -shared " not in line]
     return "".join(f"\n  {line}" for line in kept[-SAID_LINES:])
@@ -228,7 +228,10 @@ def last_lines(said: str) -> str:
 
 @contextlib.contextmanager
 def temporary_folder(within: Path | None = None) -> Iterator[Path]:
-    """Removed in any case; tempfile's own may change what the links in it point at (Python before 3.11.8)."""
+    """Makes a folder that is removed in any case.
+
+    tempfile's own may change what the links in it point at (Python before 3.11.8).
+    """
     folder = Path(tempfile.mkdtemp(prefix=".pycuda-", dir=within))
     try:
         yield folder

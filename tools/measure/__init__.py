@@ -1,1 +1,1 @@
-"""What evaluation and calibration count with."""
+"""What is counted on labelled pictures: of pixels, defects and parts, with the daemon's own engine and judge."""

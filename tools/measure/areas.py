@@ -1,4 +1,4 @@
-"""Figures of pixels and of cells, added up over pictures of any size."""
+"""Adds up figures of pixels and of cells over pictures of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inspectd_train.net.targets import cell_fractions
 
 U8 = NDArray[np.uint8]
 NAMED_PICTURES = 5
-"""So many pictures are named behind each cell of the confusion matrix."""
+"""How many pictures are named behind each cell of the confusion matrix."""
 CURVE_POINTS = 100
 
 
@@ -25,15 +25,15 @@ class Areas:
         size = 1 + len(classes)
         self.names: list[str] = []
         self.any_pixel = metrics.empty()
-        """Of the highest score over the classes, against any defect."""
+        """The histogram of the highest score over the classes, against any defect."""
         self.pixels = [metrics.empty() for _ in classes]
         self.cells = [metrics.empty() for _ in classes]
         self.confusions: list[NDArray[np.int64]] = []
-        """Of pixels, one matrix per picture, [true, found], background first."""
+        """The confusion of pixels, one matrix per picture, [true, found], background first."""
         self.cell_confusion = np.zeros((size, size), np.int64)
 
     def add(self, name: str, scores: U8, mask: U8) -> None:
-        """One picture: scores uint8 [K, h, w], mask uint8 [H, W]."""
+        """Adds one picture: scores uint8 [K, h, w], mask uint8 [H, W]."""
         self.names.append(name)
         fine = metrics.full_resolution(scores, self.stride, (mask.shape[0], mask.shape[1]))
         care = mask != DONT_CARE
@@ -45,7 +45,7 @@ class Areas:
         self._add_cells(scores, mask)
 
     def _add_cells(self, scores: U8, mask: U8) -> None:
-        """A cell is of the class, or the background, that covers most of what is cared for in it."""
+        """Adds one picture's cells, each of the class, or background, that covers most of what is known."""
         share, care = cell_fractions(mask, len(self.classes), self.stride)
         truth = np.concatenate([(care - share.sum(0))[None], share]).argmax(0).astype(np.uint8)
         for k, of_class in enumerate(scores):
@@ -54,7 +54,7 @@ class Areas:
         self.cell_confusion += metrics.confusion(truth, found, care > 0, len(self.classes))
 
     def figures(self) -> dict[str, Any]:
-        """All figures; None where undefined."""
+        """Computes all figures; None where one is undefined."""
         size = 1 + len(self.classes)
         total = sum(self.confusions, np.zeros((size, size), np.int64))
         fine, coarse = self._per_class(total, self.pixels), self._per_class(self.cell_confusion, self.cells)
@@ -83,6 +83,7 @@ class Areas:
         }
 
     def _per_class(self, matrix: NDArray[np.int64], counts: list[metrics.Histogram]) -> dict[str, dict[str, Any]]:
+        """Computes IoU, F1 and AP of each class."""
         found = {}
         for k, name in enumerate(self.classes):
             # a class that no picture shows has no IoU: a single false pixel would make it 0
@@ -91,7 +92,7 @@ class Areas:
         return found
 
     def _behind(self) -> dict[str, list[dict[str, Any]]]:
-        """For each cell `true > found` off the diagonal, the pictures with most of its pixels."""
+        """Finds for each cell `true > found` off the diagonal the pictures with most of its pixels."""
         names = ["background", *self.classes]
         stack = np.stack(self.confusions) if self.confusions else np.zeros((0, len(names), len(names)), np.int64)
         found = {}
@@ -105,6 +106,6 @@ class Areas:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most CURVE_POINTS + 1 of the points, the last one always."""
+    """Keeps at most CURVE_POINTS + 1 of the points, the last one always."""
     step = -(-len(points) // CURVE_POINTS) or 1
     return [*points[::step], *points[-1:]] if len(points) > CURVE_POINTS else points

@@ -1,4 +1,4 @@
-"""Labelled defects against found regions: found, missed, false; by class, by size, by width.
+"""Matches labelled defects with found regions: found, missed, false; by class, by size, by width.
 
 A defect is an 8-connected component of one class in the mask. It is found when a cell of a region that counts
 holds one of its pixels, whatever class the region has: the part is ejected either way. A region is false when
@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.extract.plan import Plan
-from inspectd.extract.regions import extract_regions
+from inspectd.judge.inspect import counted_regions
 from inspectd.runtime.frame import Region
 from inspectd_train.data.dataset import DONT_CARE
 
 U8 = NDArray[np.uint8]
 SIZES_PX = (8, 16, 32, 64)
-"""Bounds of the bins of size, the square root of the area."""
+"""The bounds of the bins of size, which is the square root of the area."""
 WIDTHS_PX = (2, 4, 8, 16)
-"""Bounds of the bins of width, `width_px`."""
+"""The bounds of the bins of width, as `width_px` measures it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Defect:
 
 @dataclass(frozen=True)
 class Match:
-    """The defects of one picture, and the regions that touch none. `truncated`: there were more regions than the
-    recipe allows, and the rest is not seen.
+    """The defects of one picture, and the regions that touch none.
+
+    `truncated`: there were more regions than the recipe allows, and the rest is not seen.
     """
 
     defects: tuple[Defect, ...]
@@ -58,9 +59,8 @@ class Match:
 
 
 def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
-    """Scores uint8 [K, h, w] and mask uint8 [H, W] of one picture; a region counts from its `min_area_px` on."""
-    extracted = extract_regions(scores, peak, plan)
-    regions = [r for r in extracted.regions if r.area_px >= plan.limits[r.zone, r.class_].min_area_px]
+    """Matches one picture: scores uint8 [K, h, w], mask uint8 [H, W]; a region counts from `min_area_px` on."""
+    regions, truncated = counted_regions(scores, peak, plan)
     labels, kinds = _labelled(mask, len(plan.classes))
     touched = [_touched(r, scores, labels, plan) for r in regions]
     by_defect: dict[int, list[Region]] = defaultdict(list)
@@ -69,11 +69,11 @@ def match(scores: U8, peak: U8, mask: U8, plan: Plan) -> Match:
             by_defect[label].append(region)
     defects = [_describe(labels, n, plan.classes[k], by_defect[n]) for n, k in kinds.items()]
     false = tuple(r for r, under in zip(regions, touched, strict=True) if not under)
-    return Match(tuple(defects), false, extracted.truncated)
+    return Match(tuple(defects), false, truncated)
 
 
 def summary(matches: list[Match]) -> dict[str, Any]:
-    """Counts over all pictures: in all, by class, by size and by width; None where there is nothing to divide."""
+    """Counts all pictures: in all, by class, by size and by width; None where there is nothing to divide."""
     defects = [d for m in matches for d in m.defects]
     false = [r for m in matches for r in m.false]
     classes = sorted({d.class_ for d in defects} | {r.class_ for r in false})
@@ -114,7 +114,7 @@ def _by_bin(defects: list[Defect], values: list[float], bounds: tuple[int, ...])
 
 
 def _labelled(mask: U8, classes: int) -> tuple[NDArray[np.int32], dict[int, int]]:
-    """Defect number per pixel (0 = none, -1 = nobody cares) and each number's class index, from 0."""
+    """Numbers the defects per pixel (0 = none, -1 = don't care), and finds each number's class index, from 0."""
     labels = np.zeros(mask.shape, np.int32)
     labels[mask == DONT_CARE] = -1
     kinds: dict[int, int] = {}
@@ -129,7 +129,7 @@ def _labelled(mask: U8, classes: int) -> tuple[NDArray[np.int32], dict[int, int]
 
 
 def _touched(region: Region, scores: U8, labels: NDArray[np.int32], plan: Plan) -> set[int]:
-    """Numbers of the defects (-1: don't care) under the region's cells."""
+    """Finds the numbers of the defects (-1: don't care) under the region's cells."""
     k, stride = plan.classes.index(region.class_), plan.stride
     x, y, w, h = region.bbox
     left, top = x - plan.rect[0], y - plan.rect[1]
@@ -144,7 +144,7 @@ def _touched(region: Region, scores: U8, labels: NDArray[np.int32], plan: Plan) 
 
 
 def width_px(defect: NDArray[np.bool_]) -> float:
-    """Of a mask [H, W]: the diameter of the largest circle inside, which is the width of a line."""
+    """The width of a defect's mask [H, W]: the diameter of the largest circle inside, as a line's width is."""
     # in pixels of half the size every width is even, and half of it the distance to the nearest one outside
     halves = np.pad(defect.astype(np.uint8).repeat(2, 0).repeat(2, 1), 1)
     return float(cv2.distanceTransform(halves, cv2.DIST_L2, 5).max())

@@ -1,4 +1,4 @@
-"""Defects found against false regions, for thresholds that are the same for every class."""
+"""Counts defects found against false regions, for thresholds that are the same for every class."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from inspectd.extract.plan import make_plan
 from inspectd.settings.recipe import Limits, Recipe, View
 from inspectd_train.measure import defects
-from inspectd_train.measure.recipe import DEADLINE_MS, as_score
+from inspectd_train.measure.limits import DEADLINE_MS, as_score
 from inspectd_train.measure.scores import U8
 
 LEVELS = (13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250)
-"""Of 255: the `suspect` tried."""
+"""The `suspect` tried, of 255."""
 AREAS_PX = (0.0, 8.0, 16.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0)
 """The `min_area_px` tried."""
 MOST_REGIONS = 1024
 
 
 class Froc:
-    """Adds up pictures; free-response ROC, as radiologists call it."""
+    """The free-response ROC, as radiologists call it: defects found and false regions at many thresholds."""
 
     def __init__(self, classes: tuple[str, ...], stride: int) -> None:
         self.classes, self.stride = classes, stride
@@ -29,7 +29,7 @@ class Froc:
         self.false = np.zeros_like(self.found)
 
     def add(self, scores: U8, peak: U8, mask: U8) -> None:
-        """One picture: scores uint8 [K, h, w], peaks uint8 [K], mask uint8 [H, W]."""
+        """Adds one picture: scores uint8 [K, h, w], peaks uint8 [K], mask uint8 [H, W]."""
         rect = (0, 0, mask.shape[1], mask.shape[0])
         areas = np.array(AREAS_PX)
         self.pictures += 1
@@ -45,7 +45,7 @@ class Froc:
                 break
 
     def best(self, most_false: float) -> tuple[int, float] | None:
-        """Level and area that find most with at most so many false regions per picture; the fewest false, then."""
+        """The level and area that find most with at most so many false regions per picture."""
         allowed = self.false <= most_false * self.pictures + 1e-9
         if not allowed.any():
             return None
@@ -58,7 +58,7 @@ class Froc:
         return LEVELS[-1], AREAS_PX[-1]
 
     def front(self) -> list[dict[str, Any]]:
-        """The points that no other beats in both, by false regions; empty without a defect."""
+        """The points that no other beats in recall and false regions, by the latter; empty without a defect."""
         points = [
             (self.false[n, a] / self.pictures, -self.found[n, a] / self.defects, as_score(level), area)
             for n, level in enumerate(LEVELS)

@@ -1,4 +1,4 @@
-"""Figures from histograms of 8-bit scores: exact, and small enough to add up over any number of images.
+"""Computes figures from histograms of 8-bit scores: exact, and small enough to add up over any number of images.
 
 None stands for a figure that is not defined: an AUROC without clean parts, the AP of a class never seen.
 """
@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Histogram = NDArray[np.int64]
-"""[2, 256]: how often each score came where there is no defect (row 0) and where there is one (row 1)."""
+"""Counts [2, 256] of each score where there is no defect (row 0) and where there is one (row 1)."""
 U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
 
 
 def empty() -> Histogram:
-    """No counts, [2, 256]."""
+    """Makes a histogram without counts, [2, 256]."""
     return np.zeros((2, 256), np.int64)
 
 
 def histogram(scores: U8, truth: NDArray[np.bool_], care: NDArray[np.bool_]) -> Histogram:
-    """Counts [2, 256] of each score without a defect (row 0) and with one (row 1), where `care`."""
+    """Counts each score without a defect (row 0) and with one (row 1), where `care`: [2, 256]."""
     return np.stack(
         [np.bincount(scores[care & ~truth], minlength=256), np.bincount(scores[care & truth], minlength=256)]
     )
 
 
 def average_precision(counts: Histogram) -> float | None:
-    """Area under precision over recall (non-interpolated, as scikit-learn's); None without any defect."""
+    """The area under precision over recall (non-interpolated, as scikit-learn's); None without any defect."""
     hits, calls = _above(counts)
     if hits[-1] == 0:
         return None
@@ -39,7 +39,7 @@ def average_precision(counts: Histogram) -> float | None:
 
 
 def auroc(counts: Histogram) -> float | None:
-    """Probability that a defect scores above a non-defect, ties half; None if either is missing."""
+    """The probability that a defect scores above a non-defect, ties half; None if either is missing."""
     clean, defect = counts.astype(np.float64)
     if clean.sum() == 0 or defect.sum() == 0:
         return None
@@ -48,7 +48,7 @@ def auroc(counts: Histogram) -> float | None:
 
 
 def at_threshold(counts: Histogram, level: int) -> dict[str, float]:
-    """IoU, precision, recall and F1 when scores of `level` (0..255) and more are called defects."""
+    """The IoU, precision, recall and F1 when scores of `level` (0..255) and more are called defects."""
     hits, false, missed = counts[1, level:].sum(), counts[0, level:].sum(), counts[1, :level].sum()
     return {
         "iou": float(hits / max(hits + false + missed, 1)),
@@ -64,18 +64,18 @@ def best_f1_level(counts: Histogram) -> int:
 
 
 def escape_at_overkill(counts: Histogram, most_overkill: float) -> float | None:
-    """Lowest share of defects below a level that at most `most_overkill` (0..1) of the clean reach.
+    """The lowest share of defects below a level that at most `most_overkill` (0..1) of the clean reach.
 
-    A point of the ROC that a threshold really reaches, never interpolated; None if either kind is missing.
+    It is a point of the ROC that a threshold really reaches, never interpolated; None if either kind is missing.
     """
     points = roc(counts)
     return min((escape for overkill, escape in points if overkill <= most_overkill + 1e-12), default=None)
 
 
 def roc(counts: Histogram) -> list[tuple[float, float]]:
-    """(share of the clean at or above, share of defects below) each level, from nothing called to everything.
+    """The points of the ROC: share of the clean at or above each level, and share of defects below it.
 
-    Empty if either kind is missing.
+    They run from nothing called a defect to everything; there are none if either kind is missing.
     """
     clean, defect = counts.sum(axis=1).tolist()
     if clean == 0 or defect == 0:
@@ -86,7 +86,7 @@ def roc(counts: Histogram) -> list[tuple[float, float]]:
 
 
 def precision_recall(counts: Histogram) -> list[tuple[float, float]]:
-    """(recall, precision) at each level that calls anything, from the highest down; empty without a defect."""
+    """The points (recall, precision) at each level that calls anything, highest first; none without a defect."""
     hits, calls = _above(counts)
     if hits[-1] == 0:
         return []
@@ -95,7 +95,7 @@ def precision_recall(counts: Histogram) -> list[tuple[float, float]]:
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson, J. Am. Stat. Assoc. 22, 1927); (0, 1) of nothing."""
+    """The 95 % interval of a proportion (Wilson, J. Am. Stat. Assoc. 22, 1927); (0, 1) of nothing."""
     if total == 0:
         return 0.0, 1.0
     z, p = 1.959964, hits / total
@@ -105,7 +105,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def full_resolution(scores: U8, stride: int, shape: tuple[int, int]) -> U8:
-    """Scores [K, h, w] -> [K, H, W]: bilinear, cell centres on the middle of their pixels, cut to the picture."""
+    """Enlarges scores [K, h, w] to [K, H, W]: bilinear, cells' centres amid their pixels, cut to the picture."""
     height, width = shape
     size = scores.shape[2] * stride, scores.shape[1] * stride
     fine = [cv2.resize(of_class, size, interpolation=cv2.INTER_LINEAR)[:height, :width] for of_class in scores]
@@ -113,7 +113,7 @@ def full_resolution(scores: U8, stride: int, shape: tuple[int, int]) -> U8:
 
 
 def class_map(scores: U8, levels: list[int]) -> U8:
-    """Scores [K, H, W] -> class per pixel [H, W], 0 = background.
+    """Turns scores [K, H, W] into a class per pixel [H, W], 0 = background.
 
     The class with the highest score / level wins, if its score reaches its level (1..255); ties go to the
     first class.
@@ -123,21 +123,21 @@ def class_map(scores: U8, levels: list[int]) -> U8:
 
 
 def confusion(truth: U8, found: U8, care: NDArray[np.bool_], classes: int) -> I64:
-    """Pixels [1 + classes, 1 + classes] by true (row) and found class (column), background first."""
+    """Counts pixels [1 + classes, 1 + classes] by true (row) and found class (column), background first."""
     size = 1 + classes
     pairs = truth[care].astype(np.int64) * size + found[care]
     return np.bincount(pairs, minlength=size * size).reshape(size, size).astype(np.int64)
 
 
 def iou_and_f1(matrix: I64, k: int) -> tuple[float | None, float | None]:
-    """Of class `k` (0 = background); None when it is neither true nor found anywhere."""
+    """The IoU and F1 of class `k` (0 = background); None when it is neither true nor found anywhere."""
     hits = int(matrix[k, k])
     union = int(matrix[k].sum() + matrix[:, k].sum()) - hits
     return (hits / union, 2 * hits / (union + hits)) if union else (None, None)
 
 
 def mean(values: list[float | None]) -> float | None:
-    """Of those that are defined; None if none is."""
+    """The mean of the values that are defined; None if none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
@@ -147,6 +147,6 @@ def _without_repeats(points: list[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def _above(counts: Histogram) -> tuple[I64, I64]:
-    """Defects and all samples at or above each level, from 255 down to 0."""
+    """Counts defects and all samples at or above each level, from 255 down to 0."""
     hits = np.cumsum(counts[1, ::-1])
     return hits, hits + np.cumsum(counts[0, ::-1])

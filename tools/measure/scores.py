@@ -1,8 +1,8 @@
-"""Pictures of a split one at a time, and the bundle's scores of them by the daemon's own engine."""
+"""Opens the daemon's own engine of a bundle, to score the pictures of a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,11 @@ from inspectd.engine.bundle import Bundle
 from inspectd.engine.openvino import open_segmenter, precision_of
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.slots import Shape
-from inspectd_train.data.dataset import DataSet, Sample, load_sample
+from inspectd_train.data.dataset import DataSet
 
 U8 = NDArray[np.uint8]
 Score = Callable[[U8], tuple[U8, U8]]
-"""Picture uint8 [H, W, C] -> scores uint8 [K, h, w] and peaks uint8 [K]."""
+"""A function from a picture uint8 [H, W, C] to scores uint8 [K, h, w] and peaks uint8 [K]."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BundleEngine:
 
 
 def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "auto") -> BundleEngine:
-    """The daemon's engine in the precision that it would choose; BundleError if the golden test fails.
+    """Opens the daemon's engine in the precision that it would choose; BundleError if the golden test fails.
 
     One engine per picture size, as in the daemon, though it must be compiled (m: 80 ms for CSNet-S). One engine
     of variable size for all would be quicker where each picture has its own size, but in bf16 it gives 0.1 % of
@@ -43,16 +43,8 @@ def open_engine(bundle: Bundle, threads: int, wish: Literal["auto", "float"] = "
     return BundleEngine(segmenter.segment, words, segmenter.golden_difference)
 
 
-def pictures(data: DataSet, split: str, channels: int) -> Iterator[Sample]:
-    """The pictures of a split in turn, one in memory at a time; UserError names a wrong file."""
-    if split not in data.splits:
-        raise UserError(f"{data.folder / data.split_file}: no split {split!r}; it has {', '.join(data.splits)}")
-    for name in data.splits[split]:
-        yield load_sample(data, name, channels)
-
-
 def check_classes(bundle: Bundle, data: DataSet) -> None:
-    """UserError unless bundle and data set name the same classes in the same order."""
+    """Raises UserError unless bundle and data set name the same classes in the same order."""
     if tuple(bundle.manifest.classes) != data.classes:
         raise UserError(
             f"{bundle.path}: knows {bundle.manifest.classes}, {data.folder} has {list(data.classes)}; "

@@ -1,4 +1,4 @@
-"""Parts and their verdicts by the daemon's own region and judging code; escapes and overkill counted."""
+"""Judges parts by the daemon's own region and judging code, and counts escapes and overkill."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 
 from inspectd.extract.plan import make_plan
-from inspectd.extract.regions import extract_regions
-from inspectd.judge.verdict import judge
+from inspectd.judge.inspect import inspect
 from inspectd.runtime.frame import Verdict
 from inspectd.settings.recipe import Limits, Recipe, View
 from inspectd_train.measure import metrics
-from inspectd_train.measure.recipe import DEADLINE_MS
+from inspectd_train.measure.limits import DEADLINE_MS
 from inspectd_train.measure.scores import U8
 
 NOISE = 4
-"""Of 255: what the rounding of another engine or precision may change a score by."""
+"""What the rounding of another engine or precision may change a score by, of 255."""
 
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ScoredPart:
-    """Scores uint8 [K, h, w] and peaks uint8 [K] of a part, picture size (H, W), and the classes it shows."""
+    """A part's scores uint8 [K, h, w] and peaks uint8 [K], its size (H, W), and the classes it shows."""
 
     name: str
     scores: U8
@@ -34,16 +33,16 @@ class ScoredPart:
 
 
 def verdict(part: ScoredPart, limits: dict[str, Limits], classes: tuple[str, ...], stride: int) -> Verdict:
-    """By the daemon's own region and judging code."""
+    """Judges a part under the limits by the daemon's own region and judging code."""
     recipe = Recipe(model=".", deadline_ms=DEADLINE_MS, limits=limits)
     plan = make_plan(recipe, View(), (0, 0, part.shape[1], part.shape[0]), classes, stride)
-    return judge(extract_regions(part.scores, part.peak, plan), plan).verdict
+    return inspect(part.scores, part.peak, plan).verdict
 
 
 def stable_share(
     parts: list[ScoredPart], limits: dict[str, Limits], classes: tuple[str, ...], stride: int
 ) -> float:
-    """Share of parts with the same verdict when all scores are NOISE higher, as they are, or NOISE lower.
+    """The share of parts with the same verdict when all scores are NOISE higher, as they are, or NOISE lower.
 
     Cells of 0 stay 0 and cells of 255 stay 255: there the softmax is flat, and so is its rounding.
     """
@@ -60,7 +59,7 @@ def stable_share(
 
 
 def part_counts(bad: list[bool], verdicts: list[Verdict]) -> Figures:
-    """Numbers and shares of parts. Escape: bad and passed; overkill: good and not passed."""
+    """Counts parts and their shares. Escape: bad and passed; overkill: good and not passed."""
     pairs = list(zip(bad, verdicts, strict=True))
     clean_of = [v for is_bad, v in pairs if not is_bad]
     bad_of = [v for is_bad, v in pairs if is_bad]

@@ -40,11 +40,11 @@ WIDTHS: dict[Size, tuple[int, int, int, int]] = {
     "m": (16, 48, 64, 96),
     "xl": (32, 64, 128, 192),
 }
-"""Channels at strides 2, 4, 8 and 16, multiples of 16: what the vector units of CPUs and GPUs take at once."""
+"""The channels at strides 2, 4, 8 and 16: multiples of 16, which vector units of CPUs and GPUs take at once."""
 
 
 def normalise(image: Tensor) -> Tensor:
-    """Grey levels 0..255 of any float tensor to -1.99..1.99; the deployed graph does the same.
+    """Maps grey levels 0..255 of any float tensor to -1.99..1.99; the deployed graph does the same.
 
     Every result is exact in bfloat16, so an engine that computes in it loses nothing here.
     """
@@ -52,7 +52,7 @@ def normalise(image: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """3x3 convolution, batch norm and ReLU; one plain convolution and ReLU after `fuse`.
+    """A 3x3 convolution, batch norm and ReLU; one plain convolution and ReLU after `fuse`.
 
     `size` is the kernel's side (5 in the stem). The padding keeps ceil(H/step) cells for any H. `branches`:
     whether a block that keeps the resolution trains with 1x1 and identity branches beside.
@@ -73,7 +73,7 @@ class Block(nn.Module):
             self.same = nn.BatchNorm2d(outputs) if inputs == outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, outputs, ceil(H/step), ceil(W/step)], float."""
+        """Maps [B, inputs, H, W] to [B, outputs, ceil(H/step), ceil(W/step)], float."""
         y: Tensor = self.dense(x)
         if self.point is not None:
             y += self.point(x)
@@ -111,7 +111,7 @@ class CSNet(nn.Module):
         self.head = nn.Conv2d(merged, 1 + classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Maps images to logits; see the class."""
         x4 = self.stride4(self.stem(image))
         x8 = self.stride8(x4)
         x16 = self.stride16(x8)
@@ -123,13 +123,13 @@ class CSNet(nn.Module):
 
 
 def _twice(coarse: Tensor, like: Tensor) -> Tensor:
-    """`coarse` upsampled by 2, nearest, cut to the size of `like` (odd sizes leave one row or column over)."""
+    """Upsamples `coarse` by 2, nearest, and cuts it to `like` (odd sizes leave one row or column over)."""
     doubled = functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
     return doubled[:, :, : like.shape[2], : like.shape[3]]
 
 
 def fuse(net: CSNet) -> CSNet:
-    """A copy for deployment: every block one plain convolution, same outputs in eval mode (float rounding)."""
+    """Copies a net to deploy it: every block one plain convolution, same outputs in eval mode, up to rounding."""
     fused = copy.deepcopy(net).eval()
     for module in fused.modules():
         if isinstance(module, Block) and isinstance(module.dense, nn.Sequential):
@@ -139,7 +139,7 @@ def fuse(net: CSNet) -> CSNet:
 
 
 def _one_convolution(block: Block) -> nn.Conv2d:
-    """The three branches of a block in eval mode as one convolution, summed in double precision."""
+    """Sums the three branches of a block in eval mode to one convolution, in double precision."""
     dense, norm = block.dense[0], block.dense[1]  # type: ignore[index]
     middle = dense.kernel_size[0] // 2
     scale, shift = _affine(norm)
@@ -161,7 +161,7 @@ def _one_convolution(block: Block) -> nn.Conv2d:
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel of a batch norm in eval mode, double."""
+    """The scale and shift per channel of a batch norm in eval mode, double."""
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale
@@ -174,12 +174,12 @@ def cooled(net: CSNet, temperature: float) -> None:
 
 
 def parameters(net: CSNet) -> int:
-    """Parameters of the fused network."""
+    """The number of parameters of the fused network."""
     return sum(p.numel() for p in fuse(net).parameters())
 
 
 def gmac_per_mpixel(net: CSNet) -> float:
-    """Billions of multiply-accumulates per million input pixels of the fused network, convolutions only."""
+    """The billions of multiply-accumulates per million input pixels of the fused network's convolutions."""
     fused, side_px, macs = fuse(net), 256, 0
 
     def count(module: nn.Module, _: object, y: Tensor) -> None:
@@ -196,7 +196,7 @@ def gmac_per_mpixel(net: CSNet) -> float:
 
 
 def receptive_field_px(net: CSNet) -> int:
-    """Side of the square of input pixels that can move one cell: along the deepest way, through stride 16.
+    """The side of the square of input pixels that can move one cell: along the deepest way, through stride 16.
 
     Each convolution adds dilation * (size - 1) of its input's pixels. A nearest upsampling reads one cell
     of its input, so the merge block, which looks one cell around, may add the next coarse cell: 16 px a side.

@@ -1,4 +1,4 @@
-"""What the network is told off for. Cells weigh 0 where nobody knows, more in small defects."""
+"""The losses: what a network's errors cost. Cells weigh 0 where nobody knows, more in small defects."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from torch.nn import functional
 Loss = Literal["ce", "dice", "ce+dice", "focal+dice"]
 FOCAL_GAMMA = 2.0
 PEAK_PX = 64
-"""Area of the highest cells that stand for a crop's peak."""
+"""The area of the highest cells that stand for a crop's peak."""
 PRESENT_PX = 16
-"""Area that a defect must show for the crop to be called defective; less is nobody's fault."""
+"""The area that a defect must show for its crop to count as defective; smaller ones cost nothing."""
 
 
 def loss_of(
     logits: Tensor, targets: Tensor, weights: Tensor, kind: Loss, peak_share: float, stride: int
 ) -> Tensor:
-    """Scalar. logits and soft targets [B, 1 + K, h, w], background first; weights [B, h, w]; stride in px."""
+    """The loss of a batch, a scalar.
+
+    `logits` and soft `targets` [B, 1 + K, h, w], background first; `weights` [B, h, w]; `stride` in px.
+    """
     terms = {"ce": cross_entropy, "dice": dice, "focal": focal}
     total = torch.stack([terms[name](logits, targets, weights) for name in kind.split("+")]).sum()
     return total + peak_share * peak(logits, targets, weights, stride) if peak_share else total
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """With the area shares as soft labels."""
+    """The cross-entropy with the area shares as soft labels, a scalar."""
     each = -(targets * functional.log_softmax(logits, 1)).sum(1)
     return (weights * each).sum() / weights.sum().clamp(min=1)
 
 
 def focal(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, gamma 2, for soft labels: each term is
-    weighted by its distance from the label (as Li et al., "Generalized Focal Loss", NeurIPS 2020), so that a
-    cell that says its share exactly costs nothing.
+    """The focal loss for soft labels, a scalar (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017).
+
+    Gamma is 2. Each term is weighted by its distance from the label (as Li et al., "Generalized Focal Loss",
+    NeurIPS 2020), so that a cell that says its share exactly costs nothing.
     """
     log_chance = functional.log_softmax(logits, 1)
     distance = (targets - log_chance.exp()).abs().pow(FOCAL_GAMMA)
@@ -54,8 +58,10 @@ def dice(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def peak(logits: Tensor, targets: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """The image-level term: per crop and class, the mean of the highest cells' log odds against whether the
-    crop shows the class at all. What decides over a part is its highest score, and this alone looks at it.
+    """The image-level term, a scalar: the highest cells against whether the crop shows a class at all.
+
+    Per crop and class the mean of their log odds counts. What decides over a part is its highest score, and this
+    term alone looks at it.
     """
     known = weights > 0
     log_chance = functional.log_softmax(logits, 1)[:, 1:]

@@ -1,4 +1,4 @@
-"""What the network shall say of each cell, out of a mask of pixels."""
+"""Targets: what the network shall say of each cell, out of a mask of pixels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_WEIGHT = 4.0
 
 
 def cell_fractions(mask: NDArray[np.uint8], classes: int, stride: int) -> tuple[F32, F32]:
-    """Area fraction of each defect class per cell, [classes, h, w], and the fraction to learn from, [h, w].
+    """The share of each cell that each defect class covers, [classes, h, w], and the share that is known, [h, w].
 
-    h, w = ceil(H/stride), ceil(W/stride). Both fractions are of the whole cell: what lies outside the picture
+    h, w = ceil(H/stride), ceil(W/stride). Both shares are of the whole cell: what lies outside the picture
     is background nobody asks for, as is a don't-care pixel.
     """
     padded = _padded(mask, stride, DONT_CARE)
@@ -33,7 +33,7 @@ def cell_fractions(mask: NDArray[np.uint8], classes: int, stride: int) -> tuple[
 
 
 def cell_targets(mask: NDArray[np.uint8], classes: int, stride: int, target: Target) -> tuple[F32, F32]:
-    """Soft labels [1 + classes, h, w], background first, and how much each cell counts, [h, w].
+    """The soft labels [1 + classes, h, w], background first, and how much each cell counts, [h, w].
 
     `coverage`: the share of the cell that a class covers; a score is then an area, and one-pixel scratches
     stay below 1/stride. `presence`: the classes found in the cell share it, however little they cover;
@@ -63,11 +63,11 @@ def small_defect_weights(mask: NDArray[np.uint8], stride: int) -> F32:
 
 
 def _padded(pixels: NDArray[Any], stride: int, outside: float) -> NDArray[Any]:
-    """[H, W] enlarged to whole cells; what lies outside the picture is `outside`."""
+    """Enlarges pixels [H, W] to whole cells; what lies outside the picture is `outside`."""
     below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
     return np.pad(pixels, ((0, below), (0, right)), constant_values=outside) if below or right else pixels
 
 
 def _mean(truth: NDArray[np.bool_], size: tuple[int, int]) -> F32:
-    """Share of the pixels per cell; `size` is (w, h)."""
+    """The share of true pixels per cell, [h, w]; `size` is (w, h)."""
     return np.asarray(cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)

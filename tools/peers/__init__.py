@@ -1,1 +1,1 @@
-"""Networks of others in our harness: same crops, losses, checks and figures as CSNet, one table."""
+"""Networks of others, trained and measured as CSNet is: same crops, losses, checks and figures, one table."""

@@ -1,4 +1,6 @@
-"""What each piece of the training recipe is worth: `python -m inspectd_train.peers.ablation DATASET --out FOLDER --seed N`.
+"""Measures what each piece of the training recipe is worth.
+
+`python -m inspectd_train.peers.ablation DATASET --out FOLDER --seed N`
 
 Each variant changes the settings named in VARIANTS and trains for the same minutes, or the same steps. Figures
 are of the dev split, where choices belong: mean IoU with background at full resolution, pixel AP, share of the
@@ -74,7 +76,7 @@ def main(
         run = open_run(data, folder, settings, fabric)
         torch.manual_seed(seed)
         bare = CSNet(settings.channels, len(data.classes), settings.net, settings.branches)
-        net = train(run, bare, bare.stride, resume=False, tell=lambda _progress, _share: None)
+        net = train(run, bare, bare.stride, resume=False, report=lambda _progress, _share: None)
         record = json.loads((folder / "run.json").read_text("utf-8"))
         figures[name] = {"steps": record["checks"][-1]["step"], **record["checks"][record["best_check"]]}
         figures[name] |= {"settings": asdict(settings)} | measure(net, run, bare.stride)
@@ -84,7 +86,7 @@ def main(
 
 
 def table(out: Path) -> str:
-    """Markdown: every variant with the mean over the seeds in `out`, and each seed's mIoU."""
+    """The table in Markdown: every variant with the mean over the seeds in `out`, and each seed's mIoU."""
     of_seed = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("figures.*.json"))]
     widths = [f"<= {WIDTHS_PX[0]:g} px", f"<= {WIDTHS_PX[1]:g} px", f"<= {WIDTHS_PX[2]:g} px"]
     head = ["variant", "steps", "mIoU + bg", "of each seed", "pixel AP"]
@@ -107,7 +109,7 @@ def table(out: Path) -> str:
 
 
 def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
-    """Figures of `net` on the dev parts; levels per class are those with the best F1 there."""
+    """Measures `net` on the dev parts; levels per class are those with the best F1 there."""
     segment, classes = segmenter(net, run.fabric.device), len(run.data.classes)
     maps = [segment(part.image) for part in run.dev]
     fine = [metrics.full_resolution(m, stride, p.mask.shape) for m, p in zip(maps, run.dev, strict=True)]
@@ -131,10 +133,10 @@ def measure(net: torch.nn.Module, run: Run, stride: int) -> dict[str, Any]:
 
 
 def by_width(parts: list[Sample], fine: list[NDArray[np.uint8]], levels: list[int]) -> dict[str, dict[str, Any]]:
-    """Per width (px): defects, share found, median area error.
+    """Measures the defects by width (px): how many, share found, median area error.
 
-    Found: a pixel of it reaches its class's level. The area is the sum of the scores / 255 over the defect
-    and 8 px around it, as the daemon measures; its error is |measured - true| / true.
+    A defect is found when a pixel of it reaches its class's level. The area is the sum of the scores / 255 over
+    the defect and 8 px around it, as the daemon measures; its error is |measured - true| / true.
     """
     rows: dict[str, list[tuple[bool, float]]] = {}
     for part, scores in zip(parts, fine, strict=True):

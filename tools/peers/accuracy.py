@@ -1,8 +1,8 @@
-"""The figures of trained networks side by side: `python -m inspectd_train.peers.accuracy DIR... --data DATASET`.
+"""Measures trained networks side by side: `python -m inspectd_train.peers.accuracy DIR... --data DATASET`.
 
-DIR: what `inspectd_train.peers.fit` or `inspectd-train fit` wrote. Every network scores the same parts in torch, in the
-arithmetic of its checks; levels of the class map are chosen on dev, figures are of the split asked for. A part's
-score is its highest; escape at an overkill is read off the ROC of that score.
+DIR is what `inspectd_train.peers.fit` or `inspectd-train fit` wrote. Every network scores the same parts in torch,
+in the arithmetic of its checks; levels of the class map are chosen on dev, figures are of the split asked for. A
+part's score is its highest; escape at an overkill is read off the ROC of that score.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from rich.console import Console
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import choose_mask_levels
-from inspectd_train.data.dataset import DataSet, digest, open_data_set
+from inspectd_train.data.dataset import DataSet, digest, open_data_set, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.measure import metrics
 from inspectd_train.measure.areas import Areas
-from inspectd_train.measure.scores import pictures
+from inspectd_train.measure.evaluate import OVERKILLS
 from inspectd_train.peers.nets import ALL_THREADS, TITLES, Net, name_of, run_folder, trained
-from inspectd_train.report.evaluate import OVERKILLS
 from inspectd_train.train.checks import segmenter
 from inspectd_train.train.run import recorded_settings
 from inspectd_train.train.state import RECORD
@@ -35,7 +34,7 @@ HEAD = ("mIoU", "mIoU + bg", "pixel AP", "part AUROC", *(f"escape at {most:.0%} 
 
 
 def figures_of(folder: Path, data: DataSet, split: str) -> Figures:
-    """One row of the table; UserError when the folder holds no run, or one on other data."""
+    """Measures one row of the table; UserError when the folder holds no run, or one on other data."""
     run = run_folder(folder)
     _, settings = recorded_settings(run)
     record = json.loads((run / RECORD).read_text("utf-8"))
@@ -51,7 +50,7 @@ def figures_of(folder: Path, data: DataSet, split: str) -> Figures:
 
 
 def measure(net: Net, data: DataSet, split: str, channels: int, part_px: SizePx | None) -> Figures:
-    """Figures of one network, pictures in memory one at a time; None where one is not defined."""
+    """Measures one network, pictures in memory one at a time; None where a figure is not defined."""
     segment = segmenter(net, torch.device("cpu"))
     dev = ((segment(picture.image), picture.mask) for picture in pictures(data, "dev", channels))
     levels = choose_mask_levels(dev, len(data.classes), net.stride)
@@ -75,7 +74,7 @@ def measure(net: Net, data: DataSet, split: str, channels: int, part_px: SizePx 
 
 
 def table(rows: list[Figures]) -> str:
-    """Markdown."""
+    """The table in Markdown, one row per network."""
     head = ["net", "seed", "threads", "minutes", "steps", *HEAD]
     lines = [head, ["-"] * len(head)]
     for row in rows:
@@ -85,6 +84,7 @@ def table(rows: list[Figures]) -> str:
 
 
 def _in_words(key: str, value: float | None) -> str:
+    """A cell of the table: shares of parts in percent, other figures with three decimals."""
     if value is None:
         return "-"
     return f"{value:.1%}" if key.startswith("escape") else f"{value:.3f}"

@@ -1,7 +1,9 @@
-"""Trains a peer as CSNet is trained: `python -m inspectd_train.peers.fit DATASET --net unet16 --minutes 12 --out DIR`.
+"""Trains a peer as CSNet is trained.
 
-`inspectd_train.train.train.train` does it all: same crops, augmentation, loss, schedule, checks on dev; only the network
-differs. DIR gets what `inspectd_train.train.state` says and peer.json, no bundle.
+`python -m inspectd_train.peers.fit DATASET --net unet16 --minutes 12 --out DIR`
+
+`inspectd_train.train.train.train` does it all: same crops, augmentation, loss, schedule, checks on dev; only the
+network differs. DIR gets the files that `inspectd_train.train.state` names and peer.json, no bundle.
 """
 
 from __future__ import annotations
@@ -18,22 +20,17 @@ from inspectd.runtime.errors import UserError
 from inspectd_train.data.dataset import DataSet, open_data_set, stored_channels
 from inspectd_train.peers.nets import ALL_THREADS, PEER, Name, build, name_of, size_of
 from inspectd_train.train.fabric import open_fabric
-from inspectd_train.train.progress import shown
+from inspectd_train.train.progress import shown_progress
 from inspectd_train.train.run import RunSettings, open_run
-from inspectd_train.train.state import STATE
+from inspectd_train.train.state import holds_run
 from inspectd_train.train.train import train
 
 say = Console(stderr=True)
 
 
 def fit(data: DataSet, name: Name, out: Path, settings: RunSettings, threads: int, resume: bool) -> None:
-    """Trains into the folder `out`; UserError: another run there, and all that `train` says."""
-    running = (out / STATE).is_file()
-    if resume and not running:
-        raise UserError(f"{out / STATE}: no such file, nothing to resume; leave --resume out")
-    if running and not resume:
-        raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
-    if running and name_of(out) != (name, threads):
+    """Trains the network `name` into the folder `out`; UserError: another run there, and those of `train`."""
+    if holds_run(out, out, resume) and name_of(out) != (name, threads):
         raise UserError(f"{out}: is a run of another --net or --threads; repeat its command")
     fabric = open_fabric(threads)
     torch.manual_seed(settings.seed)
@@ -41,8 +38,8 @@ def fit(data: DataSet, name: Name, out: Path, settings: RunSettings, threads: in
     run = open_run(data, out, settings, fabric)
     out.mkdir(parents=True, exist_ok=True)
     (out / PEER).write_text(json.dumps({"net": name, "threads": threads}) + "\n", "utf-8")
-    with shown(out, say) as tell:
-        train(run, net, net.stride, resume, tell)
+    with shown_progress(out, say) as report:
+        train(run, net, net.stride, resume, report)
 
 
 def main(

@@ -1,4 +1,4 @@
-"""Graphs of untrained networks for measuring speed: what is deployed, with numbers of a likely size in it."""
+"""Makes graphs of untrained networks to measure speed: what is deployed, with numbers of a likely size in it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from inspectd_train.peers.nets import Net
 
 U8 = NDArray[np.uint8]
 SIDE_PX, PICTURES = 128, 2
-"""For calibration: ranges of random weights need no more."""
+"""Side and number of the pictures that INT8's ranges are measured on: random weights need no more."""
 
 
 def random_picture(side_px: int, channels: int, seed: int) -> U8:
-    """Grey metal in uneven light with texture, uint8 [side_px, side_px, channels]."""
+    """Draws grey metal in uneven light with texture, uint8 [side_px, side_px, channels]."""
     rng = np.random.default_rng(seed)
     total = np.full((side_px, side_px, channels), 128, np.float32)
     for cell_px, grey_levels in ((1, 8), (8, 12), (64, 25)):
@@ -32,7 +32,7 @@ def random_picture(side_px: int, channels: int, seed: int) -> U8:
 
 
 def settled(net: Net) -> Net:
-    """The same net in eval mode, its batch norms with the statistics of random pictures.
+    """Puts a net in eval mode, its batch norms with the statistics of random pictures.
 
     Without them what flows shrinks or grows from layer to layer, as in no trained network.
     """
@@ -49,16 +49,17 @@ def settled(net: Net) -> Net:
 
 
 def graphs(net: Net) -> dict[str, bytes]:
-    """ONNX files by precision, `fp32` and `int8`; uint8 pictures in, uint8 scores out, at the net's own stride."""
+    """Exports ONNX files, `fp32` and `int8`: uint8 pictures in, uint8 scores out, at the net's own stride."""
     ready = fuse(net) if isinstance(net, CSNet) else net
     fp32 = float_graph(cast(CSNet, ready))  # asks for `channels` and a forward alone
     return {"fp32": fp32, "int8": int8_graph(fp32, net.channels)}
 
 
 def int8_graph(graph: bytes, channels: int) -> bytes:
-    """As `inspectd_train.bundle.quantise.int8_graph`, from random pictures and with plainly rounded weights.
+    """Puts a graph into INT8, with ranges from random pictures and plainly rounded weights.
 
-    That one's rounding doesn't know grouped convolutions; its values change no time, its nodes are the same.
+    The rounding of `inspectd_train.bundle.quantise.int8_graph` doesn't know grouped convolutions; its values
+    change no time, and its nodes are the same.
     """
     pictures = [random_picture(SIDE_PX, channels, seed) for seed in range(PICTURES)]
     return bytes(quantised(prepared(graph), pictures).SerializeToString())

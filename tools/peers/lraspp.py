@@ -19,7 +19,7 @@ BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class LrAspp(nn.Module):
-    """Normalised images [B, channels, H, W] to logits [B, 1 + classes, ceil(H/8), ceil(W/8)].
+    """LR-ASPP: normalised images [B, channels, H, W] to logits [B, 1 + classes, ceil(H/8), ceil(W/8)].
 
     ModuleNotFoundError without torchvision (the extra `peers`).
     """
@@ -36,13 +36,13 @@ class LrAspp(nn.Module):
         stem[0] = nn.Conv2d(channels, stem[0].out_channels, 3, stride=2, padding=1, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Maps images to logits; see the class."""
         logits: Tensor = self.head(self.backbone(image))
         return logits
 
 
 def import_torchvision() -> Any:
-    """torchvision.models.segmentation; ModuleNotFoundError if it isn't installed.
+    """Imports torchvision.models.segmentation; ModuleNotFoundError if it isn't installed.
 
     The torchvision of PyPI is built for CUDA. Beside a CPU build of torch its C++ operators can't be loaded, and
     its import stops at two that no network here uses; declared, never defined, they let the import pass.
@@ -59,7 +59,7 @@ def import_torchvision() -> Any:
 
 
 def version() -> str | None:
-    """Of torchvision; None if it isn't installed."""
+    """The version of torchvision; None if it isn't installed."""
     try:
         return importlib.metadata.version("torchvision")
     except importlib.metadata.PackageNotFoundError:

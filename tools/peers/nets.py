@@ -1,4 +1,4 @@
-"""The networks that are compared, by name."""
+"""Builds the networks that are compared, by name, and finds those that were trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inspectd_train.net.csnet import CSNet, Size
 from inspectd_train.peers.lraspp import LrAspp
 from inspectd_train.peers.unet import UNet
 from inspectd_train.train.run import recorded_settings
-from inspectd_train.train.state import BEST, load_weights
+from inspectd_train.train.state import BEST, TRAINING, load_weights
 
 Name = Literal["csnet-xs", "csnet-s", "csnet-m", "csnet-xl", "unet16", "lraspp"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -25,13 +25,13 @@ TITLES: dict[Name, str] = {
     "lraspp": "LR-ASPP MobileNetV3-L",
 }
 Net = CSNet | UNet | LrAspp
-"""Each has `channels`, `classes` and `stride`."""
+"""A network of the comparison; each has `channels`, `classes` and `stride`."""
 ALL_THREADS = len(os.sched_getaffinity(0))
-PEER, TRAINING = "peer.json", "training"
+PEER = "peer.json"
 
 
 def build(name: Name, channels: int, classes: int, branches: bool = False) -> Net:
-    """A network with weights of torch's random numbers; UserError if its library isn't installed."""
+    """Builds a network with weights of torch's random numbers; UserError if its library isn't installed."""
     if name == "unet16":
         return UNet(channels, classes)
     if name == "lraspp":
@@ -43,19 +43,19 @@ def build(name: Name, channels: int, classes: int, branches: bool = False) -> Ne
 
 
 def known(name: str) -> Name:
-    """The name if it is one of NAMES, else UserError."""
+    """Returns the name if it is one of NAMES, else raises UserError."""
     if name not in NAMES:
         raise UserError(f"{name}: no such network; known are {', '.join(NAMES)}")
     return name
 
 
 def size_of(name: Name) -> Size:
-    """Of a CSNet; "s" of the others, whose settings name none."""
+    """The size of a CSNet by its name; "s" for the others, whose settings name none."""
     return cast(Size, name.removeprefix("csnet-")) if name.startswith("csnet-") else "s"
 
 
 def run_folder(folder: Path) -> Path:
-    """Where the run lies: the folder that `inspectd_train.peers.fit` wrote, or within a bundle; UserError if neither."""
+    """Finds the run: in the folder that `inspectd_train.peers.fit` wrote, or within a bundle; UserError."""
     for place in (folder, folder / TRAINING):
         if (place / BEST).is_file():
             return place
@@ -65,7 +65,7 @@ def run_folder(folder: Path) -> Path:
 
 
 def name_of(run: Path) -> tuple[Name, int | None]:
-    """What was trained in a run's folder, and on how many threads if that is known."""
+    """Reads what was trained in a run's folder, and on how many threads if that is known; UserError."""
     if not (run / PEER).is_file():
         return cast(Name, f"csnet-{recorded_settings(run)[1].net}"), None
     try:
@@ -76,7 +76,7 @@ def name_of(run: Path) -> tuple[Name, int | None]:
 
 
 def trained(run: Path, classes: int) -> Net:
-    """The best network of a run's folder; UserError when the weights are of another."""
+    """Loads the best network of a run's folder; UserError when the weights are of another."""
     own = recorded_settings(run)[1]
     net = build(name_of(run)[0], own.channels, classes, own.branches)
     try:

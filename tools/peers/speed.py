@@ -1,4 +1,4 @@
-"""How long each network takes on this CPU: `python -m inspectd_train.peers.speed --sizes 1024 --threads 2`.
+"""Times each network on this CPU: `python -m inspectd_train.peers.speed --sizes 1024 --threads 2`.
 
 OpenVINO runs the deployed graphs as the daemon does: uint8 picture in, uint8 scores out at the network's own
 stride, static shape, latency hint, one stream. All engines take turns, round by round, so that whatever else the
@@ -35,7 +35,7 @@ Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
 REFERENCE: Name = "csnet-s"
 REPEATS = 3
-"""Timed inferences a round, after one that fills the caches anew."""
+"""The timed inferences a round, after one that fills the caches again."""
 Row = dict[str, Any]
 
 
@@ -49,7 +49,7 @@ class TimedNet:
     request: ov.InferRequest
 
     def ms(self) -> list[float]:
-        """REPEATS times of one picture, after one that doesn't count."""
+        """Times one picture REPEATS times, in ms, after once that doesn't count."""
         self.request.infer()
         found = []
         for _ in range(REPEATS):
@@ -62,7 +62,7 @@ class TimedNet:
 def measure(
     names: tuple[Name, ...], sizes_px: list[int], threads: int, rounds: int, classes: int, channels: int
 ) -> list[Row]:
-    """One row per net, size and precision: ms per MPixel (median and quartiles) and the ratio to CSNet-S.
+    """Measures a row per net, size and precision: ms per MPixel (median, quartiles) and the ratio to CSNet-S.
 
     Precisions that this CPU hasn't got are left out. `stride` in px.
     """
@@ -103,7 +103,7 @@ def _engines(
 
 
 def _compiled(file: bytes, shape: tuple[int, ...], threads: int, precision: Precision) -> ov.CompiledModel:
-    """With the options of `inspectd.engine.openvino`; without a hint OpenVINO takes the fastest float there is."""
+    """Compiles with the options of `inspectd.engine.openvino`; without a hint OpenVINO takes the fastest float."""
     core = ov.Core()
     model = core.read_model(file)
     model.reshape({"image": list(shape)})
@@ -118,7 +118,7 @@ def _compiled(file: bytes, shape: tuple[int, ...], threads: int, precision: Prec
 
 
 def _ratio(row: Row, rows: list[Row]) -> float | None:
-    """Times as long as CSNet-S in the same precision at the same size; None if that wasn't measured."""
+    """How many times as long as CSNet-S in the same precision and size; None if that wasn't measured."""
     same = [
         r["ms_per_mpixel"]
         for r in rows
@@ -128,7 +128,7 @@ def _ratio(row: Row, rows: list[Row]) -> float | None:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the figures depend on besides the networks."""
+    """Names what the figures depend on besides the networks: CPU, threads, versions."""
     return {
         "cpu": str(ov.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
         "threads": threads,
@@ -140,7 +140,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def table(rows: list[Row], about: dict[str, Any]) -> str:
-    """Markdown: one line per net and size, ms per MPixel and in brackets the ratio to CSNet-S."""
+    """The table in Markdown: a line per net and size, ms per MPixel and in brackets the ratio to CSNet-S."""
     shown = [p for p in PRECISIONS if any(row["precision"] == p for row in rows)]
     lines = [["net", "stride", "size, px", *shown], ["-"] * (3 + len(shown))]
     for key in dict.fromkeys((row["net"], row["stride"], row["size_px"]) for row in rows):

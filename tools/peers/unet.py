@@ -21,7 +21,7 @@ WIDTHS = (16, 32, 64, 128, 256)
 
 
 class UNet(nn.Module):
-    """Normalised images [B, channels, H, W] to logits [B, 1 + classes, H, W]; H, W 64 px or more."""
+    """U-Net: normalised images [B, channels, H, W] to logits [B, 1 + classes, H, W]; H, W 64 px or more."""
 
     stride = 1
 
@@ -36,7 +36,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(WIDTHS[0], 1 + classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Maps images to logits; see the class."""
         x: Tensor = self.down[0](image)
         above = []
         for level in self.down[1:]:

@@ -1,4 +1,4 @@
-"""`inspectd-train compare`: two bundles, or one under two recipes, on the same parts. Whose verdict changed?"""
+"""Compares two bundles, or one under two recipes, on the same parts: `inspectd-train compare`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from inspectd.engine.bundle import load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Verdict
-from inspectd_train.data.dataset import DataSet, Sample
-from inspectd_train.data.files import write_text
+from inspectd_train.data.dataset import DataSet, Sample, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
+from inspectd_train.files import write_text
+from inspectd_train.measure.evaluate import open_model
 from inspectd_train.measure.model import Model, not_applied
-from inspectd_train.measure.scores import check_classes, pictures
+from inspectd_train.measure.scores import check_classes
 from inspectd_train.report.draw import draw
-from inspectd_train.report.evaluate import open_model
 
 SHOWN = 30
-"""Changed parts of each kind that are shown as pictures; more are listed by name."""
+"""How many changed parts of each kind are shown as pictures; more are listed by name."""
 KINDS = ("new escape", "new overkill", "escape mended", "overkill mended", "other doubt")
 
 
@@ -52,7 +52,7 @@ class VerdictChange:
 
 
 def compare(a: Side, b: Side, data: DataSet, split: str, part_px: SizePx | None, threads: int) -> dict[str, Any]:
-    """Counts per side, and every part whose verdict changed; UserError where the sides can't be compared."""
+    """Counts each side, and lists every part whose verdict changed; UserError where sides can't be compared."""
     models, channels = zip(*(_open(side, data, threads) for side in (a, b)), strict=True)
     if channels[0] != channels[1]:
         raise UserError(
@@ -94,7 +94,7 @@ def accepted(result: dict[str, Any], overkill_allowed: int) -> bool:
 
 
 def write_page(result: dict[str, Any], file: Path) -> None:
-    """All changes as one self-contained HTML file, the gravest first."""
+    """Writes all changes as one self-contained HTML file, the gravest first; UserError."""
     changes = sorted(result["changes"], key=lambda c: KINDS.index(c.kind))
     cards = [
         f"<h3>{c.kind}: {html.escape(c.name)} ({c.before} → {c.after})</h3>"
@@ -117,12 +117,14 @@ def write_page(result: dict[str, Any], file: Path) -> None:
 
 
 def _open(side: Side, data: DataSet, threads: int) -> tuple[Model, int]:
+    """Opens a side; returns it and its number of channels."""
     bundle = load_bundle(side.bundle)
     check_classes(bundle, data)
     return open_model(bundle, side.recipe, threads)[1], bundle.manifest.channels
 
 
 def _kind(defective: bool, before: Verdict, after: Verdict) -> str:
+    """Which of KINDS a change of verdict is."""
     if after is Verdict.PASS:
         return "new escape" if defective else "overkill mended"
     if before is Verdict.PASS:
@@ -131,7 +133,7 @@ def _kind(defective: bool, before: Verdict, after: Verdict) -> str:
 
 
 def _pair(part: Sample, found: list[Judgement]) -> str:
-    """The part as both sides see it, side by side."""
+    """Draws the part as both sides see it, side by side: JPEG, base64."""
     images: list[NDArray[np.uint8]] = [draw(part.image, judgement) for judgement in found]
     both = np.hstack([images[0], np.full((images[0].shape[0], 6, 3), 255, np.uint8), images[1]])
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(both, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])

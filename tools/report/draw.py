@@ -1,4 +1,7 @@
-"""Draws what the daemon would say of a picture: `python -m inspectd_train.report.draw CONFIG IMAGE OUT.png` (README's picture)."""
+"""Draws what the daemon would say of a picture, as in README.
+
+`python -m inspectd_train.report.draw CONFIG IMAGE OUT.png`
+"""
 
 import sys
 from pathlib import Path
@@ -17,7 +20,7 @@ BAR_PX = 28
 
 
 def draw(image: NDArray[np.uint8], judgement: Judgement) -> NDArray[np.uint8]:
-    """The picture, uint8 [H, W, C] -> [H + 28, W, 3] RGB, with outline, box and score of each region."""
+    """Draws outline, box and score of each region: picture uint8 [H, W, C] to RGB uint8 [H + 28, W, 3]."""
     colour = COLOURS[judgement.verdict]
     shown = np.array(np.broadcast_to(image, (*image.shape[:2], 3)))
     for region in judgement.regions:
@@ -37,7 +40,7 @@ def _text(
 
 
 def main(config_file: str, picture: str, out: str) -> None:
-    """Judge one picture by the config's recipe and write it with what was found."""
+    """Judges one picture by the config's recipe and writes it with what was found."""
     settings = config.load(Path(config_file))
     inspector = Inspector(settings.recipe, settings.config.engine)
     write_png(Path(out), draw(read_image(Path(picture)), inspector.inspect(Path(picture))))

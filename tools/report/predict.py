@@ -1,4 +1,7 @@
-"""`inspectd-train predict`: masks and overlays of unlabelled pictures, to be corrected rather than painted."""
+"""Writes masks and overlays of unlabelled pictures, to be corrected rather than painted.
+
+This is `inspectd-train predict`.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image, write_png
 from inspectd_train.data.dataset import SMALLEST_PX, with_channels
 from inspectd_train.measure import metrics
+from inspectd_train.measure.evaluate import open_model
 from inspectd_train.report.draw import draw
-from inspectd_train.report.evaluate import open_model
 
 
 def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, threads: int) -> Counter[str]:
-    """Writes `out`/masks/NAME.png (class per pixel), `out`/overlays/NAME.jpg and classes.json; verdicts counted.
+    """Writes `out`/masks/NAME.png (class per pixel), overlays/NAME.jpg and classes.json; counts the verdicts.
 
     `out` may lie beside the pictures' own `images/`: together they are a data set to correct. A picture that
     can't be judged gets no mask and counts as `unreadable`. UserError: no pictures, two whose masks would have one

@@ -1,4 +1,4 @@
-"""report.html of a bundle, one file that needs nothing else: figures in words, curves, the worst as pictures.
+"""Writes the report.html of a bundle, one file that needs nothing else: words, curves, the worst as pictures.
 
 Parts come first, for that is what a line loses or ships; pixels come last.
 """
@@ -14,9 +14,11 @@ from typing import Any
 
 from inspectd.engine.bundle import load_bundle
 from inspectd_train.data.dataset import DataSet
-from inspectd_train.data.files import write_text
-from inspectd_train.measure.curves import line_chart
-from inspectd_train.measure.tables import (
+from inspectd_train.files import write_text
+from inspectd_train.measure.evaluate import open_model
+from inspectd_train.measure.verdicts import Figures
+from inspectd_train.report.curves import line_chart
+from inspectd_train.report.tables import (
     confusion,
     defects,
     number,
@@ -27,9 +29,7 @@ from inspectd_train.measure.tables import (
     table,
     training,
 )
-from inspectd_train.measure.verdicts import Figures
-from inspectd_train.measure.worst import Card, cards
-from inspectd_train.report.evaluate import open_model
+from inspectd_train.report.worst import Card, cards
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:24px auto;padding:0 16px;color:#1c1c1c}
@@ -73,7 +73,7 @@ _BESIDE = {"manifest": "manifest.json", "run": "training/run.json", "calibration
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON file of the bundle; empty if there is none."""
+    """Reads a JSON file of the bundle; empty if there is none."""
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def page(figures: Figures, worst: Iterable[tuple[str, list[Card]]], beside: dict[str, dict[str, Any]]) -> str:
-    """The HTML document."""
+    """Composes the HTML document."""
     name = escape(figures["bundle"])
     sections = [
         f"<h1>{name}: what it can do</h1>",
@@ -136,7 +136,7 @@ def _headline(figures: Figures) -> str:
 
 
 def _demo(demo: Figures | None) -> str:
-    """The parts that lie in the bundle for trying it out, with those misjudged by name."""
+    """How the parts that lie in the bundle for trying it out are judged, with the misjudged ones by name."""
     if demo is None:
         return ""
     wrong = "".join(f"<li>parts/{escape(name)}: {escape(kind)}</li>" for name, kind in demo["misjudged"].items())

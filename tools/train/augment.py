@@ -1,4 +1,4 @@
-"""Random training samples out of a picture: one affine and one table per sample, sometimes blur or noise."""
+"""Draws random training samples out of pictures: one affine and one table each, sometimes blur or noise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ BLUR_SHARE = NOISE_SHARE = 0.1
 UNTURNED_SHARE = 0.5
 FEATHER_PX = 3
 LARGEST_PASTED = 0.2
-"""Side of a square of its area, of the crop's."""
+"""How large a pasted defect may be: the side of a square of its area, as a share of the crop's side."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`size_px`: side of a crop. `flip`: how parts may lie; `sides`: never upside down. `strength`: 1 is what the
-    functions below say, 2 twice as much.
+    """How crops are changed at random.
+
+    `size_px` is the side of a crop. `flip` says how parts may lie; `sides`: never upside down. `strength` 1 is
+    what the functions below say, 2 twice as much.
     """
 
     size_px: int
@@ -34,7 +36,7 @@ class Augmentation:
 def random_crop(
     sample: Sample, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
 ) -> tuple[Image, Image]:
-    """A warped, recoloured crop around `centre` (x, y): uint8 [size, size, C] and mask uint8 [size, size].
+    """Draws a warped, recoloured crop around `centre` (x, y): uint8 [size, size, C], mask uint8 [size, size].
 
     It is moved into the picture, so that a border of the picture is one of the crop: the network shall learn
     what is at borders with nothing beyond, as it will see them. What a turn opens shows the picture mirrored,
@@ -50,7 +52,7 @@ def pasted_crop(
     how: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[Image, Image]:
-    """As `random_crop` of the first, with the defect at the centre of the second laid over it, feathered.
+    """Draws a crop as `random_crop`, with the defect at the centre of another one laid over it, feathered.
 
     The defect comes with its surroundings, shifted to the grey level of the place (after Ghiasi et al.,
     "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021, which pastes without the shift). Not a
@@ -97,7 +99,7 @@ def _warped(
 
 
 def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Other tones; sometimes out of focus, sometimes noisy."""
+    """Gives a crop other tones; sometimes it is out of focus, sometimes noisy."""
     shape = image.shape
     image = np.asarray(cv2.LUT(image, _random_tones(shape[2], strength, rng)), np.uint8).reshape(shape)
     if rng.random() < BLUR_SHARE:
@@ -111,7 +113,7 @@ def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Imag
 def _random_warp(
     shape: tuple[int, ...] | None, centre: tuple[float, float], how: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Output to source pixels, 2x3, in one interpolation; given the picture's shape, moved into the picture.
+    """Draws the affine from output to source pixels, 2x3; given the picture's shape, it is moved into the picture.
 
     Mirrored or not; at strength 1 one half turned by up to 5 degrees, all scaled by 0.9 to 1.11, a little
     differently along both axes.
@@ -133,12 +135,12 @@ def _random_warp(
 def _clamped(
     at: NDArray[np.float64], half: NDArray[np.float64], sides: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """`at` moved so that `half` before and behind it lies within 0 to `sides`; in the middle what is too long."""
+    """Moves `at` so that `half` before and behind it lies within 0 to `sides`; what is too long, to the middle."""
     return np.where(sides < 2 * half, sides / 2, np.minimum(np.maximum(at, half), sides - half))
 
 
 def _random_tones(channels: int, strength: float, rng: np.random.Generator) -> Image:
-    """One table [1, 256, channels] for gamma, contrast, brightness and, in colour, a cast."""
+    """Draws one table [1, 256, channels] for gamma, contrast, brightness and, in colour, a cast."""
     level = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(strength * rng.uniform(-0.18, 0.18))
     contrast = np.exp(strength * rng.uniform(-0.18, 0.18))
     brightness = strength * rng.uniform(-0.06, 0.06)

@@ -1,4 +1,4 @@
-"""What a network in training is worth: figures on dev, and the places where it errs in the training pictures."""
+"""Checks what a network in training is worth on dev, and where it errs in the training pictures."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from inspectd_train.train.sampler import Place
 
 Image = NDArray[np.uint8]
 TEMPERATURES = tuple(round(0.5 * 1.1**n, 3) for n in range(26))
-"""0.5 to 5.4."""
+"""The temperatures tried, 0.5 to 5.4."""
 HARD_PLACES = 400
 PICTURES_SEARCHED = 150
 TILE_PX = 64
 NEAR_PX = 16
 LOWEST_HARD = 12
-"""Of 255."""
+"""The score, of 255, from which a place away from any defect is hard."""
 
 
 def dev_figures(
     net: nn.Module, parts: list[Sample], classes: int, stride: int, device: torch.device
 ) -> dict[str, float]:
-    """Figures over the parts; `score` is what a run keeps the best of.
+    """Measures the parts; `score` is what a run keeps the best of.
 
     cell_miou: mean over the classes of the IoU of cells at the level where it is best; cell_ap, part_ap,
     part_auroc: all classes together, a part by its highest score; parts need clean and defective ones, without
@@ -61,10 +61,10 @@ def dev_figures(
 def hard_places(
     net: nn.Module, samples: list[Sample], classes: int, stride: int, device: torch.device, draw: int
 ) -> list[Place]:
-    """The places away from any defect mark that score highest, one per 64 px.
+    """Finds the places away from any defect mark that score highest, one per 64 px.
 
-    Looked for in at most 150 of the training pictures, drawn by the number `draw`: all would take longer than
-    they are worth.
+    At most 150 of the training pictures are searched, drawn by the number `draw`: all would take longer than they
+    are worth.
     """
     segment, found, side, reach = segmenter(net, device), [], TILE_PX // stride, NEAR_PX // stride
     for index in np.random.default_rng(draw).permutation(len(samples))[:PICTURES_SEARCHED].tolist():
@@ -83,7 +83,7 @@ def hard_places(
 
 
 def segmenter(net: nn.Module, device: torch.device) -> Callable[[Image], Image]:
-    """The scores of the defect classes, nearly as the daemon sees them: uint8 [H, W, C] to uint8 [K, h, w]."""
+    """Makes a function that scores nearly as the daemon does: image uint8 [H, W, C] to uint8 [K, h, w]."""
     logits_of = _predictor(net, device)
 
     def segment(image: Image) -> Image:
@@ -96,7 +96,7 @@ def segmenter(net: nn.Module, device: torch.device) -> Callable[[Image], Image]:
 def best_temperature(
     net: nn.Module, parts: list[Sample], classes: int, stride: int, device: torch.device
 ) -> float:
-    """What the logits are to be divided by so that the scores are as likely as they say, on the parts' cells.
+    """Finds what to divide the logits by so that scores are as likely as they say, on the parts' cells.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Training with dice ends far too sure of
     itself: good and bad parts alike then reach 255 of 255, where no threshold can part them.
@@ -112,7 +112,7 @@ def best_temperature(
 
 
 def _predictor(net: nn.Module, device: torch.device) -> Callable[[Image], Tensor]:
-    """Image uint8 [H, W, C] to logits [1 + K, h, w], float; pictures are not padded, as the daemon's are not."""
+    """Makes a function from an image uint8 [H, W, C] to float logits [1 + K, h, w], unpadded as in the daemon."""
     fast = (fuse(net) if isinstance(net, CSNet) else copy.deepcopy(net).eval()).to(device)
     kind, half = device.type, bf16_is_fast(device)
 

@@ -1,4 +1,4 @@
-"""How much of a training run is done, and when it is time to check it on dev."""
+"""Keeps how much of a training run is done, and when it is time to check it on dev."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inspectd_train.train.state import RunProgress
 
 CHECKS = 8
 CHECK_REST = 9.0
-"""Times the length of a check that are spent on steps before the next."""
+"""How many times the length of a check is spent on steps before the next."""
 FEWEST_STEPS = 50
 
 
@@ -26,7 +26,7 @@ class Clock:
         self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
 
     def tick(self) -> None:
-        """Takes the time after a step."""
+        """Reads the time, after each step."""
         fabric, elapsed_s = self._run.fabric, time.monotonic() - self._start_s
         # all processes must check and stop at the same step: the first one's clock counts
         self._progress.elapsed_s = fabric.broadcast(elapsed_s) if fabric.world_size > 1 else elapsed_s
@@ -37,18 +37,18 @@ class Clock:
             self._share = self._progress.elapsed_s / (60 * self._run.settings.minutes)
 
     def share(self) -> float:
-        """0 to 1, a little more at the end."""
+        """The share of the run that is done: 0 to 1, a little more at the end."""
         return self._share
 
     def check_due(self) -> bool:
-        """At equal shares of the run; on the wall clock later, if checking took more than a tenth of the time."""
+        """Whether a check is due: at equal shares of the run, later if checks took over a tenth of its time."""
         if self._share >= 1:
             return True
         rested = self._steps or self._progress.elapsed_s > self._rest_until_s
         return self._share >= self._next_check and bool(rested)
 
     def checked(self) -> None:
-        """A check has been made: sets when the next is due."""
+        """Notes that a check has been made, and sets when the next is due."""
         began_s = self._progress.elapsed_s
         self.tick()
         self._rest_until_s = self._progress.elapsed_s + CHECK_REST * (self._progress.elapsed_s - began_s)
@@ -56,6 +56,7 @@ class Clock:
 
 
 def _steps_an_epoch(run: Run) -> int:
+    """The steps in which the crops cover the training pictures once, 50 at least."""
     pixels = sum(sample.mask.size for sample in run.learn)
     of_step = run.batch * run.crop_px**2 * run.fabric.world_size
     return max(FEWEST_STEPS, math.ceil(pixels / of_step))

@@ -1,4 +1,4 @@
-"""The processor that a network is trained on: a GPU where there is one, else the CPU; several under torchrun."""
+"""Opens what a network is trained on: a GPU where there is one, else the CPU; several under torchrun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inspectd_train.train.checks import bf16_is_fast
 
 
 def open_fabric(threads: int) -> Fabric:
-    """One process on the CPU or the GPU; under torchrun as many as it started."""
+    """Opens one process on the CPU or the GPU; under torchrun as many as it started."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its hints are for programmers

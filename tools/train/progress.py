@@ -1,4 +1,4 @@
-"""What a training run shows while it goes on: a bar with the figures that matter, TensorBoard, curves.png."""
+"""Shows a training run while it goes on: a bar with the figures that matter, TensorBoard, curves.png."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from inspectd_train.train.state import RECORD, RunProgress
-from inspectd_train.train.train import Tell
+from inspectd_train.train.train import Report
 
 CURVES = "curves.png"
 DEV = ("cell_miou", "cell_ap", "part_ap", "part_auroc")
 
 
 @contextmanager
-def shown(out: Path, console: Console) -> Iterator[Tell]:
-    """A `Tell` that draws the bar, and writes events to `out`/tensorboard and curves to `out`/curves.png."""
+def shown_progress(out: Path, console: Console) -> Iterator[Report]:
+    """Makes a `Report` that draws the bar, and writes `out`/tensorboard and `out`/curves.png."""
     from torch.utils.tensorboard import SummaryWriter  # imports for seconds
 
     events = SummaryWriter(str(out / "tensorboard"))
@@ -36,7 +36,7 @@ def shown(out: Path, console: Console) -> Iterator[Tell]:
         task = bar.add_task("", total=1.0, says="")
         checks = 0
 
-        def tell(progress: RunProgress, share: float) -> None:
+        def report(progress: RunProgress, share: float) -> None:
             nonlocal checks
             bar.update(task, completed=min(share, 1.0), says=_says(progress))
             if progress.step % 20 == 0:
@@ -48,12 +48,12 @@ def shown(out: Path, console: Console) -> Iterator[Tell]:
                 write_curves(json.loads((out / RECORD).read_text("utf-8")), out / CURVES)
                 console.print(_line(progress.checks[-1]), highlight=False)
 
-        yield tell
+        yield report
     events.close()
 
 
 def write_curves(record: dict[str, Any], file: Path) -> None:
-    """The loss and the figures on dev over the steps, as PNG."""
+    """Draws the loss and the figures on dev over the steps, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -72,6 +72,7 @@ def write_curves(record: dict[str, Any], file: Path) -> None:
 
 
 def _says(progress: RunProgress) -> str:
+    """The words beside the bar."""
     best = max((check["score"] for check in progress.checks), default=None)
     return f"step {progress.step}  loss {progress.loss:.3f}" + (
         f"  best dev {best:.3f}" if best is not None else ""
@@ -79,6 +80,7 @@ def _says(progress: RunProgress) -> str:
 
 
 def _line(check: dict[str, float]) -> str:
+    """The line that is printed after a check."""
     parts = f", part AP {check['part_ap']:.3f}, AUROC {check['part_auroc']:.3f}" if check["part_ap"] else ""
     return (
         f"{check['minutes']:5.1f} min  step {check['step']:.0f}  loss {check['loss']:.3f}  "

@@ -1,18 +1,16 @@
-"""A training run: what it depends on, and what it learns from."""
+"""Opens a training run: what it depends on, and what it learns from."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.dataset import SMALLEST_PX, SPLIT_FILE, DataSet, Sample, digest, load
+from inspectd_train.data.dataset import SMALLEST_PX, DataSet, Sample, digest, load
 from inspectd_train.data.parts import SizePx, as_parts, shown
 from inspectd_train.net.csnet import Size
 from inspectd_train.net.losses import Loss
@@ -27,8 +25,10 @@ PIXELS_A_STEP = 5 * LARGEST_CROP_PX**2
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run depends on besides the data. Exactly one of `minutes` (wall clock of steps and checks) and
-    `epochs` (of as many crops as cover the training pictures once, 50 steps at least) ends it.
+    """What a run depends on besides the data.
+
+    Exactly one of `minutes` (wall clock of steps and checks) and `epochs` (of as many crops as cover the training
+    pictures once, 50 steps at least) ends it.
     """
 
     minutes: float | None = None
@@ -38,13 +38,12 @@ class RunSettings:
     channels: int = 1
     part_px: SizePx | None = None
     crop_px: int | None = None
-    """None: what fits into five of six training pictures, at most 256; and `batch` so many that a step has
-    5 x 256 x 256 px.
-    """
+    """The side of a crop; None: what fits into five of six training pictures, at most 256."""
     batch: int | None = None
+    """The crops of a step; None: so many that a step has 5 x 256 x 256 px."""
     learning_rate: float = 1e-3
     last_rate: float = 0.4
-    """Share of the learning rate that is left at the end: what a rate near zero still learns is the training
+    """The share of the learning rate that is left at the end: what a rate near zero still learns is the training
     pictures by heart, and the averaged weights (`ema`) need no calmer end.
     """
     weight_decay: float = 0.02
@@ -52,7 +51,7 @@ class RunSettings:
     ema: float = 0.998
     flip: Flip = "both"
     strength: float = 1.0
-    """Of the augmentation."""
+    """How strong the augmentation is; 1 is usual."""
     target: Target = "coverage"
     loss: Loss = "ce+dice"
     peak_share: float = 0.1
@@ -61,12 +60,12 @@ class RunSettings:
     paste_share: float = 0.3
     balanced: bool = True
     branches: bool = False
-    """RepVGG branches in training; see `inspectd_train.net.csnet`."""
+    """Whether to train with RepVGG branches; see `inspectd_train.net.csnet`."""
     patience: int = 0
-    """Checks without a better dev score after which the run ends; 0 = never."""
+    """How many checks without a better dev score end the run; 0 = never."""
     deterministic: bool = False
     origin: str = ""
-    """How it began, if not with random weights: mode, name and graph of a bundle."""
+    """How the run began, if not with random weights: mode, name and graph of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Run:
     data: DataSet
     learn: list[Sample]
     dev: list[Sample]
-    """Parts."""
+    """The parts of the dev split."""
     defects: list[list[Place]]
     data_sha256: str
     crop_px: int
@@ -87,12 +86,12 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """Two runs with the same may go on from each other's state."""
+        """A hash of data and settings: runs with the same one may go on from each other's state."""
         return hashlib.sha256(f"{self.data_sha256} {json.dumps(asdict(self.settings))}".encode()).hexdigest()
 
 
 def open_run(data: DataSet, out: Path, settings: RunSettings, fabric: Fabric) -> Run:
-    """Reads the data set; UserError names the file that is wrong."""
+    """Reads the data set that a run learns from; UserError names the file that is wrong."""
     if shared := set(data.splits["train"]) & {*data.splits["dev"], *data.splits["test"]}:
         raise UserError(
             f"{data.folder / data.split_file}: {min(shared)} is in train and again in dev or test, "
@@ -122,13 +121,13 @@ def open_run(data: DataSet, out: Path, settings: RunSettings, fabric: Fabric) ->
 
 
 def usual_crop_px(samples: list[Sample]) -> int:
-    """Side of a crop that fits into five of six pictures, in steps of 32; 64 to 256 px."""
+    """The side of a crop that fits into five of six pictures, in steps of 32; 64 to 256 px."""
     fitting: int = sorted(min(sample.mask.shape) for sample in samples)[len(samples) // 6]
     return min(max(fitting // STEP_PX * STEP_PX, SMALLEST_PX), LARGEST_CROP_PX)
 
 
 def recorded_settings(folder: Path) -> tuple[str, RunSettings]:
-    """Split file and settings of a run's folder; UserError when there is no whole run in it."""
+    """Reads split file and settings of a run's folder; UserError when there is no whole run in it."""
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
         own = record["settings"]
@@ -138,38 +137,3 @@ def recorded_settings(folder: Path) -> tuple[str, RunSettings]:
         raise UserError(
             f"{folder / RECORD}: not there or not of this version; give what `fit --out` names"
         ) from None
-
-
-def trained_part_px(bundle: Path) -> SizePx | None:
-    """What counted as a part when the bundle was trained; None is the whole picture, or that nothing says."""
-    try:
-        width, height = _trained(bundle)["settings"]["part_px"]
-        return int(width), int(height)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def trained_split(bundle: Path) -> str:
-    """The split file that the bundle was trained with; the usual one where nothing says."""
-    return str(_trained(bundle).get("split", SPLIT_FILE))
-
-
-def strange_to(bundle: Path, data: DataSet) -> list[str]:
-    """What is to be said where a bundle was trained on other pictures, masks or splits than these."""
-    known = _trained(bundle).get("data_sha256")
-    with contextlib.suppress(FileNotFoundError):  # of pictures that are not asked for now
-        if known is None or known == digest(data):
-            return []
-    return [
-        f"{data.folder}, {data.split_file}: not as it was when the bundle learned from it; pictures that it knows "
-        "may be among these, and flatter it"
-    ]
-
-
-def _trained(bundle: Path) -> dict[str, Any]:
-    """What the manifest says of the training; nothing where it can't be read or is another tool's."""
-    try:
-        trained = json.loads((bundle / "manifest.json").read_text("utf-8"))["trained"]
-        return trained if isinstance(trained, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

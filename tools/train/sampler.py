@@ -1,4 +1,4 @@
-"""Which crops the network learns from, step by step.
+"""Draws the crops that the network learns from, step by step.
 
 A batch depends on the seed, the step and the list of hard places alone, so a resumed run sees the batches it
 would have seen, and a thread may make them ahead.
@@ -19,7 +19,7 @@ from inspectd_train.net.targets import Target, cell_targets, small_defect_weight
 from inspectd_train.train.augment import Augmentation, pasted_crop, random_crop
 
 Place = tuple[int, float, float]
-"""Index of the sample, x, y."""
+"""A place in a picture: index of the sample, x, y."""
 AHEAD = 4
 PHASES = 16
 """Crops are up to 15 px smaller than asked for, though never below the smallest: how a network pads its strided
@@ -27,15 +27,17 @@ convolutions at the lower and the right border depends on the size modulo 16, an
 only may see defects in others.
 """
 REACH = 0.2
-"""How far from a crop's middle its defect may lie, of the side: near a border half of what tells it is cut off.
+"""How far from a crop's middle its defect may lie, of the side: near a border half of what shows it is cut off.
 Farther only where the picture ends.
 """
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How crops are drawn. Shares: of crops around a defect; around a place that the net took for one; of
-    those around neither, with a defect pasted in.
+    """How crops are drawn.
+
+    `defect_share` of them lie around a defect, `hard_share` around a place that the net took for one;
+    `paste_share` of the crops around no defect get one pasted in.
     """
 
     seed: int
@@ -52,8 +54,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Batch:
-    """images uint8 [B, S, S, C]; targets float32 [B, 1 + K, h, w], background first; weights float32
-    [B, h, w], 0 where nobody knows.
+    """What one step learns from.
+
+    `images` uint8 [B, S, S, C]; `targets` float32 [B, 1 + K, h, w], background first; `weights` float32 [B, h, w],
+    0 where nobody knows.
     """
 
     images: NDArray[np.uint8]
@@ -62,7 +66,7 @@ class Batch:
 
 
 def defect_places(samples: list[Sample], classes: int) -> list[list[Place]]:
-    """Per class, the middle of every defect: small and large count the same."""
+    """Finds, per class, a pixel amid every defect: small and large count the same."""
     found: list[list[Place]] = [[] for _ in range(classes)]
     for index, sample in enumerate(samples):
         for k in range(classes):
@@ -77,7 +81,7 @@ def defect_places(samples: list[Sample], classes: int) -> list[list[Place]]:
 def batches(
     samples: list[Sample], defects: list[list[Place]], hard: list[Place], how: Sampling, steps: range, rank: int
 ) -> Generator[Batch, None, None]:
-    """The batches of `steps`, made by one thread a few ahead of the one that learns."""
+    """Yields the batches of `steps`, made by one thread a few ahead of the one that learns."""
     with ThreadPoolExecutor(1, "sampler") as thread:
         waiting = [thread.submit(make_batch, samples, defects, hard, how, s, rank) for s in steps[:AHEAD]]
         for step in steps:
@@ -89,7 +93,7 @@ def batches(
 def make_batch(
     samples: list[Sample], defects: list[list[Place]], hard: list[Place], how: Sampling, step: int, rank: int
 ) -> Batch:
-    """One batch; see the module."""
+    """Draws the batch of a step; it depends on the seed, the step, the rank and the hard places alone."""
     rng = np.random.default_rng([how.seed, step, rank])
     size_px = max(how.crop.size_px - int(rng.integers(PHASES)), SMALLEST_PX)
     how = replace(how, crop=replace(how.crop, size_px=size_px))
@@ -110,7 +114,7 @@ def _crop(
     how: Sampling,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Around a defect, around a place the net took for one, or anywhere, perhaps with a defect pasted in."""
+    """Draws a crop around a defect, a place that the net took for one, or anywhere, perhaps with one pasted in."""
     dice, filled = rng.random(), [places for places in defects if places]
     if dice < how.defect_share and filled:
         place = _drawn(filled, how.balanced, rng)
@@ -130,14 +134,14 @@ def _crop(
 
 
 def _near(place: Place, crop_px: int, rng: np.random.Generator) -> tuple[float, float]:
-    """A centre for a crop that has the place not far from its middle."""
+    """Draws a centre for a crop that has the place not far from its middle."""
     _, x, y = place
     reach = REACH * crop_px
     return x + rng.uniform(-reach, reach), y + rng.uniform(-reach, reach)
 
 
 def _drawn(places: list[list[Place]], balanced: bool, rng: np.random.Generator) -> Place:
-    """A defect: of an evenly drawn class, or of all alike."""
+    """Draws a defect: of an evenly drawn class, or of all alike."""
     if not balanced:
         places = [[place for of_class in places for place in of_class]]
     of_class = places[rng.integers(len(places))]

@@ -1,4 +1,4 @@
-"""What a training run leaves on the disk, so that a killed one goes on: safetensors only, never a pickle.
+"""Saves and loads what a run leaves on the disk, so that a killed one goes on: safetensors, never a pickle.
 
 state.safetensors    net, average, optimiser; its header: step, elapsed time, checks, hard places, settings
 best.safetensors     the averaged network that was best on dev, unfused
@@ -18,25 +18,40 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.files import replace
+from inspectd_train.files import replace
 from inspectd_train.train.sampler import Place
 
 STATE, BEST, RECORD = "state.safetensors", "best.safetensors", "run.json"
+TRAINING = "training"
+"""The folder within a bundle that holds the run it came from."""
 Check = dict[str, float]
 
 
 @dataclass
 class RunProgress:
-    """How far a run has come; all that a resumed run needs besides the tensors."""
+    """How far a run has come: all that a resumed run needs besides the tensors."""
 
     step: int = 0
     elapsed_s: float = 0.0
     loss: float = 1.0
-    """Running mean."""
+    """The running mean of the loss."""
     checks: list[Check] = field(default_factory=list)
     hard: list[Place] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
-    """Step and running mean, about a hundred of them, for the curve."""
+    """Pairs of step and running mean of the loss, about a hundred of them, for the curve."""
+
+
+def holds_run(folder: Path, out: Path, resume: bool) -> bool:
+    """Whether the state of a run lies in `folder`; UserError where `resume` is not what that asks for.
+
+    `out` is the folder that the user named, `folder` the one within it that a run writes to.
+    """
+    running = (folder / STATE).is_file()
+    if resume and not running:
+        raise UserError(f"{folder / STATE}: no such file, nothing to resume; leave --resume out")
+    if running and not resume:
+        raise UserError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+    return running
 
 
 def save_state(
@@ -47,7 +62,7 @@ def save_state(
     progress: RunProgress,
     run_id: str,
 ) -> None:
-    """Replaces the state file in one step; `run_id` tells whether a later call may go on from it."""
+    """Replaces the state file in one step; a later call with the same `run_id` may go on from it."""
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for number, of_one in optimiser.state_dict()["state"].items():
@@ -93,7 +108,7 @@ def save_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Weights by name; UserError when the file isn't safetensors."""
+    """Reads weights by name; UserError when the file isn't safetensors."""
     try:
         return load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
@@ -107,7 +122,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Old or new, whole in any case; UserError (a full disk) leaves the old."""
+    """Replaces a file in one step; UserError (a full disk) leaves the old one."""
     try:
         replace(file, content)
     except OSError as error:

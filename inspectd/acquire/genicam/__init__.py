@@ -1,1 +1,1 @@
-"""TODO."""
+"""Cameras that speak GenICam, behind a GenTL producer: device, features, buffers, clock."""

@@ -3,15 +3,15 @@
 from inspectd.runtime.clock import now_ns
 
 LATCH_S = 10.0
-"""A latched reading older than this is taken anew: clocks drift apart by up to some 50 us a second."""
+"""Age in seconds from which a latched reading is repeated: clocks drift apart by up to some 50 us a second."""
 DRIFT = 50e-6
 UNKNOWN_NS = 2**63
 JUMP_NS = 20_000_000
-"""An exposure that seems to lie so far ahead of its arrival comes from a clock that jumped."""
+"""Least time by which an exposure seems to follow its own arrival when the clock has jumped, in ns."""
 
 
 class DeviceClock:
-    """host = device + `offset_ns`, give or take `uncertainty_ns`; None = nothing known. New at each start.
+    """Offset of the device's clock: host = device + `offset_ns`, give or take `uncertainty_ns`; None = unknown.
 
     A latched reading bounds the offset on both sides. Without one, what arrives bounds it from above: a frame
     can't arrive before it was exposed, so the smallest difference seen lately is the best guess; lately, as the
@@ -21,9 +21,9 @@ class DeviceClock:
     def __init__(self) -> None:
         self.offset_ns: int | None = None
         self.uncertainty_ns: int | None = None
-        """None where nothing could be latched."""
+        """Uncertainty of the offset in ns; None where nothing could be latched."""
         self._latched_ns = self._tried_ns = 0
-        # Of this window and the one before: its begin, and the least difference seen in it.
+        # This window and the one before: its begin, and the least difference seen in it.
         self._least = [(0, UNKNOWN_NS), (0, UNKNOWN_NS)]
         self._newest_ns = now_ns()  # of the exposures so far: none can be earlier than the one before it
 
@@ -33,7 +33,7 @@ class DeviceClock:
         return now_ns() - self._tried_ns > LATCH_S * 1e9
 
     def latched(self, before_ns: int, device_ns: int, after_ns: int) -> None:
-        """The device's clock stood at `device_ns` between two moments of the host's."""
+        """Take a latched reading: the device's clock stood at `device_ns` between two moments of the host's."""
         self._tried_ns = after_ns
         half_ns = (after_ns - before_ns) // 2
         aged_ns = (self.uncertainty_ns or 0) + DRIFT * (after_ns - self._latched_ns)

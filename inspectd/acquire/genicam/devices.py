@@ -31,7 +31,7 @@ class Device(NamedTuple):
 
 
 def load(paths: list[Path]) -> Harvester:
-    """A harvester with these producers, their devices listed; one that is none is refused (it would only log).
+    """Load producers into a harvester and list their devices; one that is none is refused (it would only log).
 
     Raises CameraError, or one of SDK_ERRORS.
     """
@@ -48,7 +48,7 @@ def load(paths: list[Path]) -> Harvester:
 
 
 def list_devices(paths: list[Path]) -> list[Device]:
-    """All cameras of these producers. Loads them into this process: run it in a child."""
+    """List all cameras of these producers. Loads them into this process: run it in a child."""
     with said_as("the cameras can't be listed"):
         harvester = load(paths)
         try:

@@ -12,15 +12,15 @@ from inspectd.settings.camera import GentlCamera
 from inspectd.settings.recipe import Feature
 
 SDK_ERRORS = (genapi.GenericException, gentl.GenericException, AttributeError)
-"""Two unrelated trees; an unknown node is an AttributeError without text."""
+"""Errors of the two libraries, two unrelated trees; an unknown node is an AttributeError without text."""
 NO_LIMIT = 1e300
 CHUNK_OF = {"counter": "CounterValue", "encoder": "EncoderValue"}
-"""Which chunk carries the number that `part_id` names."""
+"""Chunk features that carry the number which `part_id` names."""
 
 
 @contextmanager
 def said_as(what: str) -> Iterator[None]:
-    """Whatever the SDK raises becomes a CameraError with one sentence that begins so."""
+    """Turn whatever the SDK raises into a CameraError with one sentence that begins so."""
     try:
         yield
     except SDK_ERRORS as error:
@@ -28,7 +28,7 @@ def said_as(what: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """What the SDK says, without where in its own code it says so."""
+    """Words of the SDK's error, without where in its own code it was raised."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.split(r" : \w+Exception thrown", first)[0]
 
@@ -98,7 +98,7 @@ def settings_of(config: GentlCamera, pixel_format: str, features: Features) -> d
 
 
 def _trigger(config: GentlCamera, features: Features) -> dict[str, Feature]:
-    """TriggerMode On comes last: from then on the camera counts triggers, and nobody hears them before a start."""
+    """Features for the trigger. TriggerMode On is last: the camera counts from then on, unheard before a start."""
     settings: dict[str, Feature] = {}
     has_mode, is_free = features.has("TriggerMode"), config.trigger == "free_run"
     if not has_mode and not is_free:
@@ -140,7 +140,7 @@ def _range(node: Any) -> str:
 
 
 def _described(name: str, node: Any) -> dict[str, Any]:
-    """What an engineer wants to know of a feature; nothing of a category or a command."""
+    """What an engineer wants to know of a feature; nothing for a category or a command."""
     access = genapi.EAccessMode
     modes = {access.RO: "RO", access.WO: "WO", access.RW: "RW"}
     mode = modes.get(node.get_access_mode() if hasattr(node, "get_access_mode") else node.node.get_access_mode())

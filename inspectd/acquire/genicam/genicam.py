@@ -2,9 +2,9 @@
 
 Which number counts the parts (`part_id`):
 
-    frame_id   the producer's frame ids. They begin anew at each start: triggers while it was down are not known.
-    counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
-    encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
+frame_id   the producer's frame ids. They restart at each start: triggers while it was down are not known.
+counter    the camera's trigger counter (chunk CounterValue), which goes on whatever happens to us.
+encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
 
 With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a
 time: the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.acquire.camera import MAX_GAP, U8, Exposure, Gap, StalledError, Started
-from inspectd.acquire.genicam.device_clock import DeviceClock
-from inspectd.acquire.genicam.features import CHUNK_OF, Features, settings_of
+from inspectd.acquire.genicam.camera_time import CameraTime
+from inspectd.acquire.genicam.features import CHUNK_OF, Features
 from inspectd.acquire.genicam.gentl import Delivered, Session
+from inspectd.acquire.genicam.opening import configure, identity_of, longest_silence_s, wanted_fields
 from inspectd.acquire.genicam.producers import producers
 from inspectd.acquire.orders import Orders, Tell
-from inspectd.acquire.pixels import converter
 from inspectd.acquire.protocol import Job, Triggered
 from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import ClockView, now_ns
@@ -30,21 +30,19 @@ from inspectd.runtime.errors import CameraError
 from inspectd.settings.camera import GenicamCamera
 
 PROBE_S = 0.5
-"""A camera that sends nothing is asked for a register so often: idle, or dead?"""
+"""Seconds between questions for a register while a camera sends nothing: is it idle, or dead?"""
 EXTRA_S = 0.5
-"""What a frame may take beyond its exposure."""
-SILENT_PERIODS = 5
-"""A camera in free run that misses so many periods (and a second) has fallen silent."""
+"""Seconds that a frame may take beyond its exposure."""
 AT_ONCE_S, ASLEEP_S = 0.001, 0.1
-"""Without a device time: a frame that was waited for has just come. One that was there at once may have waited
-since the last look, and so may one that came while this process slept: it is taken for that old, not fresher."""
-FORMAT_OF = {1: "Mono8", 3: "RGB8"}
+"""Bounds in seconds for the age of a frame without a device time: one that was waited for has just come. One that
+was there at once may have waited since the last look, and so may one that came while this process slept: it is
+taken for that old, not fresher."""
 BLOCK_IDS = 65535
-"""GigE Vision 1.x has ids of 16 bits, and 1 follows on 65535."""
+"""Highest id of GigE Vision 1.x, whose ids have 16 bits; 1 follows on it."""
 
 
 class Genicam:
-    """One camera. Every frame that is missing is told, and counted in `losses` by what showed it."""
+    """One camera. Every frame that is missing is reported, and counted in `losses` by what showed it."""
 
     def __init__(
         self,
@@ -76,59 +74,33 @@ class Genicam:
     # ---- open and start ----
 
     def open(self) -> None:
-        """Find exactly the one device, set its features, read them back."""
-        config = self._config
-        keys = ("serial", "user_id", "vendor", "model")
-        wanted = {key: value for key in keys if (value := getattr(config, key))}
-        self._opened = Session(producers(config.cti, self._base), wanted)
-        device = self._session.device
-        self.device, self.serial = f"{device.vendor} {device.model} {device.serial}".strip(), device.serial
-        if self._job.serial and self.serial != self._job.serial:
-            raise CameraError(
-                f"another camera answers: serial {self.serial}, it was {self._job.serial}; "
-                "restart inspectd if it was exchanged on purpose"
-            )
+        """Open exactly the one device that is meant, set its features, read them back."""
+        self._opened = Session(producers(self._config.cti, self._base), wanted_fields(self._config))
+        self.device, self.serial = identity_of(self._opened.device, self._job.serial)
         self._configure()
 
     def _configure(self) -> None:
-        config, job = self._config, self._job
-        pixel_format = config.pixel_format or FORMAT_OF[job.channels]
-        self._format = pixel_format, config.width, config.height
-        try:
-            self._convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
-        except ValueError as error:
-            raise CameraError(str(error)) from None
-        for name, value in settings_of(config, pixel_format, self._features).items():
-            self._features.set(name, value)
-        for name, value in job.features.items():  # the recipe's, in its order: it may know better
-            self._features.set(name, value)
+        self._format, self._convert = configure(self._config, self._job, self._features)
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
         counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
         self._session.start(self._config.num_buffers)
-        self._last = counted or 0  # the newest count that came or was told as missing
+        self._last = counted or 0  # the newest count that came or was reported missing
         self._newest: tuple[int, int] | None = None  # count and frame id of the newest frame that came
         self._overdue: tuple[int, int] | None = None  # a count that the camera had reached, and when to give it up
-        self._given_up = range(0)  # counts told as missing: what still comes of them is late
-        self._misses = 0  # gaps told since the newest frame
+        self._given_up = range(0)  # counts reported missing: a frame with one of them is late
+        self._misses = 0  # gaps reported since the newest frame
         self._stalled = ""
         self._ending = False
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
-        self._clock = DeviceClock()
-        self._latch()
+        self._time = CameraTime(self._session, self._losses)
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
-        self._silence_s = self._longest_silence_s()
+        self._silence_s = longest_silence_s(self._config, self._features)
         if self._is_software:
             self._orders.open()
         return Started(counted, serial=self.serial)
-
-    def _longest_silence_s(self) -> float | None:
-        if self._config.expected_interval_s is not None or self._config.trigger != "free_run":
-            return self._config.expected_interval_s
-        rate_hz = self._config.acquisition_frame_rate_hz or self._features.get("AcquisitionFrameRate")
-        return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
 
     def restart(self) -> Started:
         """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
@@ -140,17 +112,16 @@ class Genicam:
     # ---- frames ----
 
     def wait(self, timeout_s: float) -> Exposure | Gap | None:
-        """The next frame, oldest first, or a gap; None after the time-out.
+        """Wait for the next frame, oldest first, or a gap; None after the time-out.
 
         Raises StalledError if frames should come and do not.
         """
         self._give_back()
         if self._stalled and not self._ending:
             raise StalledError(self._stalled)
-        if self._clock.is_due:
-            self._latch()
+        self._time.refresh()
         if self._is_software and not self._ending:
-            if self._overdue is None:  # no frame can come: it is orders that are waited for
+            if self._overdue is None:  # no frame can come, only orders
                 self._orders.wait(min(timeout_s, self._left_s()))
             self._send_trigger()
             timeout_s = min(timeout_s, max(0.001, self._left_s())) if self._overdue is not None else 0.001
@@ -164,7 +135,7 @@ class Genicam:
         return self._identified(delivered, self._looked_ns if is_fresh else last_look_ns)
 
     def _identified(self, delivered: Delivered, seen_ns: int) -> Exposure | None:
-        """Which part is it of, and when was it exposed?"""
+        """Find out which part a buffer shows, and when it was exposed; None for a frame that comes too late."""
         self._newest_ns = self._looked_ns
         step = self._id_step(delivered)
         self._unfit = "" if delivered.is_complete else "only a part of the frame arrived"
@@ -177,11 +148,12 @@ class Genicam:
             return None
         self._losses.incomplete += not delivered.is_complete
         self._last, self._overdue, self._misses, self._held = count, None, 0, delivered
-        device_ns = self._device_ns(delivered)
-        return Exposure(count, self._exposed_ns(device_ns, seen_ns), part_id, device_ns or 0)
+        device_ns = self._time.device_ns(delivered)
+        exposed_ns = seen_ns if device_ns is None else self._time.exposed_ns(device_ns, self._looked_ns)
+        return Exposure(count, seen_ns if exposed_ns is None else exposed_ns, part_id, device_ns or 0)
 
     def _count_of(self, delivered: Delivered, step: int) -> tuple[int, int]:
-        """The frame's number in the camera's count of its triggers; the encoder's value, 0 if it is not asked."""
+        """Number of the frame in the camera's count of its triggers, and the encoder's value, else 0."""
         if self._is_software:
             return self._sent, 0
         by_id = max(self._last + 1, (self._newest or (self._last, 0))[0] + step)
@@ -243,7 +215,7 @@ class Genicam:
         self._overdue = self._sent, now + self._patience_ns
 
     def _left_s(self) -> float:
-        """Until the next trigger is due by the rate, or the last one's frame is given up."""
+        """Seconds until the next trigger is due by the rate, or the last one's frame is given up."""
         if self._overdue is not None:
             return (self._overdue[1] - now_ns()) / 1e9
         if self._config.acquisition_frame_rate_hz is None:
@@ -253,7 +225,7 @@ class Genicam:
     # ---- when nothing comes ----
 
     def _nothing_came(self) -> Gap | None:
-        """Idle, dead, or is a frame missing? An uncached register tells."""
+        """Find out whether the camera is idle or dead, or a frame is missing: an uncached register shows it."""
         now = now_ns()
         if self._ending:
             return self._gap() if self._overdue is not None else None
@@ -273,8 +245,8 @@ class Genicam:
         return None
 
     def _gap(self) -> Gap:
-        """The frames up to the overdue count are given up. If that goes on, a new start is due; with software
-        triggers at once, or a late frame could be taken for the next one's.
+        """Give up the frames up to the overdue count. If that goes on, a new start is due; with software triggers
+        at once, or a late frame could be taken for the next one's.
         """
         assert self._overdue is not None
         count, self._overdue = self._overdue[0], None
@@ -295,40 +267,12 @@ class Genicam:
             raise CameraError("part_id = 'counter': the camera has no CounterValue to read")
         return int(value)
 
-    # ---- time ----
-
-    def _device_ns(self, delivered: Delivered) -> int | None:
-        time, hertz = delivered.device_time, self._session.tick_hz
-        return None if time is None else time * 1_000_000_000 // hertz
-
-    def _exposed_ns(self, device_ns: int | None, seen_ns: int) -> int:
-        """When the frame was exposed, on the host's monotonic clock; `seen_ns` where the device can't tell."""
-        if device_ns is None:
-            return seen_ns
-        exposed_ns = self._clock.exposed_ns(device_ns, self._looked_ns)
-        if exposed_ns is None:
-            self._losses.clock_jumps += 1
-            self._clock = DeviceClock()
-            self._latch()
-            return seen_ns
-        return exposed_ns
-
-    def _latch(self) -> None:
-        """Read the device's clock, where it can be read."""
-        if not self._features.has("TimestampLatch"):
-            return
-        before_ns = now_ns()
-        self._features.execute("TimestampLatch")
-        after_ns = now_ns()
-        value = self._features.get("TimestampLatchValue", fresh=True)
-        if value is not None:
-            self._clock.latched(before_ns, int(value) * 1_000_000_000 // self._session.tick_hz, after_ns)
+    # ---- what there is to know ----
 
     def clock_view(self) -> ClockView:
-        """What is known of the device's clock; and the producer's own counts go into `losses`."""
+        """What is known of the device's clock. Also copies the producer's own counts into `losses`."""
         self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
-        ptp = self._features.get("PtpStatus") or self._features.get("GevIEEE1588Status") or ""
-        return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
+        return self._time.view()
 
     def features(self) -> Iterator[dict[str, Any]]:
         """Every feature in the order of the camera's description."""
@@ -337,7 +281,7 @@ class Genicam:
     # ---- the end ----
 
     def stop(self) -> None:
-        """No exposures from now on; what is on its way or in the producer's buffers is still fetched."""
+        """End the exposures; what is on its way or in the producer's buffers is still fetched."""
         self._features.execute("AcquisitionStop")
         self._ending = True
         if self._reads_counter and self._is_behind(counted := self._counter()):

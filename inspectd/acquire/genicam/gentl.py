@@ -1,7 +1,7 @@
 """An open GenTL device, through harvesters: its features and its buffers, behind the few calls we need.
 
 harvesters 1.4.3 and genicam 1.6.0, private attributes included (`tests/acquire/test_gentl.py` fails when those
-change). No `run_as_thread`, no timeout of 0 (it means for ever), no view of a buffer after it went back. Whatever
+change). No `run_as_thread`, no timeout of 0 (it means no limit), no view of a buffer after it went back. Whatever
 the SDK raises becomes a CameraError with one sentence.
 
 Waiting: harvesters waits inside GenTL with Python's lock held, so that no other thread of the process runs. Where
@@ -39,7 +39,7 @@ class Delivered(NamedTuple):
     frame_id: int
     is_complete: bool
     device_time: int | None
-    """In ticks of `Session.tick_hz`; None if the producer tells none."""
+    """Device time in ticks of `Session.tick_hz`; None if the producer gives none."""
 
 
 class _NewBuffer(ctypes.Structure):
@@ -84,9 +84,9 @@ class Session:
     # ---- acquisition ----
 
     def start(self, num_buffers: int) -> None:
-        """Begin to acquire, oldest frame first; frame ids begin anew."""
+        """Begin to acquire, oldest frame first; frame ids restart."""
         assert self._acquirer is not None
-        with suppress(*SDK_ERRORS):  # not every producer has it; oldest first is then its only way
+        with suppress(*SDK_ERRORS):  # not every producer has this feature; oldest first is then its only way
             self._stream.node_map.StreamBufferHandlingMode.value = "OldestFirst"
         with said_as("the acquisition does not start"):
             self._acquirer.num_buffers = num_buffers
@@ -94,7 +94,7 @@ class Session:
         self._buffers = {int(raw._handle): raw for raw in self._acquirer._announced_buffers}
 
     def wait(self, timeout_s: float) -> Delivered | None:
-        """The oldest filled buffer, whole or not; None after the time-out."""
+        """Wait for the oldest filled buffer, whole or not; None after the time-out."""
         raw = self._wait_outside_the_lock(timeout_s) if self._event_get_data else self._poll(timeout_s)
         if raw is None:
             return None
@@ -165,7 +165,7 @@ class Session:
             return name, int(raw.width), int(raw.height), data
 
     def chunk(self, delivered: Delivered, name: str) -> Any:
-        """The chunk feature's value in this buffer; None if it has none."""
+        """Value of a chunk feature in this buffer; None if it has none."""
         assert self._acquirer is not None
         with suppress(*SDK_ERRORS):
             self._acquirer._update_chunk_data(buffer=delivered.raw, is_manual=True)
@@ -205,7 +205,7 @@ class Session:
 
 
 def _event_get_data(paths: list[Path], monitor: Any) -> Callable[..., int] | None:
-    """The producer's own function, if it is certain whose it is."""
+    """The producer's own `EventGetData`; None unless it is certain whose it is."""
     if len(paths) != 1:
         return None
     try:
@@ -227,7 +227,7 @@ def _stopping(acquirer: ImageAcquirer) -> list[Callable[[], object]]:
 
 
 def _forget(harvester: Any, acquirer: ImageAcquirer) -> None:
-    """Otherwise a destroyed acquirer would be kept for ever."""
+    """Make harvesters forget an acquirer, which it would otherwise keep."""
     with suppress(AttributeError, ValueError):
         harvester._ias.remove(acquirer)
     with suppress(AttributeError):

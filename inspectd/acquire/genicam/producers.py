@@ -1,4 +1,4 @@
-"""Where GenTL producers are."""
+"""Finding GenTL producers."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from inspectd.runtime.errors import CameraError
 
 
 def producers(cti: str, base: Path) -> list[Path]:
-    """The producer files to use: the given one, else all in GENICAM_GENTL64_PATH. Raises CameraError."""
+    """Files of the producers to use: the given one, else all in GENICAM_GENTL64_PATH. Raises CameraError."""
     if cti:
         path = base / cti
         if not path.is_file():

@@ -18,7 +18,7 @@ SERIAL = "SIM-{}"
 
 
 def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses, orders: Orders | None) -> Camera:
-    """The simulated camera, made if it is not there yet; the plain folder where its producer was not built."""
+    """Open the simulated camera, made if it is missing; the plain folder where its producer was not built."""
     producer = world.producer()
     if producer is None:
         rate_hz = config.acquisition_frame_rate_hz or 10.0
@@ -41,11 +41,11 @@ def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses
 
 
 def sim_folder(state_dir: Path) -> Path:
-    """Where a line's simulated cameras are."""
+    """Folder of a line's simulated cameras."""
     return state_dir / "simcam"
 
 
 def as_genicam(config: SimCamera, producer: Path) -> GenicamCamera:
-    """The same settings, of the one camera that the producer shows for it."""
+    """The same settings for the one camera that the producer shows for it."""
     same = {name: getattr(config, name) for name in GentlCamera.__struct_fields__}
     return GenicamCamera(**same, cti=str(producer), serial=SERIAL.format(config.name))

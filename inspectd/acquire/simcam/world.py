@@ -25,9 +25,9 @@ FLAG_PAGE = 4096
 PULSES = 4096
 REGISTERS = 22
 TRIGGER_MODE, TRIGGER_SOURCE = 5, 6
-"""Indices of `enum reg` in device.h."""
+"""Indices of registers in `enum reg` of device.h."""
 FOLDER_VARIABLE = "INSPECTD_SIMCAM"
-"""The producer shows the cameras in the folder that this names."""
+"""Environment variable with the folder whose cameras the producer shows."""
 TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2}
 
 
@@ -112,7 +112,7 @@ class Rig:
             self._map.close()
 
     def pulse(self, count: int = 1) -> int:
-        """`count` pulses on Line0, one right after the other; returns the camera's trigger counter."""
+        """Send `count` pulses on Line0, one right after the other; returns the camera's trigger counter."""
         return int(self._library.simcam_pulse(self._address, count))
 
     @property
@@ -131,47 +131,47 @@ class Rig:
         self._library.simcam_wake(self._address)
 
     def rename(self, serial: str) -> None:
-        """The camera that answers from now on has another serial number, of 1 to 31 characters."""
+        """Let a camera with another serial number, of 1 to 31 characters, answer from now on."""
         if not 0 < len(serial.encode()) < 32:
             raise ValueError(f"{serial!r} is not a serial of 1 to 31 characters")
         self.memory.serial = serial.encode()
 
     def drop(self, frames: int) -> None:
-        """The next frames get lost on their way; their ids are missing."""
+        """Lose the next frames on their way; their ids are missing."""
         self.memory.drop = frames
 
     def incomplete(self, frames: int) -> None:
-        """Of the next frames only a part arrives."""
+        """Let only a part of each of the next frames arrive."""
         self.memory.incomplete = frames
 
     def identical(self, frames: int) -> None:
-        """The next frames show the picture before theirs."""
+        """Let the next frames show the picture before theirs."""
         self.memory.identical = frames
 
     def starve(self, seconds: float) -> None:
-        """For so long the producer finds no free buffer."""
+        """Let the producer find no free buffer for so long."""
         self.memory.starve_until_ns = now_ns() + int(seconds * 1e9)
 
     def fall_silent(self) -> None:
-        """Connected, answering, and exposing nothing any more until its acquisition is started anew."""
+        """Let the camera stay connected and answer, but expose nothing until its acquisition is restarted."""
         self.memory.silent = 1
 
     def slow_register(self, seconds: float) -> None:
-        """The next access to a register takes so long."""
+        """Let the next access to a register take so long."""
         self.memory.slow_register_ns = int(seconds * 1e9)
 
     def jump_clock(self, seconds: float) -> None:
-        """The device's clock jumps, ahead or back."""
+        """Let the device's clock jump, ahead or back."""
         self.memory.clock_offset_ns += int(seconds * 1e9)
 
     def jump_counter(self, by: int) -> None:
-        """The trigger counter jumps, ahead or back, without any trigger."""
+        """Let the trigger counter jump, ahead or back, without any trigger."""
         self.memory.counter = max(0, self.memory.counter + by)
         self._library.simcam_wake(self._address)
 
 
 def camera_path(folder: Path, name: str) -> Path:
-    """The file of a simulated camera."""
+    """Path of a simulated camera's file."""
     return folder / f"{name}.camera"
 
 
@@ -183,7 +183,7 @@ def make_camera(
     serial: str,
     timestamps: str = "ns",
 ) -> Path:
-    """The camera `name` in `folder`, showing these image files; one that shows them already is left as it is.
+    """Make the camera `name` in `folder`, showing these image files; one that shows them is left as it is.
 
     shape: height, width and channels of every picture. A file that can't be read, or is of another shape, is
     a frame that arrives incomplete; each is logged.
@@ -207,7 +207,7 @@ def make_camera(
 
 
 def _fingerprint(files: Sequence[Path], shape: tuple[int, int, int], serial: str, timestamps: str) -> bytes:
-    """Of what a camera is made from, and of the boot: its clock does not survive one."""
+    """Fingerprint of what a camera is made from, and of the boot: its clock does not survive one."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr((boot, stats, shape, serial, timestamps)).encode()).hexdigest()[:63].encode()
@@ -219,7 +219,7 @@ def _made_from(path: Path, fingerprint: bytes) -> bool:
 
 
 def _write_raw(path: Path, files: Sequence[Path], shape: tuple[int, int, int]) -> None:
-    """A flag for each picture, in whole pages, then the pictures."""
+    """Write a flag for each picture, in whole pages, then the pictures."""
     flags = np.zeros(-(-len(files) // FLAG_PAGE) * FLAG_PAGE, np.uint8)
     with path.open("wb") as raw:
         raw.seek(flags.nbytes)

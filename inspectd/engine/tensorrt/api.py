@@ -17,16 +17,16 @@ from inspectd.runtime.slots import Shape
 
 log = structlog.get_logger()
 NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-"""Modules in the order in which they are looked for."""
+"""Names of the libraries for people by Python module, in the order in which the modules are looked for."""
 VALIDITY_BYTES = 64
-"""So much of a plan TensorRT-RTX wants to tell whether it can run it."""
+"""Bytes from the begin of a plan by which TensorRT-RTX can see whether it can run it."""
 INVALID_WORDS = (
     "it is of another version", "it is for other GPUs", "the NVIDIA driver is too old",
     "the CUDA runtime is too old", "too little memory", "it is damaged", "CUDA failed",
 )  # fmt: skip
-"""By bit, of the reasons that TensorRT-RTX gives."""
+"""Reasons that TensorRT-RTX gives for an invalid plan, by bit."""
 Progress = Callable[[str, int, int], None]
-"""Told of a phase's name, its step and its number of steps."""
+"""Called with a phase's name, its step and its number of steps."""
 
 
 class PlanError(Exception):
@@ -34,11 +34,11 @@ class PlanError(Exception):
 
 
 class GraphError(PlanError):
-    """Trying again won't help: this graph, or this kind of GPU, is not for this library."""
+    """A plan that can never be built: this graph, or this kind of GPU, is not for this library."""
 
 
 class Library(NamedTuple):
-    """The bindings in use."""
+    """The TensorRT bindings in use."""
 
     module: Any
     name: str
@@ -51,7 +51,7 @@ class Library(NamedTuple):
 
 
 def library() -> Library:
-    """The library that is installed; raises UnavailableError if there is none that works."""
+    """Find the library that is installed; raises UnavailableError if there is none that works."""
     for module_name, name in NAMES.items():
         try:
             module = importlib.import_module(module_name)
@@ -69,7 +69,7 @@ def library() -> Library:
 
 
 def _logger(library: Library, heard: list[str]) -> Any:
-    """TensorRT's messages: errors are kept for the sentence that someone will read, warnings logged."""
+    """Make a logger for TensorRT: errors are kept in `heard` for a sentence to the user, warnings are logged."""
     base = library.module.ILogger
 
     class Logger(base):  # type: ignore[misc,valid-type]
@@ -108,7 +108,7 @@ def _monitor(library: Library, progress: Progress) -> Any:
 
 
 def _made(kind: Any, logger: Any, heard: list[str]) -> Any:
-    """A Builder or Runtime; the bindings raise TypeError where TensorRT gives none, as without a driver."""
+    """Make a Builder or Runtime; the bindings raise TypeError where TensorRT gives none, as without a driver."""
     try:
         return kind(logger)
     except TypeError as error:
@@ -116,7 +116,7 @@ def _made(kind: Any, logger: Any, heard: list[str]) -> Any:
 
 
 def build(library: Library, onnx: bytes, name: str, shape: Shape, target: str, progress: Progress) -> bytes:
-    """The plan of a graph for pictures of one shape; raises PlanError.
+    """Build the plan of a graph for pictures of one shape; raises PlanError.
 
     name: what the plan will call itself. target: compute capability as sm86; TensorRT builds for the GPU it finds.
     """
@@ -174,7 +174,7 @@ def _capability(library: Library, target: str) -> Any:
 class TensorRtNetwork:
     """A plan on the GPU, ready to compute; made in the owner thread. Raises PlanError.
 
-    cache: what an earlier run of TensorRT-RTX learned, or nothing. keep: told what this run learned.
+    cache: what an earlier run of TensorRT-RTX learned, or nothing. keep: called with what this run learned.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class TensorRtNetwork:
             raise PlanError("; ".join(self._heard) or "no execution context")
 
     def use_scratch(self, address: int) -> None:
-        """The scratch memory, `scratch_bytes` of it."""
+        """Set the scratch memory, `scratch_bytes` of it from this GPU address."""
         self._context.set_device_memory(address, self.scratch_bytes)
 
     def enqueue(self, image: int, scores: int, peak: int, stream: int) -> None:
@@ -234,7 +234,7 @@ class TensorRtNetwork:
             )
 
     def warmed(self) -> None:
-        """It has computed: what TensorRT-RTX compiled doing so is kept for the next start."""
+        """Keep what TensorRT-RTX compiled in the first inference, for the next start."""
         if self._cache is not None:
             self._keep(bytes(self._cache.serialize()))
 
@@ -246,7 +246,7 @@ class TensorRtNetwork:
             raise PlanError(f"TensorRT-RTX can't run the plan here: {', '.join(why) or 'it does not say why'}")
 
     def _check(self, trt: Any, name: str, shape: Shape, results: ScoreLayout) -> None:
-        """The plan is that of the graph that it claims to be, and speaks as the bundle says."""
+        """Check that the plan is of the graph that it should be of, with the tensors that the bundle promises."""
         engine = self._engine
         classes = results.scores[0]
         wanted = {"image": (1, *shape), "scores": (1, *results.scores), "peak": (1, classes)}

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Bare(NamedTuple):
-    """Milliseconds: of the loading and the first inference, and of each step when it is repeated back to back."""
+    """Milliseconds of the loading, of the first inference, and of each step when it is repeated back to back."""
 
     load_ms: float
     first_ms: float
@@ -26,17 +26,17 @@ class Bare(NamedTuple):
 
     @property
     def latency_ms(self) -> float:
-        """Of one frame, if nothing were between the steps."""
+        """Milliseconds of one frame, if nothing were between the steps."""
         return self.copy_in_ms + self.compute_ms + self.copy_out_ms
 
     @property
     def limit_hz(self) -> float:
-        """Frames per second when the steps of different frames overlap: the slowest step's."""
+        """Frames per second when the steps of different frames overlap: those of the slowest step."""
         return 1e3 / max(self.copy_in_ms, self.compute_ms, self.copy_out_ms)
 
 
 def bare(gpu: Gpu, load: Callable[[Shape], Network], shape: Shape, results: ScoreLayout, times: int) -> Bare:
-    """The three steps of a frame alone, `times` each: the same calls as the pipeline's, one stream, one graph."""
+    """Measure a frame's three steps alone, `times` each: the pipeline's calls, but one stream and one graph."""
 
     def measure() -> Bare:
         stream, began_s = cuda.stream(), time.perf_counter()
@@ -66,12 +66,12 @@ def bare(gpu: Gpu, load: Callable[[Shape], Network], shape: Shape, results: Scor
 
 
 def free_bytes(gpu: Gpu) -> int:
-    """Memory of the GPU that can be had now."""
+    """Bytes of GPU memory that are free now."""
     return _in_context(gpu, cuda.memory_free)
 
 
 def copy_ms(gpu: Gpu, size: int, times: int, host: U8 | None = None, register: U8 | None = None) -> float:
-    """Copying `size` bytes to the GPU from `host`, or (None) from memory that CUDA itself page-locked.
+    """Mean milliseconds of copying `size` bytes to the GPU from `host`, or (None) memory page-locked by CUDA.
 
     register: pages that are page-locked meanwhile, those of `host` among them.
     """
@@ -90,7 +90,7 @@ def copy_ms(gpu: Gpu, size: int, times: int, host: U8 | None = None, register: U
 
 
 def _repeated_ms(stream: Any, step: Callable[[], None], times: int) -> float:
-    """Mean duration of a step that is queued `times` times, on the GPU's clock."""
+    """Mean milliseconds of a step that is queued `times` times, on the GPU's clock."""
     begin, end = cuda.event(timing=True), cuda.event(timing=True)
     with cuda.translated():
         step()
@@ -103,7 +103,7 @@ def _repeated_ms(stream: Any, step: Callable[[], None], times: int) -> float:
 
 
 def _in_context(gpu: Gpu, measure: Callable[[], T]) -> T:
-    """What `measure` made ends with it, inside the context: pycuda frees memory with its last reference."""
+    """Call `measure` in a context of its own; what it made ends there, as pycuda frees with the last reference."""
     context = cuda.Context(gpu)
     try:
         with context:

@@ -17,18 +17,18 @@ class Network(Protocol):
     """A compiled network for pictures of one shape, used in the thread that made it or one after the other."""
 
     device_bytes: int
-    """What it keeps on the GPU beside the scratch memory."""
+    """Bytes that the network keeps on the GPU beside the scratch memory."""
     scratch_bytes: int
-    """GPU memory it needs while it computes; several networks may share it, as they compute in turn."""
+    """Bytes of GPU memory that the network needs while it computes; several share it, as they compute in turn."""
 
     def use_scratch(self, address: int) -> None:
-        """The scratch memory, `scratch_bytes` of it."""
+        """Set the scratch memory, `scratch_bytes` of it from this GPU address."""
 
     def enqueue(self, image: int, scores: int, peak: int, stream: int) -> None:
         """Queue one inference: GPU addresses of the picture and of the results, handle of the stream."""
 
     def warmed(self) -> None:
-        """It has computed: what was learned doing so can be kept for the next start."""
+        """Note that the network has computed: what it learned in doing so can be kept for the next start."""
 
 
 class Buffers:
@@ -66,6 +66,6 @@ class Buffers:
             self._network.enqueue(*self.addresses, stream.handle)
 
     def free(self) -> None:
-        """The graph; the memory goes by itself."""
+        """Free the CUDA graph; the memory is freed by the stack it was made with."""
         if self.graph is not None:
             self.graph.free()

@@ -35,11 +35,11 @@ from inspectd.settings.engine import OpenVinoEngine
 
 PR_SET_PDEATHSIG = 1
 STEP_S = 0.5
-"""Steps are told no more often."""
+"""Shortest time between two reports of a step, in seconds."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What shall be built, and on which GPU it shall be proven; None: only built."""
+    """What shall be built, and on which GPU it shall be proven; with `gpu` None it is only built."""
 
     bundle: str
     key: PlanKey
@@ -48,7 +48,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
-    """Where the builder is."""
+    """Report of how far the builder is."""
 
     phase: str
     step: int
@@ -56,24 +56,24 @@ class Step(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The plan is there."""
+    """Last answer: the plan is there."""
 
     plan_sha256: str
     built: bool
-    """False: somebody else had built it."""
+    """Whether this process built the plan; False if somebody else had."""
     difference: int | None
-    """Of the GPU from the CPU on the proof picture, in 1/255; None: not proven."""
+    """Difference of the GPU from the CPU on the proof picture, in 1/255; None if the plan was not proven."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """It can't be done; `final`: nor later."""
+    """Last answer: the plan can't be built or proven; with `final`, trying again won't help."""
 
     reason: str
     final: bool
 
 
 Answer = Step | Done | Refused
-Tell = Callable[[Answer], None]
+Report = Callable[[Answer], None]
 
 
 def main() -> None:
@@ -83,23 +83,23 @@ def main() -> None:
     os.dup2(2, 1)  # whatever NVIDIA's libraries print is no answer
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
-    def tell(answer: Answer) -> None:
+    def report(answer: Answer) -> None:
         answers.write(msgspec.json.encode(answer) + b"\n")
 
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     try:
         with _lock(request):
-            tell(_do(request, tell))
+            report(_do(request, report))
     except (tensorrt.PlanError, UserError) as error:
-        tell(Refused(str(error), isinstance(error, (tensorrt.GraphError, BundleError))))
+        report(Refused(str(error), isinstance(error, (tensorrt.GraphError, BundleError))))
     except OSError as error:
-        tell(Refused(f"{Path(request.path).parent}: {error.strerror}", final=False))
+        report(Refused(f"{Path(request.path).parent}: {error.strerror}", final=False))
     os._exit(0)  # the last word is said: a tidy way out can take long with a driver in the process
 
 
 @contextmanager
 def _lock(request: Request) -> Iterator[None]:
-    """Held by one process at a time; released by its death, too. A folder that holds the plan may be read-only."""
+    """Hold a lock beside the plan, one process at a time; its death releases it. The folder may be read-only."""
     path = Path(request.path)
     try:
         fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
@@ -113,26 +113,26 @@ def _lock(request: Request) -> Iterator[None]:
     os.close(fd)
 
 
-def _do(request: Request, tell: Tell) -> Done:
+def _do(request: Request, report: Report) -> Done:
     path, bundle, library = Path(request.path), load_bundle(Path(request.bundle)), tensorrt.library()
-    for left in path.parent.glob(f"{path.stem}*.part"):  # of a builder that was killed while it wrote
+    for left in path.parent.glob(f"{path.stem}*.part"):  # left by a builder that was killed while it wrote
         left.unlink(missing_ok=True)
     try:
         plan, built = read_plan(path, request.key), False
     except PlanFileError:
         with _current(request, library):
-            plan, built = _build(request.key, bundle, library, tell), True
+            plan, built = _build(request.key, bundle, library, report), True
         write_plan(path, plan)
     difference = None
     if request.gpu is not None:
-        tell(Step("proving it on the GPU", 1, 1))
+        report(Step("proving it on the GPU", 1, 1))
         difference = _prove(request.gpu, bundle, library, plan, path.parent)
     return Done(plan.sha256, built, difference)
 
 
 @contextmanager
 def _current(request: Request, library: tensorrt.Library) -> Iterator[None]:
-    """TensorRT builds on the GPU that is current, TensorRT-RTX on none."""
+    """Make the wanted GPU the current one, on which TensorRT builds; TensorRT-RTX needs none."""
     if library.rtx or request.gpu is None:
         yield
         return
@@ -146,7 +146,7 @@ def _current(request: Request, library: tensorrt.Library) -> Iterator[None]:
         context.release()
 
 
-def _build(key: PlanKey, bundle: Bundle, library: tensorrt.Library, tell: Tell) -> PlanFile:
+def _build(key: PlanKey, bundle: Bundle, library: tensorrt.Library, report: Report) -> PlanFile:
     from inspectd.engine.openvino import Segmenter, thread_count  # the daemon's process need not load it
 
     last_s = 0.0
@@ -155,12 +155,12 @@ def _build(key: PlanKey, bundle: Bundle, library: tensorrt.Library, tell: Tell) 
         nonlocal last_s
         if time.monotonic() - last_s >= STEP_S:
             last_s = time.monotonic()
-            tell(Step(phase, step, steps))
+            report(Step(phase, step, steps))
 
     shape = Shape(*key.shape)
     graph = bundle.graphs[key.precision]
     data = tensorrt.build(library, graph, key.network_name, shape, key.target, progress)
-    tell(Step("computing the proof picture on the CPU", 1, 1))
+    report(Step("computing the proof picture on the CPU", 1, 1))
     cpu = Segmenter(bundle, thread_count(OpenVinoEngine()), "f32")
     for golden in bundle.golden:
         difference = golden_difference(golden, *cpu.segment(golden.image), "f32")

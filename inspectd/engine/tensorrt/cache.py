@@ -31,14 +31,14 @@ from inspectd.runtime.systemd import notify
 
 log = structlog.get_logger()
 TURN_S = 1.0
-TOLD_S = 5.0
-"""How often the log tells of the building."""
+LOG_S = 5.0
+"""Time between two log lines about the building, in seconds."""
 PATIENCE_S = 30
-"""So much longer systemd is asked to wait, in every turn while the builder lives."""
+"""Seconds that systemd is asked to wait longer, in every turn while the builder lives."""
 
 
 class Wanted(NamedTuple):
-    """A plan that is needed, where it lies or will lie, and so the proof of it on this machine."""
+    """A plan that is needed: its key, its file, and the file that notes its proof on this machine."""
 
     key: PlanKey
     path: Path
@@ -46,13 +46,13 @@ class Wanted(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """The plan in words, for people."""
         height, width, _ = self.key.shape
         return f"{self.key.library}, {self.key.precision}, {width}x{height}, {self.key.target}"
 
 
 def find_proven(wanted: Wanted, gpu: Gpu) -> tuple[PlanFile, int] | None:
-    """The plan and its difference from the CPU, if it lies in the cache and was proven on this machine."""
+    """Find the plan and its difference from the CPU in 1/255; None if it isn't there or not proven here."""
     try:
         plan = read_plan(wanted.path, wanted.key)
     except PlanFileError as error:
@@ -68,7 +68,7 @@ def find_proven(wanted: Wanted, gpu: Gpu) -> tuple[PlanFile, int] | None:
 def proven_plan(
     wanted: Wanted, bundle: Bundle, gpu: Gpu, timeout_s: float, wake: Handoff[str] | None
 ) -> tuple[PlanFile, int]:
-    """The plan and its difference from the CPU in 1/255, after building and proving what is missing.
+    """Give the plan and its difference from the CPU in 1/255, after building and proving what is missing.
 
     Raises BundleError if that can't be done here, UnavailableError if not now, StoppedError when `wake` is filled.
     """
@@ -93,21 +93,21 @@ def proven_plan(
 
 
 def run_builder(request: Request, title: str, timeout_s: float, wake: Handoff[str] | None) -> Done:
-    """Let a child process build and prove, and tell log and systemd how far it is. Raises as `proven_plan`."""
+    """Let a child process build and prove; reports to log and systemd how far it is. Raises as `proven_plan`."""
     began_s = time.monotonic()
     command = [sys.executable, "-P", "-m", "inspectd.engine.tensorrt.builder"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, process_group=0) as process:  # no Ctrl-C
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once: its exit code tells more
+        with suppress(BrokenPipeError):  # it died at once: its exit code says more
             process.stdin.write(msgspec.json.encode(request))
             process.stdin.close()
         last: Answer | None = None
         try:
-            told_s = began_s
+            logged_s = began_s
             for last in _answers(process, began_s + timeout_s, wake):
                 if isinstance(last, Step):
-                    told_s = _tell(title, last, began_s, told_s)
+                    logged_s = _report(title, last, began_s, logged_s)
         except TimeoutError:
             raise UnavailableError(
                 f"the plan ({title}) is not built after {timeout_s:g} s; allow more "
@@ -136,7 +136,7 @@ def _death(process: subprocess.Popen[bytes]) -> str:
 
 
 def _answers(process: subprocess.Popen[bytes], until_s: float, wake: Handoff[str] | None) -> Iterator[Answer]:
-    """What the child says, until its end or its last word; raises TimeoutError or StoppedError."""
+    """The child's answers, until its end or its last word; raises TimeoutError or StoppedError."""
     assert process.stdout is not None
     poll, said = select.poll(), b""
     poll.register(process.stdout, select.POLLIN)
@@ -162,11 +162,11 @@ def _answers(process: subprocess.Popen[bytes], until_s: float, wake: Handoff[str
                     return
 
 
-def _tell(title: str, step: Step, began_s: float, told_s: float) -> float:
-    """To systemd each step, to the log one every TOLD_S; gives when the log was told last."""
+def _report(title: str, step: Step, began_s: float, logged_s: float) -> float:
+    """Report a step to systemd, and to the log one every LOG_S; gives when the log had its last line."""
     now_s, where = time.monotonic(), f"{step.phase}, {step.step} of {step.steps}"
     notify(f"STATUS=building a plan ({title}): {where}")
-    if now_s - told_s < TOLD_S:
-        return told_s
+    if now_s - logged_s < LOG_S:
+        return logged_s
     log.info("building a plan", plan=title, at=where, seconds=round(now_s - began_s))
     return now_s

@@ -44,7 +44,7 @@ _cuda = ctypes.CDLL("libcuda.so.1")  # the one that pycuda has loaded
 
 
 class CudaError(DeviceError):
-    """`name` is CUDA's word for it, as CUDA_ERROR_ILLEGAL_ADDRESS."""
+    """A call of CUDA that failed; `name` is CUDA's word for it, such as CUDA_ERROR_ILLEGAL_ADDRESS."""
 
     def __init__(self, call: str, name: str, text: str) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class CudaError(DeviceError):
 
 
 def find(index: int) -> Gpu:
-    """What is known of a GPU before it is used; raises UnavailableError if there is no such GPU."""
+    """Describe a GPU before it is used; raises UnavailableError if there is no such GPU."""
     try:
         driver.init()
         count = driver.Device.count()
@@ -64,7 +64,7 @@ def find(index: int) -> Gpu:
         device = driver.Device(index)
         number, (major, minor) = driver.get_driver_version(), device.compute_capability()
         version = f"CUDA {number // 1000}.{number % 1000 // 10}"
-        with suppress(OSError):  # only CUDA's is told where the kernel's module can't be asked
+        with suppress(OSError):  # only CUDA's version is given where the kernel's module can't be asked
             version = f"{DRIVER_VERSION.read_text('ascii').strip()}, {version}"
         return Gpu(index, device.name(), f"sm{major}{minor}", version, device.pci_bus_id(), device.total_memory())
 
@@ -88,18 +88,18 @@ class Context:
             self._held.push()
 
     def __exit__(self, *_: object) -> None:
-        with suppress(driver.Error):  # of a lost GPU
+        with suppress(driver.Error):  # fails on a lost GPU
             driver.Context.pop()
 
     def release(self) -> None:
-        """It is no longer used by this thread; the context itself stays, see `_keep`."""
+        """Let go of the context in this thread; the context itself stays, see `_keep`."""
         with suppress(driver.Error):
             self._held.detach()
 
 
 @functools.cache
 def _keep(number: int) -> None:
-    """The primary context lives as long as the process: libraries remember what they made in it."""
+    """Keep the primary context as long as the process lives: libraries remember what they made in it."""
     call("cuDevicePrimaryCtxRetain", ctypes.byref(ctypes.c_void_p()), number)
 
 
@@ -110,7 +110,7 @@ def enter(handle: int) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns pycuda's exceptions into CudaError."""
+    """Turn pycuda's exceptions into CudaError."""
     try:
         yield
     except driver.Error as error:
@@ -119,7 +119,7 @@ def translated() -> Iterator[None]:
 
 
 def call(name: str, *arguments: Any) -> None:
-    """A call of the driver by ctypes."""
+    """Call a function of the driver by ctypes; raises CudaError."""
     if code := getattr(_cuda, name)(*arguments):
         raise CudaError(name, _word("cuGetErrorName", code), _word("cuGetErrorString", code))
 
@@ -132,24 +132,24 @@ def _word(function: str, code: int) -> str:
 
 @functools.cache
 def _names() -> dict[str, str]:
-    """CUDA's names by its sentences: pycuda tells only the sentence."""
+    """CUDA's names for its errors by their sentences: pycuda gives only the sentence."""
     return {_word("cuGetErrorString", code): _word("cuGetErrorName", code) for code in CODES}
 
 
 def memory_free() -> int:
-    """Bytes of GPU memory that can still be had."""
+    """Bytes of GPU memory that are free."""
     with translated():
         return int(driver.mem_get_info()[0])
 
 
 def allocate(size: int) -> Any:
-    """GPU memory; `int()` of it is its address, `.free()` gives it back."""
+    """Allocate GPU memory; `int()` of it is its address, `.free()` gives it back."""
     with translated():
         return driver.mem_alloc(size)
 
 
 def pinned(shape: tuple[int, ...]) -> U8:
-    """Host memory that the GPU writes without the CPU, uint8; freed with its last view, in the owner thread."""
+    """Allocate host memory uint8 that the GPU writes by itself; freed with its last view, in the owner thread."""
     with translated():
         return np.asarray(driver.pagelocked_empty(shape, np.uint8))
 
@@ -166,13 +166,13 @@ def unregister(pages: U8) -> None:
 
 
 def stream() -> Any:
-    """A queue of work of its own."""
+    """Make a stream: a queue of work of its own."""
     with translated():
         return driver.Stream(1)  # CU_STREAM_NON_BLOCKING: nobody's default stream waits for it
 
 
 def event(timing: bool = False) -> Any:
-    """A mark in a queue; whoever waits for it sleeps."""
+    """Make an event: a mark in a queue; whoever waits for it sleeps."""
     flags = driver.event_flags
     with translated():
         return driver.Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING))
@@ -189,7 +189,7 @@ def copy_out(target: U8, address: int, stream: Any) -> None:
 
 
 class CudaGraph:
-    """Work of one stream, recorded once, launched by one call. pycuda has no graphs: by ctypes."""
+    """Work of one stream, recorded once and launched by one call. By ctypes, as pycuda has no graphs."""
 
     def __init__(self, stream: Any, record: Callable[[], None]) -> None:
         graph, self._launchable = ctypes.c_void_p(), ctypes.c_void_p()
@@ -210,5 +210,5 @@ class CudaGraph:
         call("cuGraphLaunch", self._launchable, self._handle)
 
     def free(self) -> None:
-        """Give it back."""
+        """Give the graph back."""
         call("cuGraphExecDestroy", self._launchable)

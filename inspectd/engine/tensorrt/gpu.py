@@ -35,11 +35,11 @@ log = structlog.get_logger()
 DEPTH = 3
 """Frames at work at once: one is copied in, one computed, one copied out."""
 HANG_S = 10.0
-"""A GPU that finishes nothing for so long hangs; its driver gives up sooner, if it notices."""
+"""Seconds after which a GPU that finishes nothing hangs; its driver gives up sooner, if it notices."""
 LOST_S = 1.0
-"""A lost GPU's thread is given so long to end."""
+"""Seconds that the thread of a lost GPU has to end."""
 KEEP_WARM_S = 0.2
-"""An idle GPU computes so often, so that its clocks stay up."""
+"""Seconds between two inferences of an idle GPU, which keep its clocks up."""
 TURN_S = 0.2
 
 
@@ -118,7 +118,7 @@ class GpuBackend:
         return self._views[frame.camera][frame.slot]
 
     def wait(self) -> int:
-        """Until frames are done; gives how many. For who has nothing else to do; raises DeviceError."""
+        """Wait until frames are done; gives how many. For a caller with nothing else to do; raises DeviceError."""
         while not select.select([self.completed], [], [], TURN_S)[0] and self.fault is None:
             pass
         done = list(self.completed.drain())
@@ -129,7 +129,7 @@ class GpuBackend:
         return len(done)
 
     def segment(self, camera: int, image: U8) -> tuple[U8, U8]:
-        """One picture uint8 [H, W, C] by way of the ring's first slot, waited for; copies."""
+        """Judge one picture uint8 [H, W, C] in the ring's first slot and wait for it: scores and peak, copies."""
         frame = Frame(camera, 0, 0, 0, 0, 0)
         frame.slot = 0
         self._rings[camera].images[0][...] = image
@@ -149,7 +149,7 @@ class GpuBackend:
             self._local.entered = True
 
     def _own(self, opened: "SimpleQueue[BaseException | None]") -> None:
-        """The owner thread, from the opening to the end."""
+        """Be the owner thread, from the opening to the end."""
         error: BaseException | None = None
         made = ExitStack()
         context = None
@@ -173,7 +173,7 @@ class GpuBackend:
         opened.put(error)
 
     def _open(self, made: ExitStack) -> None:
-        """All that there will ever be; what gives it back goes into `made`."""
+        """Open all that there will ever be; what gives it back goes into `made`."""
         self._needed = 0
         try:
             self._allocate(made)
@@ -191,7 +191,7 @@ class GpuBackend:
             network.warmed()
 
     def _allocate(self, made: ExitStack) -> None:
-        """`_needed` runs ahead of what is allocated."""
+        """Allocate all memory on the GPU; `_needed` counts ahead of what is allocated."""
         self._in, self._compute, self._out = cuda.stream(), cuda.stream(), cuda.stream()
         made.callback(self._forget)
         shapes = {ring.shape: results for ring, results in zip(self._rings, self._results, strict=True)}
@@ -218,7 +218,7 @@ class GpuBackend:
             self._register(ring, made)
 
     def _pinned(self, ring: Ring, results: ScoreLayout) -> list[U8]:
-        """Room for the scores of every slot."""
+        """Allocate page-locked room for the scores of every slot."""
         try:
             return [cuda.pinned((results.nbytes,)) for _ in ring.images]
         except CudaError as error:
@@ -228,7 +228,7 @@ class GpuBackend:
             raise UnavailableError(f"this computer has no {size} KiB of memory that can be page-locked") from None
 
     def _register(self, ring: Ring, made: ExitStack) -> None:
-        """Page-lock a ring; where the driver won't, copies go through the driver's own buffer, and it is said."""
+        """Page-lock a ring; where the driver won't, its own buffer is used for copies, and the log says so."""
         try:
             cuda.register(ring.pages)
         except CudaError as error:
@@ -237,7 +237,7 @@ class GpuBackend:
             made.callback(cuda.unregister, ring.pages)
 
     def _forget(self) -> None:
-        """What pycuda and TensorRT free with the last reference, here and not in another thread."""
+        """Drop what pycuda and TensorRT free with the last reference, here and not in another thread."""
         for name in ("_all", "_idle", "_views", "_host", "_networks", "_in", "_compute", "_out"):
             self.__dict__.pop(name, None)
 
@@ -263,7 +263,7 @@ class GpuBackend:
             self.completed.put(frame)
 
     def _keep_warm(self) -> None:
-        """Compute what is in a set of buffers that no frame uses."""
+        """Run the network on a set of buffers that no frame uses."""
         buffers = self._all[0]
         try:
             with self._queueing, cuda.translated():

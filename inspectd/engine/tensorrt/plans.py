@@ -30,7 +30,7 @@ HASH_BYTES = 32
 MAX_HEADER_BYTES = 1 << 16
 LEAST_BAND_PX = 128
 SCHEMA = 1
-"""Raised when another way of building makes the plans in the cache worthless."""
+"""Version of how plans are built; a higher one makes the plans in the cache worthless."""
 
 
 class PlanFileError(Exception):
@@ -41,46 +41,46 @@ class PlanKey(msgspec.Struct, frozen=True):
     """All that decides whether a plan fits."""
 
     library: str
-    """Name and exact version."""
+    """Name and exact version of the library."""
     graph_sha256: str
     precision: str
     shape: tuple[int, int, int]
-    """Height, width, channels of the picture."""
+    """Height, width and channels of the picture."""
     target: str
-    """Compute capability, as sm86."""
+    """Compute capability, such as sm86."""
     reference: str
-    """SHA-256 over what its proof rests on: the fp32 graph and the golden images."""
+    """SHA-256 over what the proof of the plan rests on: the fp32 graph and the golden images."""
     gpu: str = ""
-    """The model of the GPU and its driver; TensorRT-RTX compiles for them later, its plans don't depend on it."""
+    """Model of the GPU and its driver; empty for TensorRT-RTX, which compiles for them later."""
     schema: int = SCHEMA
 
     @property
     def digest(self) -> str:
-        """What its files are named after."""
+        """Digest of the key, after which the plan's files are named."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:20]
 
     @property
     def file_name(self) -> str:
-        """Of the plan in the cache."""
+        """File name of the plan in the cache."""
         return f"{self.digest}.plan"
 
     @property
     def network_name(self) -> str:
-        """What a plan calls itself."""
+        """Name that the plan carries inside."""
         return f"sha256:{self.graph_sha256}"
 
     @classmethod
     def of(
         cls, library: str, version: str, bundle: Bundle, precision: str, shape: Shape, target: str, gpu: str = ""
     ) -> "PlanKey":
-        """The key of a bundle's plan."""
+        """Make the key of a bundle's plan."""
         sha256, rests_on = bundle.manifest.graphs[precision].sha256, hashlib.sha256(bundle.sha256.encode())
         for golden in bundle.manifest.golden:
             rests_on.update(golden.image_sha256.encode())
         return cls(f"{library} {version}", sha256, precision, (*shape,), target, rests_on.hexdigest(), gpu)
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _PlanHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: PlanKey
     plan_bytes: Annotated[int, msgspec.Meta(gt=0)]
     scores_bytes: Annotated[int, msgspec.Meta(gt=0)]
@@ -96,23 +96,23 @@ class PlanFile(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Of the plan."""
+        """SHA-256 of the plan."""
         return hashlib.sha256(self.plan).hexdigest()
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """`<digest>.proven.json`: this plan was loaded by a child process and computed what the CPU computes."""
+    """`<digest>.proven.json`: a child process loaded this plan, and it computed what the CPU computes."""
 
     plan_sha256: str
     gpu: str
     driver: str
     difference: int
-    """From the CPU's scores, in 1/255, as `golden_difference` counts."""
+    """Difference from the CPU's scores, in 1/255, as `golden_difference` counts."""
 
 
 def proof_picture(bundle: Bundle, shape: Shape) -> U8:
-    """A picture of the wanted shape made of golden images: bands one below the other, each around the strongest
-    defect of its image, repeated where the image is smaller. A low picture has fewer bands, the strongest.
+    """Make a picture of the wanted shape out of golden images: bands one below the other, each around the
+    strongest defect of its image, repeated where it is smaller. A low picture has fewer bands, the strongest.
     """
     strongest = sorted(bundle.golden, key=lambda golden: int(golden.scores.max()), reverse=True)
     shown = strongest[: max(1, min(len(strongest), shape.height // LEAST_BAND_PX))]
@@ -124,7 +124,7 @@ def proof_picture(bundle: Bundle, shape: Shape) -> U8:
 
 
 def _around_defect(golden: Golden, height: int, width: int, stride: int) -> U8:
-    """So much of a golden image, its strongest cell in the middle as far as its edges allow."""
+    """Cut a part of this size out of a golden image, its strongest cell in the middle as far as edges allow."""
     whole = golden.image.shape[:2]
     _, *cell = np.unravel_index(int(golden.scores.argmax()), golden.scores.shape)
     starts = [
@@ -142,24 +142,24 @@ def shows_defects(bundle: Bundle, scores: U8) -> bool:
 
 
 def proof_of(bundle: Bundle, plan: PlanFile) -> Golden:
-    """The proof picture as a golden image: what the network must say of it."""
+    """The proof picture as a golden image, with what the network must say of it."""
     return Golden(
         "proof", proof_picture(bundle, Shape(*plan.key.shape)), plan.scores, plan.scores.max(axis=(1, 2))
     )
 
 
 def write_plan(path: Path, plan: PlanFile) -> None:
-    """The whole file or none of it, also when the power fails; raises OSError."""
+    """Write the whole plan file or none of it, also when the power fails; raises OSError."""
     ok, png = cv2.imencode(".png", plan.scores.reshape(-1, plan.scores.shape[2]))
     if not ok:
         raise OSError("the scores can't be written as PNG")
-    header = msgspec.json.encode(_Header(plan.key, len(plan.plan), png.nbytes, len(plan.scores)))
+    header = msgspec.json.encode(_PlanHeader(plan.key, len(plan.plan), png.nbytes, len(plan.scores)))
     content = b"".join((MAGIC, LENGTH.pack(len(header)), header, plan.plan, png.tobytes()))
     write_whole(path, content + hashlib.sha256(content).digest())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside it, then rename: who reads finds the old or the new file; raises OSError."""
+    """Write beside the file, then rename: a reader finds the old or the new file; raises OSError."""
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -172,7 +172,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_plan(path: Path, key: PlanKey) -> PlanFile:
-    """The plan in a file; raises PlanFileError if it is not the wanted one, byte for byte, or not there."""
+    """Read a plan file; raises PlanFileError if it is not the wanted one, byte for byte, or not there."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def read_plan(path: Path, key: PlanKey) -> PlanFile:
         raise PlanFileError("it is damaged")
     (length,) = LENGTH.unpack_from(data, len(MAGIC))
     try:
-        header = msgspec.json.decode(content[start : start + min(length, MAX_HEADER_BYTES)], type=_Header)
+        header = msgspec.json.decode(content[start : start + min(length, MAX_HEADER_BYTES)], type=_PlanHeader)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise PlanFileError("its header can't be read") from None
     begin = start + length
@@ -203,7 +203,7 @@ def read_plan(path: Path, key: PlanKey) -> PlanFile:
 
 
 def read_proof(path: Path) -> Proof | None:
-    """What a child process noted when it had proven a plan; None if nothing that can be read is there."""
+    """Read what a child process noted when it had proven a plan; None if nothing that can be read is there."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Proof)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -211,12 +211,12 @@ def read_proof(path: Path) -> Proof | None:
 
 
 def machine_digest(gpu: Gpu) -> str:
-    """In the names of files that hold for one model of GPU and one driver."""
+    """Part of the names of files that hold for one model of GPU and one driver."""
     return hashlib.sha256(f"{gpu.name} {gpu.driver}".encode()).hexdigest()[:8]
 
 
 def plan_folder(path: Path) -> Path:
-    """The cache's folder, made if it is not there; raises UnavailableError."""
+    """Make the cache's folder if it is not there; raises UnavailableError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         others_write = path.stat().st_mode & stat.S_IWOTH

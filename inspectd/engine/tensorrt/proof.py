@@ -22,7 +22,7 @@ log = structlog.get_logger()
 def loader(
     library: Library, plans: Mapping[Shape, PlanFile], gpu: Gpu, folder: Path, bundle: Bundle
 ) -> Callable[[Shape], Network]:
-    """What makes the network for pictures of one shape; it raises PlanError."""
+    """Give a function that makes the network for pictures of one shape; it raises PlanError."""
 
     def load(shape: Shape) -> Network:
         plan = plans[shape]
@@ -45,7 +45,7 @@ def open_plans(
     bundle: Bundle,
     rings: Sequence[Ring],
 ) -> GpuBackend:
-    """The backend that runs these plans; raises PlanError, UnavailableError or DeviceError."""
+    """Open the backend that runs these plans; raises PlanError, UnavailableError or DeviceError."""
     load, manifest = loader(library, plans, gpu, folder, bundle), bundle.manifest
     precision = next(iter(plans.values())).key.precision
     name = f"{library.name} {library.version}, {precision}, {gpu.name}"
@@ -53,14 +53,14 @@ def open_plans(
 
 
 def prove(backend: GpuBackend, camera: int, bundle: Bundle, plan: PlanFile) -> int:
-    """How far the GPU is from the CPU on the proof picture, in 1/255, by way of a camera's ring."""
+    """Measure how far the GPU is from the CPU on the proof picture, in 1/255, by way of a camera's ring."""
     golden = proof_of(bundle, plan)
     runs = [backend.segment(camera, golden.image) for _ in range(backend.depth)]
     return max(golden_difference(golden, *scores, plan.key.precision) for scores in runs)
 
 
 def _runtime_cache(folder: Path, plan: PlanFile, gpu: Gpu) -> tuple[bytes, Callable[[bytes], None]]:
-    """What TensorRT-RTX compiled for this GPU and driver before, and how to keep what it compiles now."""
+    """Read what TensorRT-RTX compiled here before; gives it, and a function that keeps what it compiles now."""
     path = folder / f"{plan.key.digest}-{machine_digest(gpu)}.compiled"
     try:
         data = path.read_bytes()

@@ -24,13 +24,13 @@ from inspectd.settings.engine import TensorRtEngine
 
 log = structlog.get_logger()
 OPEN_S = 120.0
-"""So long systemd is asked to wait for plans to be loaded and proven by this process."""
+"""Seconds that systemd is asked to wait for this process to load and prove the plans."""
 
 
 def wanted_plan(
     library: tensorrt.Library, gpu: Gpu, folder: Path, bundle: Bundle, precision: str, shape: Shape
 ) -> Wanted:
-    """The plan for pictures of one shape on this GPU."""
+    """Describe the plan for pictures of one shape on this GPU."""
     model = "" if library.rtx else f"{gpu.name}, driver {gpu.driver.partition('.')[0]}"
     key = PlanKey.of(library.name, library.version, bundle, precision, shape, gpu.sm, model)
     proof = folder / f"{key.digest}-{machine_digest(gpu)}.proven.json"
@@ -38,7 +38,7 @@ def wanted_plan(
 
 
 def precisions(config: TensorRtEngine, bundle: Bundle) -> list[str]:
-    """What is tried, fastest first: INT8 only if wished and if the export found it equal."""
+    """Precisions that are tried, fastest first: INT8 only if wished and if the export found it equal."""
     int8 = ["int8"] if config.precision == "auto" and bundle.int8_usable else []
     return [*int8, *bundle.gpu_floats]
 
@@ -46,7 +46,7 @@ def precisions(config: TensorRtEngine, bundle: Bundle) -> list[str]:
 def open_gpu(
     config: TensorRtEngine, bundle: Bundle, rings: Sequence[Ring], wake: Handoff[str] | None = None
 ) -> GpuBackend:
-    """The backend in the first precision that computes here what the CPU computes; BundleError if none does.
+    """Open the backend in the first precision that computes here what the CPU computes; BundleError if none does.
 
     Plans that are not in the cache are built by a child process; when something is put into `wake` meanwhile,
     StoppedError is raised. Raises UnavailableError if GPU, driver, memory or time are not there.
@@ -88,7 +88,9 @@ def _ready_plans(
     config: TensorRtEngine, bundle: Bundle, library: tensorrt.Library, gpu: Gpu, folder: Path, precision: str,
     rings: Sequence[Ring], wake: Handoff[str] | None,
 ) -> dict[Shape, PlanFile]:  # fmt: skip
-    """Built, and loaded once by a child process, which found them near enough to the CPU or not."""
+    """Plans by picture shape, each built and loaded once by a child process, which measured how near the CPU it
+    is.
+    """
     plans = {}
     for shape in dict.fromkeys(ring.shape for ring in rings):
         wanted = wanted_plan(library, gpu, folder, bundle, precision, shape)
@@ -98,7 +100,7 @@ def _ready_plans(
 
 
 def outlook(config: TensorRtEngine, bundle: Bundle, shapes: Sequence[Shape]) -> str:
-    """What a start would find, for `check`: GPU, library, precision, and which plans there are. Builds nothing."""
+    """What a start would find, for `check`: GPU, library, precision, and which plans exist. Builds nothing."""
     library, gpu = tensorrt.library(), find(config.device)
     precision = precisions(config, bundle)[0]
     folder, said = plan_folder(Path(config.plans)), []
@@ -113,7 +115,7 @@ def outlook(config: TensorRtEngine, bundle: Bundle, shapes: Sequence[Shape]) -> 
 
 
 class GpuSegmenter:
-    """One picture of any size after the other, through the daemon's backend; keeps the last few sizes."""
+    """Judges one picture of any size after the other through the daemon's backend; keeps the last few sizes."""
 
     KEPT = 4
 
@@ -123,7 +125,7 @@ class GpuSegmenter:
         atexit.register(self.close)
 
     def segment(self, image: U8) -> tuple[U8, U8]:
-        """Image uint8 [H, W, C] -> scores uint8 [K, h, w], peak uint8 [K], copies."""
+        """Judge an image uint8 [H, W, C]: scores uint8 [K, h, w] and peak uint8 [K], copies."""
         shape = Shape(*image.shape)
         kept = self._open.pop(shape, None)
         if kept is None:

@@ -14,43 +14,44 @@ from inspectd.wire.results import Next
 
 log = structlog.get_logger()
 MAX_ENTRIES = 64
-"""Of a chunk: the protocol allows 256, but nothing else goes out while one is made."""
+"""Most entries of a chunk: the protocol allows 256, but nothing else goes out while one is made."""
 STEP_BYTES = 256 * 1024
-"""Read in one step."""
+"""Most bytes that are read in one step."""
 UNREADABLE_NS, FORGOTTEN_NS = 5_000_000_000, 1_000_000_000
-"""A piece that was asked for in vain for so long is on a bad disk: only a read that waits would be told so. It
-counts while somebody asks at least once a second."""
+"""After the first time, a piece that was asked for in vain lies on a bad disk: only a read that waits would report
+it. The time counts while somebody asks at least once within the second. Nanoseconds."""
 MAX_RECORD = 16 * 2**20
-"""What claims to be longer is damage."""
+"""Most bytes of a record; one that claims to be longer is damage."""
 
 
 class Chunk(NamedTuple):
-    """Results of one epoch in a row, oldest first."""
+    """Results of one epoch in a row, oldest first, as an answer to a replay."""
 
     entries: list[Entry]
     upto: int
-    """Every result from the wanted number to this one is in here or is not kept."""
+    """Every result from the wanted number up to this one is in the chunk or is not kept."""
     next: Next | None = None
-    """The epoch has ended, and this chunk holds the last of it."""
+    """Where to read on when the epoch has ended and this chunk holds its last results; else None."""
 
 
 class History:
-    """What the journal holds, for the thread that writes it."""
+    """The results in the journal, for the thread that writes it."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._fd, self._path, self._size = -1, Path(), 0
-        self._unreadable: list[Segment] = []  # those of which that was said
-        self._in_vain: dict[Path, tuple[int, int]] = {}  # since when, and when last, a file had nothing to read
+        self._unreadable: list[Segment] = []  # segments that were logged as unreadable
+        self._in_vain: dict[Path, tuple[int, int]] = {}  # when a file had nothing to read: first, last
 
     def oldest(self) -> Next:
-        """Of the oldest result that is kept; of the coming one, if none is."""
+        """Place of the oldest result that is kept; of the coming one, if none is."""
         return _first_of(self._journal.segments[0])
 
     def read(self, epoch: int, start: int) -> Chunk | None:
         """Results from number `start` of an epoch on. None: one step is done, and more are to do: call again.
 
-        Of an epoch that is not known, or no longer, the chunk is empty and `next` the oldest one that is.
+        For an epoch that is not known, or no longer, the chunk is empty and `next` is the oldest epoch that is
+        kept.
         """
         segments = self._journal.segments
         own = [i for i, segment in enumerate(segments) if segment.position.epoch == epoch]
@@ -63,7 +64,7 @@ class History:
                 self._scan(segment)
                 return None
             found = self._collect(segment, start)
-        except OSError as error:  # a bad disk: what it holds is not kept any more
+        except OSError as error:  # a bad disk: its results count as not kept any more
             if segment not in self._unreadable:
                 self._unreadable = [*self._unreadable[-MAX_ENTRIES:], segment]
                 log.error("the journal can't be read", file=str(segment.path), problem=str(error))
@@ -80,7 +81,7 @@ class History:
             upto = after.position.seq
             return Chunk(
                 [entry for entry in entries if entry.seq <= upto], upto
-            )  # what follows is corrected there
+            )  # the next segment begins with the correction
         last = entries[-1].seq if entries else max(start - 1, 0)
         return Chunk(entries, last, _first_of(after))
 
@@ -91,7 +92,7 @@ class History:
         self._fd = -1
 
     def _scan(self, segment: Segment) -> None:
-        """Learn where results are in one more piece of a segment that an earlier daemon wrote."""
+        """Find where results are in one more piece of a segment that an earlier daemon wrote."""
         size = STEP_BYTES
         while size:
             data = self._read(segment, segment.scanned, size)
@@ -108,7 +109,7 @@ class History:
         segment.whole = not size
 
     def _collect(self, segment: Segment, start: int) -> tuple[list[Entry], bool] | None:
-        """Results of a segment from a number on, and whether they are all it holds; None: not read yet.
+        """Results of a segment from a number on, and whether they are all it holds; None if it is not read yet.
 
         Two with one number may follow each other: the second corrects the first. So the last one that was
         read stays behind, unless nothing can follow it.
@@ -136,8 +137,8 @@ class History:
                 return entries[:-1], False
 
     def _rest(self, data: bytes, end: int, at: int) -> int:
-        """How much to read for the record behind the last whole one of this piece, which ends there; 0 if none
-        follows, but zeros or damage. `at`: that place in the file.
+        """Bytes to read for the record behind the last whole one of this piece, which ends at `end`; 0 if none
+        follows, but zeros or damage. `at`: the file offset of the piece's end.
         """
         if end + RECORD.size > len(data):
             return STEP_BYTES if at + RECORD.size <= self._size else 0
@@ -148,7 +149,7 @@ class History:
         return int(max(size, STEP_BYTES))
 
     def _read(self, segment: Segment, at: int, size: int) -> bytes | None:
-        """Bytes of a segment; None if they are on the disk alone: they are asked for, and others go on."""
+        """Read bytes of a segment; None if only the disk has them: then they are asked for, and others go on."""
         if segment.path != self._path or self._fd < 0:
             self.close()
             self._fd, self._path = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC), segment.path
@@ -157,7 +158,7 @@ class History:
         try:
             got = os.preadv(self._fd, [buffer], at, os.RWF_NOWAIT)
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:  # not every file system can tell
+            if error.errno == errno.EOPNOTSUPP:  # not every file system knows
                 got = os.preadv(self._fd, [buffer], at)
             elif error.errno == errno.EAGAIN:
                 got = 0
@@ -171,7 +172,7 @@ class History:
         return bytes(buffer)
 
     def _wait_for(self, segment: Segment) -> None:
-        """Its bytes are on the disk alone. Raises OSError if that has been so for too long."""
+        """Note that a segment's bytes are on the disk alone; raises OSError if that has been so for too long."""
         now = now_ns()
         since, last = self._in_vain.get(segment.path, (now, now))
         since = now if now - last > FORGOTTEN_NS else since

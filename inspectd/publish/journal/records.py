@@ -21,10 +21,10 @@ PAGE = 4096
 RECORD = struct.Struct("<IIB")
 MAGIC = b"INSJRNL1"
 RESULT, OPENED, CLOSED, NEXT, LATE, VOID = 1, 2, 3, 4, 5, 6
-"""VOID: was a RESULT, whose correction could not be kept; its number is used up, its contents nobody reads."""
+"""Types of records. VOID: was a RESULT whose correction could not be kept; its number is used up."""
 END = bytes(RECORD.size)
 STEP = 64
-"""Every so many results the place of one is remembered."""
+"""Number of results per remembered place in a segment."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -33,15 +33,15 @@ class Position(msgspec.Struct, frozen=True):
     number: int
     epoch: int
     seq: int
-    """The last sequence number before it."""
+    """Last sequence number before the segment."""
     part_ids: dict[str, int]
-    """The highest part id of each camera before it."""
+    """Highest part id of each camera before the segment."""
     boot_id: str
-    """The boot it was begun in; an OPENED record tells of a later one."""
+    """Boot in which the segment was begun; an OPENED record notes a later one."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a RESULT record: the three frames of the message, and its keys. Of a LATE one: with seq 0."""
+    """Payload of a RESULT record: the three frames of the message, and its keys. A LATE record has seq 0."""
 
     seq: int
     camera: str
@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Segment:
-    """One file, and where in it some of the results are."""
+    """One file of the journal, and where in it some of the results are."""
 
     def __init__(self, position: Position, path: Path, seed: int) -> None:
         self.position, self.path, self.seed = position, path, seed
@@ -60,13 +60,13 @@ class Segment:
         """Whether all places are known; else those before `scanned`."""
         self.scanned = PAGE
         self.last = position.seq
-        """The newest result whose place was noted."""
+        """Newest result whose place was noted."""
         self._numbers: list[int] = []
         self._places: list[int] = []
         self._counted = 0
 
     def note(self, seq: int, at: int) -> None:
-        """A result lies there; told in the order of the file."""
+        """Note that a result lies there; called in the order of the file."""
         if self._counted % STEP == 0:
             self._numbers.append(seq)
             self._places.append(at)
@@ -80,17 +80,17 @@ class Segment:
 
 
 def crc(seed: int, kind: int, payload: bytes | memoryview) -> int:
-    """Of a record."""
+    """CRC-32 of a record."""
     return zlib.crc32(payload, seed ^ kind)
 
 
 def pack_record(seed: int, kind: int, payload: bytes) -> bytes:
-    """A record, and the empty one behind it."""
+    """Pack a record, and the empty one behind it."""
     return RECORD.pack(len(payload), crc(seed, kind, payload), kind) + payload + END
 
 
 def pack_void(seed: int, payload: bytes) -> bytes:
-    """The head of a VOID record, to be written over that of the RESULT with this payload."""
+    """Pack the head of a VOID record, to be written over that of the RESULT with this payload."""
     return RECORD.pack(len(payload), crc(seed, VOID, payload), VOID)
 
 
@@ -110,13 +110,13 @@ decode_entry = msgspec.msgpack.Decoder(Entry).decode
 
 
 def pack_header(position: Position) -> bytes:
-    """The first page of a segment."""
+    """Pack the first page of a segment."""
     body = msgspec.json.encode(position)
     return (MAGIC + struct.pack("<II", len(body), zlib.crc32(body)) + body).ljust(PAGE, b"\0")
 
 
 def read_segment(path: Path) -> Segment | None:
-    """None for a segment that was never begun, whose beginning was torn, or that another version wrote."""
+    """Read a segment; None if it was never begun, its beginning is torn, or another version wrote it."""
     with path.open("rb") as file:
         page = file.read(PAGE)
     if len(page) < PAGE or not page.startswith(MAGIC):

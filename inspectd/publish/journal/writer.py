@@ -26,38 +26,23 @@ from inspectd.publish.journal.records import (
     PAGE,
     RECORD,
     RESULT,
-    VOID,
     Entry,
     Position,
     Segment,
-    decode_entry,
     never_begun,
     pack_header,
     pack_record,
     pack_void,
-    read_segment,
-    records,
 )
-from inspectd.runtime.errors import UnavailableError
+from inspectd.publish.journal.recovery import TAINTED, open_segments, why_new_epoch
 from inspectd.settings.publish import JournalConfig
 
 log = structlog.get_logger()
 SYNC_S = 0.1
-TAINTED = "tainted"
-
-
-class _Tail(NamedTuple):
-    """What was true at the end of the newest segment."""
-
-    segment: Segment
-    position: Position
-    end: int
-    closed: bool
-    damaged: bool
 
 
 class _Newest(NamedTuple):
-    """Where the newest result lies."""
+    """Place of the newest result, and its payload."""
 
     seq: int
     segment: Segment
@@ -66,21 +51,21 @@ class _Newest(NamedTuple):
 
 
 class Journal:
-    """Opened and written by one thread; `close` ends it. `seq`, `epoch`, `part_ids` are those to go on from."""
+    """The journal, written by one thread; `close` ends it. It goes on from `seq`, `epoch`, `part_ids`."""
 
     def __init__(self, folder: Path, config: JournalConfig, boot_id: str) -> None:
         self.failure = ""
         """Why results are no longer kept; empty while they are."""
         self._folder, self._size = folder, config.segment_mib * 1024 * 1024
         paths = [folder / f"{i:03d}.journal" for i in range(config.segments)]
-        found, tail, dropped = _open(folder, paths, self._size)
+        found, tail, dropped = open_segments(folder, paths, self._size)
         self.segments = [segment for segment in found if segment.path not in dropped]
-        """Oldest first; the last is being written."""
+        """Segments with results, oldest first; the last is being written."""
         used = {segment.path for segment in self.segments}
         position = tail.position if tail else Position(0, 0, 0, {}, boot_id)
         self.seq, self.part_ids = position.seq, position.part_ids
         unread = [path for path in paths if path not in used | dropped and not never_begun(path)]
-        why = _why_anew(tail, boot_id, len(dropped), len(unread), (folder / TAINTED).exists())
+        why = why_new_epoch(tail, boot_id, len(dropped), len(unread), (folder / TAINTED).exists())
         self.epoch = position.epoch if tail and not why else secrets.randbits(63) + 1
         if why:
             log.warning("a new epoch begins", why=why, epoch=self.epoch, last_seq=self.seq)
@@ -102,11 +87,11 @@ class Journal:
         self._syncer.start()
 
     def append(self, entry: Entry) -> None:
-        """Keep one result; its failure is told by `failure`, never raised: results go out all the same.
+        """Keep one result. A failure shows in `failure` and is never raised: results go out all the same.
 
         Under the number of the last one it corrects that; if it can't be kept, neither is what it corrects.
         """
-        self.seq = entry.seq - 1  # should a segment be begun for it
+        self.seq = entry.seq - 1  # in case a segment is begun for it
         payload = msgspec.msgpack.encode(entry)
         at = self._keep(RESULT, payload)
         if at:
@@ -122,7 +107,7 @@ class Journal:
         self._keep(LATE, msgspec.msgpack.encode(entry))
 
     def _keep(self, kind: int, payload: bytes) -> int:
-        """Returns where the record begins; 0 if it is not kept."""
+        """Append a record; gives where it begins, 0 if it is not kept."""
         if not self.failure:
             try:
                 return self._append(kind, payload)
@@ -131,15 +116,15 @@ class Journal:
         return 0
 
     def _void(self, newest: _Newest) -> None:
-        """Over the head of the record: that changes a page in memory even where nothing can be added."""
+        """Write over the head of a record: that changes a page in memory even where nothing can be added."""
         head = pack_void(newest.segment.seed, newest.payload)
         try:
-            fd = os.open(newest.segment.path, os.O_RDWR | os.O_CLOEXEC)  # a later one may have been begun
+            fd = os.open(newest.segment.path, os.O_RDWR | os.O_CLOEXEC)  # a later segment may have been begun
             try:
                 if os.pwrite(fd, head, newest.at) != len(head):
                     raise OSError(errno.EIO, "short write")
             finally:
-                self._retired.append(fd)  # synced and closed like those
+                self._retired.append(fd)  # synced and closed with those
         except OSError as error:
             self._fail(error)
 
@@ -156,7 +141,7 @@ class Journal:
         os.close(self._fd)
 
     def _append(self, kind: int, payload: bytes) -> int:
-        """Returns where the record begins; raises OSError."""
+        """Append a record; gives where it begins; raises OSError."""
         size = RECORD.size + len(payload) + 2 * len(END)  # room for NEXT and the end behind it
         if PAGE + size > self._size:
             raise OSError(errno.EFBIG, "a result is larger than journal.segment_mib")
@@ -192,7 +177,7 @@ class Journal:
         self._fd, self._at = fd, PAGE
 
     def _sync(self) -> None:
-        """The helper thread, the only one that closes a descriptor while the journal is open."""
+        """Sync in the helper thread, the only one that closes a descriptor while the journal is open."""
         while not self._stopped.wait(SYNC_S):
             self._sync_once()
 
@@ -214,85 +199,14 @@ class Journal:
         self._taint()
 
     def _taint(self) -> None:
-        """Numbers were on the wire that are not here: the next start is a new epoch."""
+        """Note on the disk that numbers were on the wire that are not here: the next start is a new epoch."""
         try:
             (self._folder / TAINTED).touch()
             self._tainted = True
         except OSError:
-            pass  # the same disk: the helper tries again, and `failure` is in every heartbeat
+            pass  # it is the same disk: the helper tries again, and `failure` is in every heartbeat
 
 
 def boot_id() -> str:
     """The kernel's name for this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _open(folder: Path, paths: list[Path], size: int) -> tuple[list[Segment], _Tail | None, set[Path]]:
-    """The segments that are there, oldest first, the end of the newest, and whose records are dropped now: from
-    the tail numbers go on even then.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = (segment for path in folder.glob("*.journal") if (segment := read_segment(path)))
-        found = sorted(there, key=lambda segment: segment.position.number)
-        return found, _find_tail(found[-1]) if found else None, _preallocate(folder, paths, size)
-    except OSError as error:
-        raise UnavailableError(
-            f"the journal {folder} can't be made ({len(paths)} files of {size // 2**20} MiB): {error.strerror}"
-        ) from None
-
-
-def _preallocate(folder: Path, paths: list[Path], size: int) -> set[Path]:
-    """Make the segments. Returns those of a journal of another form: their records are dropped."""
-    surplus = {path for path in folder.glob("*.journal") if path not in paths}
-    dropped = set(surplus)
-    for path in paths:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            if os.fstat(fd).st_size not in (0, size):
-                os.ftruncate(fd, 0)
-                dropped.add(path)
-            os.posix_fallocate(fd, 0, size)
-        finally:
-            os.close(fd)
-    if surplus:
-        (folder / TAINTED).touch()  # the newest may be among them: killed from here on, the next start must know
-    for path in surplus:
-        path.unlink()
-    return dropped
-
-
-def _why_anew(tail: _Tail | None, boot_id: str, dropped: int, unread: int, tainted: bool) -> str:
-    """Why the epoch that was can't go on, numbers of it may be gone; empty if it can, or if there was none."""
-    if dropped:
-        return f"{dropped} files of results, not as journal.segment_mib and journal.segments say, were dropped"
-    if unread:
-        return f"{unread} files of the journal are damaged, or of another version"
-    if tainted:
-        return "the journal failed before, and results were not kept"
-    if tail is None:
-        return ""
-    if tail.damaged:
-        return "the end of the journal is damaged"
-    if not tail.closed and tail.position.boot_id != boot_id:
-        return "the power was lost"
-    return ""
-
-
-def _find_tail(segment: Segment) -> _Tail:
-    """Where the newest segment ends, and what was true there."""
-    position = segment.position
-    seq, part_ids, end, boot, kind = position.seq, dict(position.part_ids), PAGE, position.boot_id, 0
-    data = segment.path.read_bytes()
-    for kind, payload, at, end in records(data, PAGE, segment.seed):  # noqa: B007  (the last are looked at below)
-        if kind == OPENED:
-            boot = payload.decode()
-        elif kind in (RESULT, VOID):
-            entry = decode_entry(payload)
-            segment.note(entry.seq, at)
-            seq = max(seq, entry.seq)
-            part_ids[entry.camera] = max(entry.part_id, part_ids.get(entry.camera, 0))
-    segment.whole = True
-    damaged = data[end : end + len(END)] != END or kind == NEXT
-    last = Position(position.number, position.epoch, seq, part_ids, boot)
-    return _Tail(segment, last, end, kind == CLOSED, damaged)

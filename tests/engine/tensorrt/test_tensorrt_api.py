@@ -80,7 +80,7 @@ def binding(request: pytest.FixtureRequest) -> Binding:
 LIBRARY = """
 import importlib, json, sys
 sys.modules["tensorrt"] = {module}
-from inspectd.engine import tensorrt
+from inspectd.engine.tensorrt import api as tensorrt
 library = tensorrt.library()
 trt = library.module
 """
@@ -224,8 +224,8 @@ def test_steps_are_told_with_their_phase(facts: dict[str, Any]) -> None:
 def test_a_refusal_by_tensorrt_is_an_error_in_its_own_words(binding: Binding, call: str) -> None:
     """As where there is no driver, or an old one."""
     code = f"""
-from inspectd.runtime.ring import Shape
-from inspectd.engine.backend import Results
+from inspectd.runtime.slots import Shape
+from inspectd.engine.backend import ScoreLayout as Results
 shape = Shape(8, 8, 1)
 try:
     tensorrt.{call}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from inspectd.publish.journal import history as module
 from inspectd.publish.journal.history import Chunk, History
 from inspectd.publish.journal.records import Entry
-from inspectd.publish.journal.writer import TAINTED, Journal
+from inspectd.publish.journal.recovery import TAINTED
+from inspectd.publish.journal.writer import Journal
 from inspectd.settings.publish import JournalConfig
 from inspectd.wire.results import Next
 

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from inspectd.publish.journal.history import Chunk, History
 from inspectd.publish.journal.records import PAGE, RESULT, Entry, read_entries
-from inspectd.publish.journal.writer import TAINTED, Journal, boot_id
+from inspectd.publish.journal.recovery import TAINTED
+from inspectd.publish.journal.writer import Journal, boot_id
 from inspectd.runtime.errors import UnavailableError
 from inspectd.settings.publish import JournalConfig
 from tests.makers import examples
@@ -446,7 +447,7 @@ def test_a_full_disk_is_one_sentence_at_the_start(tmp_path: Path) -> None:
     program = f"""
 import resource
 from pathlib import Path
-from inspectd.settings.config import Journal as Config
+from inspectd.settings.publish import JournalConfig as Config
 from inspectd.runtime.errors import UnavailableError
 from inspectd.publish.journal.writer import Journal
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

@@ -1,4 +1,4 @@
-"""COCO: one JSON file with categories, images and annotations (polygons or run lengths); https://cocodataset.org."""
+"""Reads COCO: one JSON file with categories, images and annotations (polygons or run lengths); https://cocodataset.org."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    coco_counts,
-    polygon,
-    runs,
-)
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, coco_counts, polygon, runs
+from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 
 
-def read_coco(source: Path, images: Path | None, rules: Rules) -> Labels:
+def read_coco(source: Path, images: Path | None, rules: Rules) -> LabelledSet:
     """Reads the JSON file `source`, or the only one in the folder `source` or its annotations/.
 
     Pictures are looked for in `images`, else beside the file, in images/ there and in images/ one folder up.
@@ -43,7 +37,7 @@ def read_coco(source: Path, images: Path | None, rules: Rules) -> Labels:
             f"{file}: not COCO annotations ({type(error).__name__}: {error}); export it anew"
         ) from None
     names = dict.fromkeys(category[k] for k in sorted(category))
-    return Labels(tuple(n for n in names if n in used and n not in {BACKGROUND, *rules.dont_care}), pictures)
+    return LabelledSet(tuple(n for n in names if n in used and n not in {BACKGROUND, *rules.dont_care}), pictures)
 
 
 def _the_file(source: Path) -> Path:
@@ -61,7 +55,7 @@ def _picture(
     category: dict[int, str],
     folders: list[Path],
     rules: Rules,
-) -> Labelled:
+) -> LabelledPicture:
     name = str(entry["file_name"]).replace("\\", "/")
     file = next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
     stated = (int(entry["height"]), int(entry["width"]))
@@ -72,7 +66,7 @@ def _picture(
         return [LabelledRegion(category[a["category_id"]], _inside(a, height, width)) for a in annotations]
 
     shown = {category[a["category_id"]] for a in annotations} - {BACKGROUND, *rules.dont_care}
-    return Labelled(file, name, regions, tuple(sorted(shown)), bool(annotations))
+    return LabelledPicture(file, name, regions, tuple(sorted(shown)), bool(annotations))
 
 
 def _inside(annotation: dict[str, Any], height: int, width: int) -> Inside:

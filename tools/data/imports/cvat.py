@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one annotations.xml for all pictures; https://docs.cvat.ai/docs/other/xml_format."""
+"""Reads CVAT for images 1.1: one annotations.xml for all pictures; https://docs.cvat.ai/docs/other/xml_format."""
 
 from __future__ import annotations
 
@@ -8,22 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    line,
-    polygon,
-    rectangle,
-    runs,
-)
-from inspectd_train.data.imports.store import Labelled, Labels
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, line, polygon, rectangle, runs
+from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 
 SHAPES = ("polygon", "box", "mask", "polyline", "ellipse", "points", "cuboid", "skeleton")
 
 
-def read_cvat(source: Path, images: Path | None, rules: Rules) -> Labels:
+def read_cvat(source: Path, images: Path | None, rules: Rules) -> LabelledSet:
     """Reads `source`, an XML file or a folder with annotations.xml; pictures lie in `images`, else images/.
 
     Shapes: polygon, box, mask, polyline (with `rules.line_px`), laid on each other by their z_order.
@@ -48,10 +40,10 @@ def read_cvat(source: Path, images: Path | None, rules: Rules) -> Labels:
         raise UserError(f"{file}: a z_order is no number ({error}); export it anew") from None
     used = {label for picture in pictures for label in picture.claimed or ()}
     order = [e.findtext("name") or "" for e in root.iter("label")] + sorted(used)
-    return Labels(tuple(dict.fromkeys(name for name in order if name in used)), pictures)
+    return LabelledSet(tuple(dict.fromkeys(name for name in order if name in used)), pictures)
 
 
-def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> Labelled:
+def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> LabelledPicture:
     name = entry.get("name", "")
     file = next((f / name for f in folders if (f / name).is_file()), folders[0] / name)
     shapes = sorted((e for e in entry if e.tag in SHAPES), key=lambda e: int(e.get("z_order", "0")))
@@ -63,7 +55,7 @@ def _picture(entry: ElementTree.Element, folders: list[Path], rules: Rules) -> L
         return [LabelledRegion(e.get("label", ""), _inside(e, rules, height, width)) for e in shapes]
 
     shown = {e.get("label", "") for e in shapes} - {BACKGROUND, *rules.dont_care}
-    return Labelled(file, name, regions, tuple(sorted(shown)), bool(shapes))
+    return LabelledPicture(file, name, regions, tuple(sorted(shown)), bool(shapes))
 
 
 def _inside(shape: ElementTree.Element, rules: Rules, height: int, width: int) -> Inside:
@@ -91,7 +83,7 @@ def _inside(shape: ElementTree.Element, rules: Rules, height: int, width: int) -
 
 
 def _pasted(shape: ElementTree.Element, height: int, width: int) -> Inside:
-    """Run lengths row by row within the mask's own box, outside first."""
+    """Reads a mask: run lengths row by row within its own box, outside first."""
     left, top, wide, high = (int(shape.attrib[key]) for key in ("left", "top", "width", "height"))
     if left < 0 or top < 0 or left + wide > width or top + high > height:
         raise UserError("a mask reaches out of the picture")

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file per picture; https://github.com/wkentaro/labelme."""
+"""Reads LabelMe: a JSON file per picture; https://github.com/wkentaro/labelme."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files
-from inspectd_train.data.imports.regions import (
-    BACKGROUND,
-    Inside,
-    LabelledRegion,
-    Rules,
-    circle,
-    line,
-    polygon,
-    rectangle,
-)
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import Inside, LabelledRegion, Rules, circle, line, polygon, rectangle
+from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 
 
-def read_labelme(source: Path, rules: Rules) -> Labels:
-    """All JSON files below the folder `source`, and by `rules.missing` the pictures beside them, or beside the
-    pictures that they name, that have none.
+def read_labelme(source: Path, rules: Rules) -> LabelledSet:
+    """Reads all JSON files below the folder `source`; `rules.missing` says what becomes of pictures without one.
+
+    Such are looked for beside the JSON files and beside the pictures that these name.
 
     Shapes: polygon, oriented_rectangle, rectangle, circle, line and linestrip (with `rules.line_px`), mask.
     """
@@ -44,16 +38,16 @@ def read_labelme(source: Path, rules: Rules) -> Labels:
                 f"{bare[0]}: has no label file, like {len(bare)} in its folder; say --missing clean or skip"
             )
         if rules.missing == "clean":
-            pictures += [Labelled(f, _name(source, f), _nothing, ()) for f in bare]
+            pictures += [LabelledPicture(f, _name(source, f), _nothing, ()) for f in bare]
     labels = {label for p in pictures for label in p.claimed or ()}
-    return Labels(tuple(sorted(labels)), tuple(pictures))
+    return LabelledSet(tuple(sorted(labels)), tuple(pictures))
 
 
 def _nothing(_height: int, _width: int) -> list[LabelledRegion]:
     return []
 
 
-def _picture(source: Path, file: Path, rules: Rules) -> Labelled:
+def _picture(source: Path, file: Path, rules: Rules) -> LabelledPicture:
     content = read_json(file)
     try:
         shapes = content["shapes"]
@@ -70,11 +64,11 @@ def _picture(source: Path, file: Path, rules: Rules) -> Labelled:
             raise UserError(f"is {width} x {height} px, the labels are for {stated[1]} x {stated[0]}")
         return [LabelledRegion(str(s["label"]), _inside(s, rules, height, width)) for s in shapes]
 
-    return Labelled(image, _name(source, image), regions, tuple(sorted(shown)))
+    return LabelledPicture(image, _name(source, image), regions, tuple(sorted(shown)))
 
 
 def _name(source: Path, image: Path) -> str:
-    """Below the source, or of a picture elsewhere the file's alone."""
+    """The picture's path below the source; of one elsewhere the file's name alone."""
     inside = image.resolve().is_relative_to(source.resolve())
     return image.resolve().relative_to(source.resolve()).as_posix() if inside else image.name
 
@@ -101,7 +95,7 @@ def _inside(shape: dict[str, Any], rules: Rules, height: int, width: int) -> Ins
 
 
 def _pasted(text: str, corner: tuple[float, float], height: int, width: int) -> Inside:
-    """A mask stored as base64 of a PNG, whose first pixel stands at `corner`."""
+    """Reads a mask stored as base64 of a PNG, whose first pixel stands at `corner`."""
     small = cv2.imdecode(np.frombuffer(base64.b64decode(text, validate=True), np.uint8), cv2.IMREAD_GRAYSCALE)
     if small is None:
         raise UserError("a shape of kind 'mask' holds no picture")

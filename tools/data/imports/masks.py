@@ -1,4 +1,4 @@
-"""Folders images/ and masks/ of equal names: masks of class indices, or of one colour per class."""
+"""Reads folders images/ and masks/ of equal names: masks of class indices, or of one colour per class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
-from inspectd_train.data.dataset import DONT_CARE
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules
-from inspectd_train.data.imports.store import Labelled, Labels, read_json
+from inspectd_train.data.dataset import BACKGROUND, DONT_CARE
+from inspectd_train.data.folder import read_json
+from inspectd_train.data.imports.regions import LabelledRegion, Mask, Rules
+from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 
 Colours = dict[str, tuple[int, int, int]]
 
 
-def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Labels:
-    """images/NAME.* and masks/NAME.*; indices mean what classes.json in `source` says, 255 is don't-care.
+def read_masks(source: Path, colours: Colours | None, rules: Rules) -> LabelledSet:
+    """Reads images/NAME.* and masks/NAME.*; indices mean what classes.json in `source` says, 255 is don't-care.
 
     With `colours` (RGB by class name) each pixel of a mask must have one of these colours, black = background
     unless another class has it.
@@ -44,11 +45,11 @@ def read_masks(source: Path, colours: Colours | None, rules: Rules) -> Labels:
             pictures.append(_picture(file, mask, classes, colours, rules))
     if masks:
         raise UserError(f"{next(iter(masks.values()))}: a mask without a picture; add the picture or remove it")
-    return Labels(tuple(classes[1:]), tuple(pictures))
+    return LabelledSet(tuple(classes[1:]), tuple(pictures))
 
 
 def parse_colours(texts: list[str]) -> Colours:
-    """["crack=#ff0000"] -> {"crack": (255, 0, 0)}; UserError names what isn't understood."""
+    """Reads ["crack=#ff0000"] as {"crack": (255, 0, 0)}; UserError names what isn't understood."""
     colours: Colours = {}
     for text in texts:
         found = re.fullmatch(r"(.+)=#?([0-9a-fA-F]{6})", text.strip())
@@ -61,7 +62,9 @@ def parse_colours(texts: list[str]) -> Colours:
     return colours
 
 
-def _picture(file: Path, mask: Path | None, classes: list[str], colours: Colours | None, rules: Rules) -> Labelled:
+def _picture(
+    file: Path, mask: Path | None, classes: list[str], colours: Colours | None, rules: Rules
+) -> LabelledPicture:
     def regions(height: int, width: int) -> list[LabelledRegion]:
         if mask is None:
             return []
@@ -70,7 +73,7 @@ def _picture(file: Path, mask: Path | None, classes: list[str], colours: Colours
             raise UserError(f"is {width} x {height} px, its mask {pixels.shape[1]} x {pixels.shape[0]}")
         return _by_index(pixels, classes, rules) if colours is None else _by_colour(pixels, colours)
 
-    return Labelled(file, file.name, regions, None)
+    return LabelledPicture(file, file.name, regions, None)
 
 
 def _by_index(pixels: Mask, classes: list[str], rules: Rules) -> list[LabelledRegion]:

@@ -1,4 +1,4 @@
-"""The layout of MVTec AD: train/good, test/<defect>, ground_truth/<defect>/NAME_mask.png.
+"""Reads the layout of MVTec AD: train/good, test/<defect>, ground_truth/<defect>/NAME_mask.png.
 
 https://www.mvtec.com/company/research/datasets/mvtec-ad
 """
@@ -11,14 +11,15 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Rules
-from inspectd_train.data.imports.store import Labelled, Labels
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.imports.regions import LabelledRegion, Rules
+from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 
 GOOD = "good"
 
 
-def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> Labels:
-    """Class = name of the defect's folder, or `one_class` for all; what isn't good must have a mask."""
+def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> LabelledSet:
+    """Reads pictures, classes by the defect's folder or all `one_class`; what isn't good must have a mask."""
     if not (source / "test").is_dir():
         raise UserError(f"{source}: no folder test/; want train/good, test/<defect>, ground_truth/<defect>")
     pictures, classes = [], {}
@@ -33,10 +34,10 @@ def read_mvtec(source: Path, one_class: str | None, rules: Rules) -> Labels:
             if label is not None:
                 classes[label] = True
             pictures.append(_picture(file, file.relative_to(source).as_posix(), label, truth))
-    return Labels(tuple(classes), tuple(pictures))
+    return LabelledSet(tuple(classes), tuple(pictures))
 
 
-def _picture(file: Path, name: str, label: str | None, truth: Path) -> Labelled:
+def _picture(file: Path, name: str, label: str | None, truth: Path) -> LabelledPicture:
     def regions(height: int, width: int) -> list[LabelledRegion]:
         if label is None:
             return [LabelledRegion(BACKGROUND, np.ones((height, width), bool))]
@@ -51,4 +52,4 @@ def _picture(file: Path, name: str, label: str | None, truth: Path) -> Labelled:
             *([LabelledRegion(BACKGROUND, ~inside)] if not inside.all() else []),
         ]
 
-    return Labelled(file, name, regions, () if label is None else (label,))
+    return LabelledPicture(file, name, regions, () if label is None else (label,))

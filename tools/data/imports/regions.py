@@ -1,4 +1,4 @@
-"""Labelled regions as pixels: outlines, runs, and the one mask that several regions make.
+"""Turns labelled regions into pixels: outlines, runs, and the one mask that several regions make.
 
 Coordinates are in pixels with the first pixel's area from 0 to 1 on both axes, as COCO, LabelMe and CVAT write
 them: a pixel belongs to a region when its centre does. A region too thin to hold any centre is its outline.
@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.data.dataset import BACKGROUND, DONT_CARE
 
 Mask = NDArray[np.uint8]
 Inside = NDArray[np.bool_]
 Points = Sequence[tuple[float, float]]
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,22 @@ class LabelledRegion:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the labels leave open. `dont_care` are labels that mean: learn nothing here, count nothing here."""
+    """What decides where labels leave something open.
+
+    `dont_care` are labels that mean: learn nothing here, count nothing here.
+    """
 
     unlabelled: Literal["background", "error", "dont-care"] = "background"
     overlap: Literal["error", "later"] = "error"
     missing: Literal["error", "clean", "skip"] = "error"
-    """What a picture without any label file is."""
+    """What a picture without any label file counts as."""
     dont_care: frozenset[str] = frozenset({"dont-care"})
     line_px: float | None = None
-    """Width of labelled lines; they have none of their own."""
+    """The width of labelled lines; they have none of their own."""
 
 
 def polygon(points: Points, height: int, width: int) -> Inside:
-    """Pixels whose centre lies inside by the even-odd rule, bool [H, W]; the outline's where there is none."""
+    """The pixels whose centre lies inside by the even-odd rule, bool [H, W]; the outline's where there is none."""
     flips = np.zeros((height, width + 1), np.int32)
     for (ax, ay), (bx, by) in zip(points, [*points[1:], points[0]], strict=True):
         if ay == by:
@@ -61,19 +63,19 @@ def polygon(points: Points, height: int, width: int) -> Inside:
 
 
 def rectangle(a: tuple[float, float], b: tuple[float, float], height: int, width: int) -> Inside:
-    """The pixels of an upright rectangle between two opposite corners."""
+    """The pixels of an upright rectangle between two opposite corners, bool [H, W]."""
     return polygon([a, (b[0], a[1]), b, (a[0], b[1])], height, width)
 
 
 def circle(centre: tuple[float, float], radius_px: float, height: int, width: int) -> Inside:
-    """Pixels whose centre lies within the circle."""
+    """The pixels whose centre lies within a circle, bool [H, W]."""
     y, x = np.ogrid[:height, :width]
     inside = (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 <= radius_px**2
     return np.asarray(inside if inside.any() else _outline([centre], height, width))
 
 
 def line(points: Points, width_px: float, height: int, width: int) -> Inside:
-    """Pixels whose centre lies within half the width of a chain of straight pieces."""
+    """The pixels whose centre lies within half the width of a chain of straight pieces, bool [H, W]."""
     y, x = np.mgrid[:height, :width] + 0.5
     inside = np.zeros((height, width), bool)
     for (ax, ay), (bx, by) in pairwise(points):
@@ -84,7 +86,7 @@ def line(points: Points, width_px: float, height: int, width: int) -> Inside:
 
 
 def runs(counts: Sequence[int], height: int, width: int, by_column: bool) -> Inside:
-    """Run lengths, outside first, as bool [H, W]; ValueError when they don't add up to the picture."""
+    """Turns run lengths, outside first, into bool [H, W]; ValueError when they don't add up to the picture."""
     if min(counts, default=-1) < 0 or sum(counts) != height * width:
         raise ValueError(f"run lengths add up to {sum(counts)} px, want {height * width}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
@@ -92,7 +94,7 @@ def runs(counts: Sequence[int], height: int, width: int, by_column: bool) -> Ins
 
 
 def coco_counts(text: str) -> list[int]:
-    """COCO's compressed run lengths as numbers; ValueError for a character that can't be in them.
+    """Reads COCO's compressed run lengths as numbers; ValueError for a character that can't be in them.
 
     Five bits a character, least first, 48 added; 32 says that more follow, 16 in the last is the sign. From the
     fourth number on it is the difference to the last but one (cocoapi, common/maskApi.c).
@@ -114,7 +116,7 @@ def coco_counts(text: str) -> list[int]:
 
 
 def paint(regions: Sequence[LabelledRegion], classes: Sequence[str], shape: tuple[int, int], rules: Rules) -> Mask:
-    """Class index per pixel, uint8 [H, W]; UserError (without a file's name) for what the rules forbid."""
+    """Paints regions into a mask, uint8 [H, W]; UserError (without a file's name) for what the rules forbid."""
     index = {BACKGROUND: 0} | {name: k + 1 for k, name in enumerate(classes)}
     mask, labelled = np.zeros(shape, np.uint8), np.zeros(shape, bool)
     _check(regions, index.keys() | rules.dont_care)

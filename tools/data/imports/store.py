@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image, write_png
-from inspectd_train.data.imports.regions import BACKGROUND, LabelledRegion, Mask, Rules, paint
+from inspectd_train.data.dataset import BACKGROUND
+from inspectd_train.data.folder import whole_folder, write_json
+from inspectd_train.data.imports.regions import LabelledRegion, Mask, Rules, paint
 
 MOST_CLASSES = 254
 MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledPicture:
     """One picture of a source and how to get its regions, once its height and width are known."""
 
     file: Path
     name: str
-    """Its path below the source, with /."""
+    """The path below the source, with /."""
     regions: Callable[[int, int], Sequence[LabelledRegion]]
     claimed: tuple[str, ...] | None
     """The classes that the source says it shows, () for a good part; None where the source says nothing."""
@@ -38,14 +36,14 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelledSet:
     """What a reader found: class names without the background (class index = position + 1), and the pictures."""
 
     classes: tuple[str, ...]
-    pictures: tuple[Labelled, ...]
+    pictures: tuple[LabelledPicture, ...]
 
 
-def store(source: Labels, out: Path, rules: Rules) -> int:
+def store(source: LabelledSet, out: Path, rules: Rules) -> int:
     """Writes images/, masks/, classes.json and labels.json; returns the number of pictures.
 
     Pictures are copied byte for byte. UserError lists the faults of all pictures; then nothing is written.
@@ -79,34 +77,8 @@ def store(source: Labels, out: Path, rules: Rules) -> int:
     return len(names)
 
 
-@contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` with images/ and masks/, which becomes `out` when the block ends well.
-
-    UserError when `out` holds something already, or when it can't be written (disk full, no right).
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty; name another folder or remove it")
-    folder = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        folder.chmod(0o755)
-        for part in ("images", "masks"):
-            (folder / part).mkdir()
-        yield folder
-        folder.rename(out)
-    except OSError as error:
-        raise UserError(
-            f"{out}: can't be written ({error.strerror or error}); nothing was kept; check rights and free space"
-        ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """A file name for each path, such that no two share their stem: with the folders in it where they would."""
+    """Makes a file name for each path, such that no two share their stem: with its folders where they would."""
     tries: tuple[Callable[[PurePosixPath], str], ...] = (
         lambda p: p.name,
         lambda p: "_".join(part for part in p.parts if part not in ("/", "..", ".")),
@@ -124,23 +96,11 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def read_json(file: Path) -> Any:
-    """The file's content; UserError when it is missing or not JSON."""
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: can't be read ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); correct it") from None
+def _mask(picture: LabelledPicture, classes: Sequence[str], rules: Rules) -> Mask:
+    """Makes a picture's mask; UserError names the picture.
 
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes readable JSON."""
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _mask(picture: Labelled, classes: Sequence[str], rules: Rules) -> Mask:
-    """The picture is decoded too: what the daemon couldn't read is refused here, by its own reader."""
+    The picture is decoded too: what the daemon couldn't read is refused here, by its own reader.
+    """
     height, width = read_image(picture.file).shape[:2]
     try:
         regions = picture.regions(height, width)

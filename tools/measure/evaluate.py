@@ -17,14 +17,14 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Verdict
 from inspectd.runtime.image_files import read_image
 from inspectd.settings.recipe import load_recipe
-from inspectd_train.data.dataset import DataSet, Sample, with_channels
+from inspectd_train.data.dataset import DataSet, Sample, pictures, with_channels
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.measure import defects, metrics
 from inspectd_train.measure.areas import Areas
 from inspectd_train.measure.froc import Froc
+from inspectd_train.measure.limits import limits_as_dict
 from inspectd_train.measure.model import DEFAULT_LEVEL, Model, model_of, not_applied
-from inspectd_train.measure.recipe import limits_as_dict
-from inspectd_train.measure.scores import U8, BundleEngine, check_classes, open_engine, pictures
+from inspectd_train.measure.scores import U8, BundleEngine, check_classes, open_engine
 from inspectd_train.measure.verdicts import Figures, part_counts
 
 OVERKILLS = (0.01, 0.05)
@@ -32,8 +32,8 @@ FALSE_PER_PICTURE = (0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One part: its classes by name, its highest score (0..255), what the daemon says."""
+class JudgedPart:
+    """One judged part: its classes by name, its highest score (0..255), what the daemon says."""
 
     name: str
     shows: tuple[str, ...]
@@ -43,13 +43,13 @@ class Judged:
 
 
 @dataclass
-class _Counts:
-    """What one pass over the pictures adds up."""
+class _Sums:
+    """What one pass over the pictures has added up."""
 
     areas: Areas
     froc: Froc
     matches: list[defects.Match] = field(default_factory=list)
-    parts: list[Judged] = field(default_factory=list)
+    parts: list[JudgedPart] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
     truncated: int = 0
 
@@ -62,7 +62,7 @@ def evaluate(
     threads: int,
     recipe: Path | None = None,
 ) -> Figures:
-    """The figures of a bundle under its recipe.toml, or another recipe; writes nothing. UserError, ConfigError."""
+    """Measures a bundle under its recipe.toml, or another recipe; writes nothing. UserError, ConfigError."""
     bundle = load_bundle(bundle_dir)
     check_classes(bundle, data)
     recipe_file = recipe or bundle_dir / "recipe.toml"
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def open_model(bundle: Bundle, recipe_file: Path, threads: int) -> tuple[BundleEngine, Model]:
-    """The bundle's engine, and with a recipe what `measure` takes; UserError, ConfigError, BundleError."""
+    """Opens the bundle's engine, and with a recipe what `measure` takes; UserError, ConfigError, BundleError."""
     if not recipe_file.is_file():
         raise UserError(
             f"{recipe_file}: no such file; `inspectd-train calibrate` writes one, or name another recipe"
@@ -98,7 +98,7 @@ def open_model(bundle: Bundle, recipe_file: Path, threads: int) -> tuple[BundleE
 
 
 def _demo_figures(bundle_dir: Path, model: Model, channels: int) -> Figures | None:
-    """Counts of the bundle's parts/ as its files are, and what was wrong with whom; None without such parts."""
+    """Judges the demo parts in a bundle, counts them and names those misjudged; None without such parts."""
     file = bundle_dir / "parts/parts.json"
     if not file.is_file():
         return None
@@ -129,9 +129,9 @@ def _demo_image(file: Path, channels: int) -> U8:
 
 
 def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> Figures:
-    """The figures of anything that scores pictures (a bundle, a peer) on labelled pictures."""
+    """Measures anything that scores pictures (a bundle, a peer) on labelled pictures."""
     areas = Areas(model.classes, model.stride, model.mask_levels)
-    counts = _Counts(areas, Froc(model.classes, model.stride))
+    counts = _Sums(areas, Froc(model.classes, model.stride))
     for picture, parts in parts_of(samples, part_px):
         shape = picture.mask.shape[0], picture.mask.shape[1]
         counts.sizes.add(shape)
@@ -145,14 +145,14 @@ def measure(model: Model, samples: Iterator[Sample], part_px: SizePx | None) -> 
     return _figures(counts, model)
 
 
-def _judge_part(counts: _Counts, model: Model, part: Sample, scores: U8, peak: U8) -> None:
+def _judge_part(counts: _Sums, model: Model, part: Sample, scores: U8, peak: U8) -> None:
     judgement = model.judged(scores, peak, part.mask.shape)
     shows = tuple(model.classes[k] for k in sorted(shown(part)))
-    counts.parts.append(Judged(part.name, shows, int(peak.max()), judgement.verdict.value, judgement.detail))
+    counts.parts.append(JudgedPart(part.name, shows, int(peak.max()), judgement.verdict.value, judgement.detail))
     counts.truncated += judgement.truncated
 
 
-def _figures(counts: _Counts, model: Model) -> Figures:
+def _figures(counts: _Sums, model: Model) -> Figures:
     areas, per_defect = counts.areas.figures(), defects.summary(counts.matches)
     peaks = metrics.empty()
     for part in counts.parts:
@@ -188,8 +188,8 @@ def _figures(counts: _Counts, model: Model) -> Figures:
     }
 
 
-def _picture_defects(counts: _Counts) -> list[dict[str, Any]]:
-    """Pictures with a missed defect or a false region: which, in px of the picture."""
+def _picture_defects(counts: _Sums) -> list[dict[str, Any]]:
+    """Lists the pictures with a missed defect or a false region, and these, in px of the picture."""
     found = []
     for name, match in zip(counts.areas.names, counts.matches, strict=True):
         missed = [{"class": d.class_, "box": d.box, "area_px": d.area_px} for d in match.defects if not d.found]
@@ -200,12 +200,12 @@ def _picture_defects(counts: _Counts) -> list[dict[str, Any]]:
 
 
 def _recall_at(curve: list[dict[str, Any]], most: float) -> float | None:
-    """Highest recall of the curve's points with at most so many false regions per picture."""
+    """The highest recall of the curve's points with at most so many false regions per picture."""
     recalls = [p["defect_recall"] for p in curve if p["false_regions_per_picture"] <= most]
     return max((r for r in recalls if r is not None), default=None)
 
 
-def _notes(counts: _Counts, verdicts: Figures, model: Model) -> list[str]:
+def _notes(counts: _Sums, verdicts: Figures, model: Model) -> list[str]:
     notes = []
     if not counts.parts:
         notes.append("no part fits: every picture is smaller than a part, so nothing is known per part")

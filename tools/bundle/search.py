@@ -21,7 +21,9 @@ from inspectd_train.measure.verdicts import NOISE, ScoredPart
 
 LEVELS = (*range(8, 253, NOISE), 255)
 """Scores tried as `suspect`, all but the first and the last, which serve as neighbours only.
-None below 5 %: what the network gives less it does not see, and ejecting its part would be chance."""
+
+None is below 5 %: what the network gives less it does not see, and ejecting its part would be chance.
+"""
 AREAS_PX = (0.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0)
 AREA_STEPS = 3
 """A step of AREAS_PX is as good a margin as so many steps of LEVELS."""
@@ -30,22 +32,22 @@ ROUNDS = 6
 
 Bools = NDArray[np.bool_]
 Setting = tuple[int, int]
-"""Index into LEVELS and into AREAS_PX."""
+"""A pair of indices, into LEVELS and into AREAS_PX."""
 
 
 class Wish(NamedTuple):
-    """What the line allows; the other figure is made as low as the parts let it be. The last one set decides."""
+    """What the line allows; the other figure is made as low as the parts let it be. The last field set decides."""
 
     max_overkill: float | None = 0.05
-    """Share of the clean parts."""
+    """The most overkill, as a share of the clean parts."""
     max_escape: float | None = None
-    """Share of the defective parts."""
+    """The most escapes, as a share of the defective parts."""
     max_false_regions: float | None = None
-    """Regions beside any defect, per picture; one pair of thresholds for all classes."""
+    """The most regions beside any defect, per picture; all classes then get one pair of thresholds."""
 
 
 class Complaints(NamedTuple):
-    """Per class [P, levels, areas]: would the part be ejected? And which of the P parts are bad."""
+    """Whether each setting ejects each part, per class [P, levels, areas]; and which of the P parts are bad."""
 
     by_class: list[Bools]
     bad: Bools
@@ -66,7 +68,7 @@ class Outcome(NamedTuple):
 
 
 def search(complaints: Complaints, wish: Wish) -> Outcome:
-    """The best settings from several starts, each moved to the middle of its margin."""
+    """Finds the best settings from several starts, each moved to the middle of its margin."""
     last = len(LEVELS) - 2
     starts = [((level, 0),) * len(complaints.by_class) for level in range(1, last + 1, last // 8)]
     ends = {_descend(complaints, wish, list(start)) for start in starts}
@@ -75,6 +77,7 @@ def search(complaints: Complaints, wish: Wish) -> Outcome:
 
 
 def _descend(complaints: Complaints, wish: Wish, settings: list[Setting]) -> Outcome:
+    """Improves one class after the other until nothing changes."""
     for _ in range(ROUNDS):
         before = list(settings)
         for k in range(len(settings)):
@@ -85,7 +88,7 @@ def _descend(complaints: Complaints, wish: Wish, settings: list[Setting]) -> Out
 
 
 def _best_of_class(complaints: Complaints, wish: Wish, settings: list[Setting], k: int) -> Setting:
-    """The best setting of class `k` while the others stay; what is in use wins among equals."""
+    """Finds the best setting of class `k` while the others stay; what is in use wins among equals."""
     grids = []
     for step in (-1, 0, 1):
         others = _ejected(complaints, settings, step, without=k)
@@ -119,19 +122,20 @@ def _keys(escapes: Any, overkill: Any, unstable: Any, complaints: Complaints, wi
 
 
 def _badness(found: Outcome, complaints: Complaints, wish: Wish) -> tuple[float, float]:
+    """What makes an outcome worse than another, the graver figure first."""
     first, second = _keys(found.escapes, found.overkill, found.unstable, complaints, wish)
     return float(first), float(second)
 
 
 def outcome(complaints: Complaints, settings: tuple[Setting, ...]) -> Outcome:
-    """Counts of what the settings do."""
+    """Counts what the settings do to the parts."""
     low, ejected, high = (_ejected(complaints, settings, step) for step in (-1, 0, 1))
     escapes, overkill = int((~ejected[complaints.bad]).sum()), int(ejected[complaints.clean].sum())
     return Outcome(settings, escapes, overkill, int((low != high).sum()))
 
 
 def _ejected(complaints: Complaints, settings: Iterable[Setting], step: int, without: int = -1) -> Bools:
-    """[P] with every level `step` grid steps higher."""
+    """Which parts are ejected, [P], with every level `step` grid steps higher."""
     found = np.zeros(len(complaints.bad), bool)
     for k, (level, area) in enumerate(settings):
         if k != without:
@@ -140,7 +144,7 @@ def _ejected(complaints: Complaints, settings: Iterable[Setting], step: int, wit
 
 
 def _centred(complaints: Complaints, best: Outcome) -> Outcome:
-    """Each class in turn as far as can be from any setting under which some part's fate differs."""
+    """Moves each class in turn as far as can be from any setting under which some part's fate differs."""
     settings = list(best.settings)
     for k, (level, area) in enumerate(settings):
         others = _ejected(complaints, settings, 0, without=k)
@@ -163,7 +167,7 @@ def _middle(same: Bools) -> Setting:
 
 
 def complaints_of(parts: list[ScoredPart], classes: int, stride: int) -> Complaints:
-    """Every setting tried on every part."""
+    """Tries every setting on every part."""
     by_class = [np.zeros((len(parts), len(LEVELS), len(AREAS_PX)), bool) for _ in range(classes)]
     areas = np.array(AREAS_PX)
     for p, part in enumerate(parts):
@@ -177,7 +181,7 @@ def complaints_of(parts: list[ScoredPart], classes: int, stride: int) -> Complai
 
 
 def areas_at(scores: U8, level: int, stride: int) -> NDArray[np.float64]:
-    """Areas (px, weighted by score) of the regions of one class, as the daemon finds them.
+    """The areas (px, weighted by score) of the regions of one class, as the daemon finds them.
 
     The daemon's own function describes each region in full, too slow for 60 levels; a test holds them equal.
     """
@@ -192,7 +196,7 @@ def highest_at(scores: U8, level: int, area_px: float, stride: int) -> int:
 
 
 def _regions(scores: U8, level: int, stride: int) -> tuple[NDArray[np.float64], NDArray[np.int64], U8]:
-    """Areas of the regions; label and score of each cell of the window around them all."""
+    """Finds the areas of regions, and label and score of each cell of the window around them all."""
     mask = cv2.compare(scores, np.full_like(scores, level - 1), cv2.CMP_GT)
     x, y, w, h = cv2.boundingRect(mask)
     if not w:

@@ -1,4 +1,4 @@
-"""The tables of the report: defects, pixels, confusion, exported graphs, training."""
+"""Composes the tables of the report: defects, pixels, confusion, exported graphs, training."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from html import escape
 from typing import Any
 
-from inspectd_train.measure.curves import line_chart
 from inspectd_train.measure.verdicts import Figures
+from inspectd_train.report.curves import line_chart
 
 
 def defects(figures: Figures) -> str:
-    """Found and missed, by class, size and width."""
+    """The table of defects found and missed, by class, size and width."""
     found = figures["defects"]
     head = ["", "defects", "found", "missed", "recall", "called by their class", "area found / labelled"]
     rows = [_defect_row("all", found)]
@@ -34,7 +34,7 @@ def _defect_row(name: str, own: dict[str, Any]) -> list[Any]:
 
 
 def pixels(figures: Figures) -> str:
-    """IoU, F1 and AP per class."""
+    """The table of IoU, F1 and AP per class."""
     keys = ("iou", "f1", "ap", "coarse_iou", "coarse_f1", "coarse_ap")
     rows = [
         [name, figures["mask_levels"][name], *(number(own[key]) for key in keys)]
@@ -53,7 +53,7 @@ def pixels(figures: Figures) -> str:
 
 
 def confusion(figures: Figures) -> str:
-    """The matrix, and the pictures behind its cells."""
+    """The matrix of classes, labelled and found, and the pictures behind its cells."""
     names, pixels = figures["confusion"]["classes"], figures["confusion"]["pixels"]
     rows = [[true, *(f"{n:,}" for n in row)] for true, row in zip(names, pixels, strict=True)]
     html = "<h2>Confusion, pixels</h2>" + table(["labelled, found as:", *names], rows)
@@ -69,7 +69,7 @@ def confusion(figures: Figures) -> str:
 
 
 def parity(manifest: dict[str, Any]) -> str:
-    """Whatever figures the export found per graph, and whether INT8 is used; empty for an old bundle."""
+    """The figures that the export found per graph, and whether INT8 is used; empty for an old bundle."""
     found = manifest.get("parity")
     if not isinstance(found, dict) or not isinstance(found.get("graphs"), dict):
         return ""
@@ -88,7 +88,7 @@ def _short(value: Any) -> bool:
 
 
 def training(run: dict[str, Any]) -> str:
-    """Every figure that the checks on dev gave, over minutes."""
+    """The chart of all figures that the checks on dev gave, over minutes; empty for less than two checks."""
     checks = [c for c in run.get("checks", []) if isinstance(c, dict) and "minutes" in c]
     if len(checks) < 2:
         return ""
@@ -99,7 +99,7 @@ def training(run: dict[str, Any]) -> str:
 
 
 def reproduce(figures: Figures, manifest: dict[str, Any]) -> str:
-    """The command, and what it ran on."""
+    """The command that measures the same again, and what it ran on."""
     part = "whole" if figures["part_px"] is None else "{}x{}".format(*figures["part_px"])
     recipe = "" if figures["recipe"] == "recipe.toml" else f" --recipe {figures['recipe']}"
     command = (
@@ -115,19 +115,19 @@ def reproduce(figures: Figures, manifest: dict[str, Any]) -> str:
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
-    """Cells are escaped."""
+    """An HTML table; its cells are escaped."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
 def number(value: float | None) -> str:
-    """Three decimals."""
+    """A figure with three decimals, or that it is not known."""
     return "not known" if value is None else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:
-    """One decimal."""
+    """A share in percent with one decimal, or that it is not known."""
     return "not known" if value is None else f"{100 * value:.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""The worst misses and the worst false calls of an evaluation, as pictures with truth and found outlines."""
+"""Shows the worst misses and false calls of an evaluation, as pictures with true and found outlines."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from inspectd_train.measure.verdicts import Figures
 
 U8 = NDArray[np.uint8]
 SHOWN = 8
-"""Pictures of each kind."""
+"""The number of pictures of each kind."""
 LEAST_VIEW_PX, MOST_VIEW_PX = 160, 480
-"""Side of what is shown around a defect or region; it is scaled to VIEW_PX for the page."""
+"""The sides of what is shown around a defect or region; it is scaled to VIEW_PX for the page."""
 VIEW_PX = 300
 TRUTH, FOUND, IGNORED = (38, 190, 60), (235, 40, 40), (150, 150, 150)
 
@@ -36,7 +36,7 @@ class Card:
 
 
 def cards(figures: Figures, data: DataSet, channels: int, model: Model) -> Iterator[tuple[str, list[Card]]]:
-    """The kinds in order, each with its worst pictures; pictures are read and scored again."""
+    """Yields the kinds in order, each with its worst pictures; pictures are read and scored again."""
     part_px = figures["part_px"]
     bad = [v for v in figures["verdicts"] if v["shows"] and v["verdict"] == "PASS"]
     good = [v for v in figures["verdicts"] if not v["shows"] and v["verdict"] != "PASS"]
@@ -70,7 +70,7 @@ def _in_words(mark: dict[str, Any]) -> str:
 
 
 def _part(data: DataSet, name: str, part_px: list[int] | None, channels: int) -> Sample:
-    """The part as it was judged: a picture, or the crop `PICTURE@x,y` of one."""
+    """Loads a part as it was judged: a picture, or the crop `PICTURE@x,y` of one."""
     if part_px is None:
         return load_sample(data, name, channels)
     picture, _, place = name.rpartition("@")
@@ -88,7 +88,7 @@ def _around(box: Box, mask: U8) -> Box:
 
 
 def _view(sample: Sample, box: Box, model: Model) -> str:
-    """What `box` holds of a judged picture, twice side by side, plain and with outlines: JPEG, base64."""
+    """Draws what `box` holds of a judged picture, side by side plain and with outlines: JPEG, base64."""
     x, y, w, h = box
     image = np.ascontiguousarray(np.broadcast_to(sample.image, (*sample.mask.shape, 3))[y : y + h, x : x + w])
     scale = min(max(VIEW_PX / max(w, h), VIEW_PX / MOST_VIEW_PX), 4.0)

@@ -1,4 +1,4 @@
-"""Cuts of pictures around defects: the golden images of a bundle, and where INT8's ranges are measured."""
+"""Cuts pictures around defects: the golden images of a bundle, and where INT8's ranges are measured."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from inspectd_train.data.dataset import DONT_CARE, Sample
 from inspectd_train.data.parts import shown
 
 GOLDEN_SIZES_PX = ((256, 192), (251, 187), (256, 192))
-"""Width and height; one is odd."""
+"""Width and height of the golden images; one is odd."""
 MOST_PICTURES, MOST_SIDE_PX = 48, 512
-"""For calibration: some seconds."""
+"""How many cuts INT8's ranges are measured on, and their longest side: what takes some seconds."""
 Image = NDArray[np.uint8]
 
 
 def golden_images(samples: list[Sample], classes: int) -> list[Image]:
-    """Three cuts of dev pictures around defects, of every class in turn; with too few defects, anywhere.
+    """Cuts three images out of dev pictures around defects, of every class in turn; with too few, anywhere.
 
     The places are drawn with a fixed seed. A picture smaller than a cut is used whole.
     """
@@ -34,7 +34,7 @@ def golden_images(samples: list[Sample], classes: int) -> list[Image]:
 
 
 def _centres(samples: list[Sample], value: int) -> list[tuple[int, float, float]]:
-    """(sample index, x, y) of the middle of every defect of mask value `value`; small and large count the same."""
+    """The middle of every defect of mask value `value`: sample index, x, y. Small ones count like large ones."""
     found = []
     for index, sample in enumerate(samples):
         _, _, stats, _ = cv2.connectedComponentsWithStats((sample.mask == value).astype(np.uint8))
@@ -43,7 +43,7 @@ def _centres(samples: list[Sample], value: int) -> list[tuple[int, float, float]
 
 
 def calibration_cuts(samples: list[Sample]) -> list[Image]:
-    """MOST_PICTURES cuts of at most MOST_SIDE_PX, around defects; clean pictures only fill up.
+    """Makes MOST_PICTURES cuts of at most MOST_SIDE_PX, around defects; clean pictures only fill up.
 
     A defect is rare and what the network answers most strongly to: ranges measured without it would cut it off.
     Pictures are spread evenly, places drawn with a fixed seed.
@@ -61,12 +61,12 @@ def calibration_cuts(samples: list[Sample]) -> list[Image]:
 
 
 def _spread(samples: list[Sample], most: int) -> list[Sample]:
-    """At most so many of them, evenly."""
+    """Picks at most so many of the samples, evenly."""
     return [samples[n] for n in np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int))]
 
 
 def _cut(image: Image, x: float, y: float, width: int, height: int) -> Image:
-    """`width` x `height` pixels around (x, y), moved into the image, or all of a smaller one."""
+    """Cuts `width` x `height` pixels around (x, y), moved into the image, or takes all of a smaller one."""
     top, left = (
         max(min(int(at - side / 2), most - side), 0)
         for at, side, most in ((y, height, image.shape[0]), (x, width, image.shape[1]))

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: sharp in print, no script, no font but the page's."""
+"""Draws line charts as inline SVG: sharp in print, no script, no font but the page's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def line_chart(
     y_range: Range,
     marked: tuple[float, float] | None = None,
 ) -> str:
-    """An <svg> of the lines, clipped to the ranges; `labels` of x and y axis; `marked` gets a ring."""
+    """Draws the lines as an <svg>, clipped to the ranges; `labels` are of x and y axis; `marked` gets a ring."""
     lines = [_axes(labels, x_range, y_range)]
     frame = f"{LEFT - 2} {TOP - 2} {WIDTH - LEFT - RIGHT + 4} {HEIGHT - TOP - BOTTOM + 4}"
     x, y, wide, high = frame.split()

@@ -1,4 +1,7 @@
-"""Demo parts: crops of 512 x 384 px out of the test split, by the rule of `inspectd_train.data.parts`, unseen by any network."""
+"""Cuts demo parts: crops of 512 x 384 px out of the test split, which no network has seen.
+
+The rule is that of `inspectd_train.data.parts`.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def write_demo_parts(data: DataSet, folder: Path, of_each: int = 30, most_bytes:
 
 
 def _spread(samples: list[Sample], rng: np.random.Generator) -> list[int]:
-    """Indices of all pictures, in turn over the places, each place's in random order.
+    """Orders the indices of all pictures: in turn over the places, each place's at random.
 
     The place is what the name says after the date (`01_200902093536_585000_090_crop_2` is place 585000_090);
     pictures with another kind of name count as one place.

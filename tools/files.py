@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writes a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inspectd.runtime.errors import UserError
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Old or new, whole in any case; OSError (a full disk) leaves the old one, and nothing beside it."""
+    """Replaces a file in one step; OSError (a full disk) leaves the old one, and nothing beside it."""
     beside = file.with_name(f"{file.name}.part")
     try:
         write_through(beside, content)
@@ -22,7 +22,7 @@ def replace(file: Path, content: bytes) -> None:
 
 
 def write_through(file: Path, content: bytes) -> None:
-    """To the disk, so that a full one is told now and a power cut can't leave less; OSError."""
+    """Writes a file down to the disk, so that a full one shows now and a power cut can't leave less; OSError."""
     with file.open("wb") as out:
         out.write(content)
         out.flush()
@@ -30,7 +30,7 @@ def write_through(file: Path, content: bytes) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """All of it or nothing; UserError when the disk refuses."""
+    """Replaces a text file in one step; UserError when the disk refuses."""
     try:
         replace(file, text.encode())
     except OSError as error:

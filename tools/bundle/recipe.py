@@ -1,23 +1,22 @@
-"""A recipe.toml in words that an engineer at the line can edit, written whole or not at all."""
+"""Writes a recipe.toml in words that an engineer at the line can edit."""
 
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import tomlkit
 
 from inspectd.settings.recipe import Limits
+from inspectd_train.measure.limits import DEADLINE_MS, limits_as_dict
 
-DEADLINE_MS = 250
 HEAD = "# Recipe chosen on the dev pictures by `inspectd-train calibrate` for "
 
 
 def recipe_text(limits: dict[str, Limits], wish: str, old: str = "") -> str:
-    """A recipe.toml for the bundle, with a comment on each key for the engineer at the line.
+    """The text of a recipe.toml for the bundle, with a comment on each key for the engineer at the line.
 
-    Of an `old` one, which must be valid, everything but the three thresholds of each class stays as it is.
+    An `old` one, which must be valid, keeps all but the three thresholds of each class.
     """
     return _with_thresholds(old, limits, wish) if old else _new(limits, wish)
 
@@ -59,13 +58,3 @@ def _key(name: str) -> str:
     """A class name as a TOML key; names with blanks or points are quoted."""
     bare = name.isascii() and name.replace("-", "a").replace("_", "a").isalnum()
     return name if bare else json.dumps(name, ensure_ascii=False)
-
-
-def as_score(level: int) -> float:
-    """A score of three decimals that exactly the levels from `level` (1..255) on reach."""
-    return math.floor(1000 * level / 255) / 1000
-
-
-def limits_as_dict(limits: Limits) -> dict[str, float]:
-    """For JSON and the report."""
-    return {"suspect": limits.suspect, "reject": limits.reject, "min_area_px": limits.min_area_px}

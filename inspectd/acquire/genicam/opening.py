@@ -1,0 +1,53 @@
+"""Finding the one camera that is meant, and setting it up: its features, and how its pictures are converted."""
+
+from inspectd.acquire.genicam.devices import Device
+from inspectd.acquire.genicam.features import Features, settings_of
+from inspectd.acquire.pixels import Convert, converter
+from inspectd.acquire.protocol import Job
+from inspectd.runtime.errors import CameraError
+from inspectd.settings.camera import GenicamCamera
+
+SILENT_PERIODS = 5
+"""Periods without a frame (and a second) after which a camera in free run has fallen silent."""
+FORMAT_OF = {1: "Mono8", 3: "RGB8"}
+
+
+def wanted_fields(config: GenicamCamera) -> dict[str, str]:
+    """Fields of Device by which the config names its camera."""
+    keys = ("serial", "user_id", "vendor", "model")
+    return {key: value for key in keys if (value := getattr(config, key))}
+
+
+def identity_of(device: Device, expected_serial: str) -> tuple[str, str]:
+    """Name and serial number of an open device; raises CameraError if the serial number was another before."""
+    if expected_serial and device.serial != expected_serial:
+        raise CameraError(
+            f"another camera answers: serial {device.serial}, it was {expected_serial}; "
+            "restart inspectd if it was exchanged on purpose"
+        )
+    return f"{device.vendor} {device.model} {device.serial}".strip(), device.serial
+
+
+def configure(config: GenicamCamera, job: Job, features: Features) -> tuple[tuple[str, int, int], Convert]:
+    """Set all features of config and recipe; gives pixel format, width and height, and the converter of pictures.
+
+    Raises CameraError if a feature can't be set, or the format can't become what the model wants.
+    """
+    pixel_format = config.pixel_format or FORMAT_OF[job.channels]
+    try:
+        convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
+    except ValueError as error:
+        raise CameraError(str(error)) from None
+    for name, value in settings_of(config, pixel_format, features).items():
+        features.set(name, value)
+    for name, value in job.features.items():  # the recipe's, in its order: it may know better
+        features.set(name, value)
+    return (pixel_format, config.width, config.height), convert
+
+
+def longest_silence_s(config: GenicamCamera, features: Features) -> float | None:
+    """Time without a frame from which an open camera has fallen silent, in seconds; None if that can't be said."""
+    if config.expected_interval_s is not None or config.trigger != "free_run":
+        return config.expected_interval_s
+    rate_hz = config.acquisition_frame_rate_hz or features.get("AcquisitionFrameRate")
+    return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None

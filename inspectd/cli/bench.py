@@ -1,0 +1,73 @@
+"""`inspectd bench`: measure on this machine, each figure within one run."""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from inspectd.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from inspectd.settings import config
+
+bench = typer.Typer(help="Measure on this machine, each figure within one run.")
+
+
+@bench.callback(invoke_without_command=True)
+def throughput(
+    context: typer.Context,
+    path: ConfigOption = DEFAULT_CONFIG,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
+    json: JsonOption = False,
+) -> None:
+    """Without a subcommand: the daemon against the bare engine on the same frames, in one run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it has begun is put away
+    if context.invoked_subcommand is not None:
+        return
+    from inspectd.bench.throughput import bench_throughput
+
+    bench_throughput(config.load(path), seconds, rounds, json)
+
+
+@bench.command()
+def acquire(json: JsonOption = False) -> None:
+    """Measure a simulated camera: from the trigger to the frame in the ring, and frames per second."""
+    from inspectd.bench.acquire import bench_acquire
+
+    bench_acquire(json)
+
+
+@bench.command()
+def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Do every harm that a camera can come to, with the daemon running: has each trigger its one result?"""
+    from inspectd.bench.faults import bench_faults
+    from inspectd.cli.replay import Inspector
+
+    settings = config.load(path)
+    inspector = Inspector(settings.recipe, settings.config.engine)
+    bench_faults(settings, inspector.inspect, json)
+
+
+@bench.command()
+def wire(
+    path: ConfigOption = DEFAULT_CONFIG,
+    count: Annotated[int, typer.Option(min=100, help="Results of each kind.")] = 20_000,
+    json: JsonOption = False,
+) -> None:
+    """Measure what a result costs on its way out: encoded, kept in the journal, handed to the socket."""
+    from inspectd.bench.wire import bench_wire
+
+    bench_wire(config.load(path), count, json)
+
+
+@bench.command()
+def crowd(
+    path: ConfigOption = DEFAULT_CONFIG,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
+    json: JsonOption = False,
+) -> None:
+    """Measure what 20 subscribers, half of them stopped, and a flood of questions do to a result's time."""
+    from inspectd.bench.crowd import bench_crowd
+
+    bench_crowd(config.load(path), seconds, rounds, json)

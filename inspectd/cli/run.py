@@ -1,0 +1,138 @@
+"""The commands of a line: `inspectd run`, `check`, `replay` and `watch`."""
+
+import ctypes
+import logging
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inspectd.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    KeyOption,
+    ResultsOption,
+    ServerKeyOption,
+    keys_of,
+)
+from inspectd.cli.stderr import leave, log_to_stderr
+from inspectd.runtime.errors import (
+    CameraError,
+    UnavailableError,
+    UserError,
+)
+from inspectd.runtime.handoff import Handoff
+from inspectd.settings import config
+from inspectd.wire.endpoints import DEFAULT_RESULTS
+
+PR_SET_PDEATHSIG = 1
+DESCRIPTORS = 16384
+"""As many as systemd/inspectd@.service allows: each connection takes one, and silent ones must not use them up."""
+
+
+def run(
+    path: ConfigOption = DEFAULT_CONFIG,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after at least so many results.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the results here as well.")] = False,
+) -> None:
+    """Run the daemon of a line until Ctrl-C or SIGTERM."""
+    wake: Handoff[str] = Handoff()  # before anything slow: an early Ctrl-C ends what is being started, cleanly
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: wake.put(signal.Signals(n).name))
+    if not watch:
+        log_to_stderr(logging.INFO)
+    _allow_descriptors()
+    from inspectd.daemon import Daemon
+
+    settings = config.load(path)
+    endpoint = settings.config.publish.results
+    if watch and settings.config.publish.server_key and not endpoint.startswith("ipc://"):
+        raise UserError(f"--watch has no key for {endpoint}: leave it out, and use `inspectd watch` with one")
+    daemon = Daemon(settings, wake)
+    if settings.config.publish.server_key:
+        signal.signal(signal.SIGHUP, lambda *_: daemon.renew_keys())
+    if not watch:
+        leave(daemon.run(count))
+    command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
+    command += ["--connect", endpoint]
+    watcher = subprocess.Popen(command, start_new_session=True)  # the daemon's Ctrl-C is not its own
+    try:
+        code = daemon.run(count)
+    finally:
+        watcher.send_signal(signal.SIGINT)
+        watcher.wait()
+    leave(code)
+
+
+def _allow_descriptors() -> None:
+    """As many as we may have, up to DESCRIPTORS; a shell mostly gives 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Check config, recipes, model and cameras, without starting anything."""
+    from inspectd.acquire.survey import Opening, ask
+    from inspectd.engine import outlook
+    from inspectd.engine.bundle import load_bundle
+    from inspectd.publish.security import read_keyring
+    from inspectd.runtime.ring import check_memory
+    from inspectd.steer.setup import first_jobs, make_plans
+
+    settings = config.load(path)
+    bundle = load_bundle(settings.recipe.model_dir)
+    make_plans(settings.recipe, settings.config.camera, bundle)
+    jobs = first_jobs(settings, bundle)
+    shapes = [job.shape for job in jobs]
+    engine = outlook(settings.config.engine, bundle, shapes)
+    print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
+    print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
+    if keyring := read_keyring(settings.config.publish):
+        names = {domain: ", ".join(sorted(keys.values())) for domain, keys in keyring.clients.items()}
+        print(f"keys: may read: {names['read'] or 'nobody'}; may control: {names['control'] or 'nobody'}")
+    missing = []
+    for job, shape in zip(jobs, shapes, strict=True):
+        try:
+            check_memory(job.slots, shape, job.config.name, job.slot_bytes)
+            print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
+        except CameraError as error:
+            missing.append(f"camera {job.config.name}: {error}")
+        except UnavailableError as error:
+            missing.append(str(error))
+    if missing:
+        raise CameraError("\n".join(missing))
+
+
+def replay(
+    folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    path: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Judge a folder of images by the config's recipe, offline."""
+    from inspectd.cli.replay import replay as replay_folder
+
+    settings = config.load(path)
+    replay_folder(folder, settings.recipe, settings.config.engine, json)
+
+
+def watch(
+    connect: ResultsOption = DEFAULT_RESULTS,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")] = None,
+    json: JsonOption = False,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="End when the parent ends.")] = False,
+) -> None:
+    """Show every result of a running daemon once; tells of silence, and of what can't be had any more."""
+    from inspectd.subscribe.watch import watch as watch_results
+
+    if with_parent:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    watch_results(connect, count, json, keys_of(server_key, key))

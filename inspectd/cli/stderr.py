@@ -1,0 +1,40 @@
+"""How commands speak on the standard error, and how they end."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import structlog
+
+from inspectd.runtime.errors import (
+    DeviceError,
+)
+from inspectd.runtime.log import Stderr
+
+LOG = Stderr()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code."""
+    if code == DeviceError.exit_code:
+        LOG.goodbye()
+        os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
+    sys.exit(code)
+
+
+def log_to_stderr(level: int) -> None:
+    """Log from this level on to the standard error, for people."""
+    processors: list[Callable[..., Any]] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S"),
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr is not None and sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(LOG),  # type: ignore[arg-type]  # all it needs of a file
+    )

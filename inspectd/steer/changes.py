@@ -1,0 +1,199 @@
+"""Changes of recipe and model that were asked for: one at a time, each a `Changeover`, answered at its end."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from inspectd.acquire.supervisor import CameraProcess
+from inspectd.publish.control import Asked
+from inspectd.runtime.errors import UserError
+from inspectd.settings.config import Settings
+from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.changeover import Changeover, Phase
+from inspectd.steer.kept import Kept, who
+from inspectd.steer.line import RunningLine
+from inspectd.steer.selection import Selection, with_model
+from inspectd.wire.requests import SelectRecipe, SwapModel
+
+log = structlog.get_logger()
+SWAPPED = "; another model was swapped in since: resume goes on with that one"
+Result = dict[str, Any]
+
+
+class Answers(NamedTuple):
+    """How a request is answered; each exactly once."""
+
+    accept: Callable[[Asked, Result], None]
+    refuse: Callable[[Asked, str], None]
+
+
+class _Ongoing(NamedTuple):
+    """A change of recipe or model that is going on."""
+
+    asked: Asked
+    what: str
+    selection: Selection
+    """The selection as it will be."""
+    changeover: Changeover
+
+
+class Changes:
+    """Executes changes of recipe and model. For the main thread alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        line: RunningLine,
+        cameras: Sequence[CameraProcess],
+        kept: Kept,
+        answers: Answers,
+    ) -> None:
+        self._settings, self._line, self._cameras = settings, line, cameras
+        self._kept, self._answers = kept, answers
+        self._ongoing: _Ongoing | None = None
+
+    @property
+    def ongoing(self) -> str:
+        """What is being prepared, for people; empty if nothing is."""
+        return "" if self._ongoing is None else self._ongoing.what
+
+    def step(self) -> None:
+        """Go on with the change that is going on, if there is one."""
+        if self._ongoing is not None and self._ongoing.changeover.step():
+            self._finish(self._ongoing)
+
+    def refuse(self, why: str) -> None:
+        """The line stops: answer who asked for the change that is going on; nothing more is done for it."""
+        if self._ongoing is None:
+            return
+        begun = self._ongoing.changeover.phase is not Phase.PREPARE
+        what = "it will be in use at the next start" if begun else "nothing was changed"
+        if begun:  # a paused camera comes back to say what is pending, and has the recipe of before
+            self._line.hold("the daemon ends in the middle of a change")
+        self._answers.refuse(self._ongoing.asked, f"{why}: {what}")
+
+    def abandon(self) -> None:
+        """At the very end: nothing may go on in the background."""
+        if self._ongoing is not None:
+            self._ongoing.changeover.abandon()
+
+    def select(self, asked: Asked, request: SelectRecipe) -> None:
+        """Begin to change to another recipe of the config; raises UserError if it can't begin now.
+
+        If the recipe can't be had, the line is held: another product was wanted.
+        """
+        self._check_may_begin()
+        recipes = self._settings.recipes
+        recipe = next((recipe for recipe in recipes if recipe.id == request.recipe), None)
+        if recipe is None:
+            names = ", ".join(recipe.id for recipe in recipes)
+            self._fail(asked, f"there is no recipe {request.recipe!r} in the config; there is {names}")
+            return
+        if request.from_part_id is not None and self._kept.selection.failed:
+            raise UserError(
+                "the line is held because the parts that come now are in doubt: select without from_part_id"
+            )
+        selection = Selection(recipe.id, recipes[0].id, from_part_id=request.from_part_id or 0)
+        self._begin(asked, f"recipe {recipe.id}", recipe, selection)
+
+    def swap(self, asked: Asked, request: SwapModel) -> None:
+        """Begin to change to another model for the recipe in use; raises UserError if it can't begin now."""
+        self._check_may_begin()
+        recipe = with_model(self._line.setup.recipe, request.model, self._settings.base)
+        now = self._kept.selection
+        part_id = now.from_part_id if self._line.is_pending else 0  # what waits for its part still does
+        first = self._settings.recipes[0].id
+        selection = replace(now, recipe=recipe.id, first=first, model=request.model, from_part_id=part_id)
+        self._begin(asked, f"model {request.model}", recipe, selection)
+
+    def _check_may_begin(self) -> None:
+        """Raise UserError if no change may begin now; then nothing has changed."""
+        if self._ongoing is not None:
+            what, by = self._ongoing.what, who(self._ongoing.asked)
+            raise UserError(f"nothing was changed: {what} is being prepared for {by}; ask again later")
+        self._kept.check()
+
+    def _begin(self, asked: Asked, what: str, recipe: LoadedRecipe, selection: Selection) -> None:
+        from_part_id = selection.from_part_id or None
+
+        def commit(stopped: Sequence[str]) -> None:
+            if stopped and from_part_id is not None:
+                cameras = ", ".join(stopped)
+                raise UserError(
+                    f"cameras must be stopped for it ({cameras}), which can't wait for part {from_part_id}: "
+                    "select it without a part when the line is empty"
+                )
+            now = self._kept.selection
+            failed = now.failed
+            if failed and isinstance(asked.request, SwapModel):  # only people know whether that was what it wants
+                failed = failed.removesuffix(SWAPPED) + SWAPPED
+            held = replace(selection, paused=now.paused, failed=failed)
+            self._kept.commit(asked, in_use(self._line), what, held)
+
+        log.info("preparing", what=what, by=who(asked))
+        changeover = Changeover(self._line, self._cameras, recipe, from_part_id, commit)
+        self._ongoing = _Ongoing(asked, what, selection, changeover)
+
+    def _finish(self, change: _Ongoing) -> None:
+        """The change is done, or has failed."""
+        self._ongoing = None
+        asked, _, _, changeover = change
+        if not changeover.first:
+            self._not_changed(change)
+            return
+        if isinstance(asked.request, SelectRecipe):
+            self._release()
+        elif self._kept.selection.failed:
+            self._line.hold(self._kept.selection.hold)  # which says that there was a swap
+        recipe, model, _ = self._line.setup.names
+        stopped = ", ".join(changeover.stopped)
+        how = f"with cameras stopped: {stopped}" if stopped else "between two parts"
+        log.info("switched", how=how, recipe=recipe.id, model=model.name, by=who(asked))
+        if changeover.error:
+            sentence = f"{change.what} is in use, and inspects nothing yet: {changeover.error}"
+            self._answers.refuse(asked, sentence)
+            return
+        self._answers.accept(asked, {
+            "switched": "with cameras stopped" if stopped else "between two parts",
+            "stopped": changeover.stopped,
+            "recipe": {"id": recipe.id, "revision": recipe.revision},
+            "model": msgspec.to_builtins(model),
+            "first_part_ids": changeover.first,
+            "hold": self._kept.selection.hold,
+        })  # fmt: skip
+
+    def _release(self) -> None:
+        """What failed before is over: the line has the recipe that was wanted last."""
+        self._kept.selection = replace(self._kept.selection, failed="")
+        self._kept.try_to_keep(self._kept.selection)  # else the next start is held
+        self._line.hold(self._kept.selection.hold)
+
+    def _not_changed(self, change: _Ongoing) -> None:
+        asked, sentence = change.asked, change.changeover.error
+        if isinstance(asked.request, SelectRecipe):
+            self._fail(asked, sentence)
+            return
+        log.error("the model was not swapped", why=sentence)
+        self._kept.note(asked, in_use(self._line), change.what, f"failed: {sentence}")
+        self._answers.refuse(asked, f"the model was not swapped: {sentence}")
+
+    def _fail(self, asked: Asked, sentence: str) -> None:
+        """Another product was wanted and can't be had: no part is judged any more, least of all as the old one."""
+        request = asked.request
+        assert isinstance(request, SelectRecipe)
+        failed = f"recipe {request.recipe} was not selected: {sentence}"
+        log.error(failed, by=who(asked))
+        self._kept.selection = replace(self._kept.selection, failed=failed)
+        self._line.hold(self._kept.selection.hold)  # the safe way first, whatever the disk says
+        self._kept.try_to_keep(self._kept.selection)
+        self._kept.note(asked, in_use(self._line), f"recipe {request.recipe}", f"failed: {sentence}")
+        self._answers.refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
+
+
+def in_use(line: RunningLine) -> Result:
+    """Recipe and model that parts are judged by now, for the audit log."""
+    recipe, model, _ = line.in_use
+    return {"recipe": f"{recipe.id} {recipe.revision}", "model": f"{model.name} {model.sha256[:12]}"}
