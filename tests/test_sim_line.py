@@ -72,7 +72,7 @@ def test_each_pulse_on_the_line_is_one_result_of_its_own_picture(line: Line) -> 
 
 
 def check_software_triggers(line: Line, count: int, rate_hz: float) -> Counter[Reason]:
-    line.write_sim(f'trigger = "software"\nacquisition_frame_rate_hz = {rate_hz}\nspare_slots = 16')
+    line.write_sim(f'trigger = "software"\nacquisition_frame_rate_hz = {rate_hz}\nspare_slots = 64')
     daemon = line.start("--count", str(count))
     assert daemon.wait(60 + 3 * count / rate_hz) == 0, line.log
     results = journaled(line)
@@ -207,6 +207,7 @@ def test_four_cameras_each_with_its_own_process_and_account(line: Line) -> None:
         assert all(shows_its_own(r) for r in results)
 
 
+@pytest.mark.alone
 def test_a_register_that_blocks_for_six_seconds_delays_no_other_cameras_verdict(line: Line) -> None:
     line.write_sim(COUNTED + "\nstall_s = 10.0", COUNTED)
     with Results(line.endpoint) as subscriber:

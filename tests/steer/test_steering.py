@@ -250,6 +250,7 @@ def test_a_recipe_with_another_region_stops_the_cameras(line: Line) -> None:
         assert stop(run.daemon) == 0, line.log
 
 
+@pytest.mark.alone
 def test_a_stop_while_a_camera_is_stopped_for_a_recipe_judges_no_part_by_the_old_one(line: Line) -> None:
     """The camera comes back to say what it owes; parts that come meanwhile are of the new product."""
     two_recipes(line, "acquisition_frame_rate_hz = 100.0")

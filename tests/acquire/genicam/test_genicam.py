@@ -249,6 +249,7 @@ def test_the_encoder_is_the_part_id_and_frame_ids_count(make: Make) -> None:
 
 
 @pytest.mark.parametrize("timestamps", ["ns", "ticks", "absent"])
+@pytest.mark.alone
 def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
     sim = make(timestamps=timestamps)
     with running(sim) as camera:
@@ -267,6 +268,7 @@ def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+@pytest.mark.alone
 def test_a_clock_that_jumps_is_noticed_and_read_anew(make: Make, seconds: float) -> None:
     sim = make()
     with running(sim) as camera:
