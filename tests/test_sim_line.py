@@ -96,6 +96,7 @@ def test_ten_thousand_software_triggers(line: Line) -> None:
     assert set(reasons) == {Reason.NONE, Reason.DEFECT}
 
 
+@pytest.mark.alone
 def test_unplugged_and_back(line: Line) -> None:
     line.write_sim(COUNTED)
     with Results(line.endpoint) as subscriber:
@@ -250,7 +251,7 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
             time.sleep(0.7)
             fire(rig, 5)
             collect(subscriber, state_is("Preoperational"), 4)
-            collect(subscriber, state_is("ContinuousExecution"), 4)
+            collect(subscriber, state_is("ContinuousExecution"))
             fire(rig, 5)
             collect(subscriber, all_out(10))
         assert stop(daemon) == 0, line.log

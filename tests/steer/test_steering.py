@@ -536,7 +536,9 @@ def test_a_request_when_the_daemon_ends_is_answered(line: Line) -> None:
 
         asking = threading.Thread(target=ask_on)
         asking.start()
-        time.sleep(0.5)
+        until_s = time.monotonic() + 20
+        while len(answered) < 12 and time.monotonic() < until_s:
+            time.sleep(0.01)
         assert stop(run.daemon) == 0, line.log
         asking.join(20)
         assert len(answered) > 10 and ("the daemon ends" in answered[-1] or "no " in answered[-1]), answered[-1]
