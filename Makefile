@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 10
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/simcam/*.[ch])
 
 .PHONY: run test test-gpu proof lint venv clean
@@ -10,18 +12,19 @@ INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/si
 run: $(VENV)/run.stamp
 	$(BIN)/inspectd run -c config.toml --watch
 
-# The tools' tests, which time nothing, two at a time; those of the daemon one by one. Both, whatever fails.
+# Side by side first, one more than there are cores, as most wait for half of their time; then, one by one, those
+# that need the machine for themselves. Both, whatever fails.
 test: $(VENV)/dev.stamp lint
 	failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/tools || failed=1; \
-	$(BIN)/python -m pytest --ignore tests/tools || failed=1; \
+	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m 'not proof and not alone' || failed=1; \
+	$(PYTEST) -m 'alone and not proof' $$(grep -rl 'mark\.alone' tests) || failed=1; \
 	exit $$failed
 
 test-gpu: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m 'gpu and not proof'
 
 proof: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m proof
+	$(BIN)/python -m pytest -m proof --override-ini faulthandler_timeout=4000
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

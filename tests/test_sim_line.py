@@ -72,7 +72,7 @@ def test_each_pulse_on_the_line_is_one_result_of_its_own_picture(line: Line) -> 
 
 
 def check_software_triggers(line: Line, count: int, rate_hz: float) -> Counter[Reason]:
-    line.write_sim(f'trigger = "software"\nacquisition_frame_rate_hz = {rate_hz}\nspare_slots = 16')
+    line.write_sim(f'trigger = "software"\nacquisition_frame_rate_hz = {rate_hz}\nspare_slots = 64')
     daemon = line.start("--count", str(count))
     assert daemon.wait(60 + 3 * count / rate_hz) == 0, line.log
     results = journaled(line)
@@ -96,6 +96,7 @@ def test_ten_thousand_software_triggers(line: Line) -> None:
     assert set(reasons) == {Reason.NONE, Reason.DEFECT}
 
 
+@pytest.mark.alone
 def test_unplugged_and_back(line: Line) -> None:
     line.write_sim(COUNTED)
     with Results(line.endpoint) as subscriber:
@@ -207,6 +208,7 @@ def test_four_cameras_each_with_its_own_process_and_account(line: Line) -> None:
         assert all(shows_its_own(r) for r in results)
 
 
+@pytest.mark.alone
 def test_a_register_that_blocks_for_six_seconds_delays_no_other_cameras_verdict(line: Line) -> None:
     line.write_sim(COUNTED + "\nstall_s = 10.0", COUNTED)
     with Results(line.endpoint) as subscriber:
@@ -249,7 +251,7 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
             time.sleep(0.7)
             fire(rig, 5)
             collect(subscriber, state_is("Preoperational"), 4)
-            collect(subscriber, state_is("ContinuousExecution"), 4)
+            collect(subscriber, state_is("ContinuousExecution"))
             fire(rig, 5)
             collect(subscriber, all_out(10))
         assert stop(daemon) == 0, line.log

@@ -361,6 +361,7 @@ class Stuck:
             self.completed.put(self.held.pop())
 
 
+@pytest.mark.alone
 def test_every_deadline_is_kept_while_the_engine_is_stuck(bench: Bench) -> None:
     backend = Stuck()
     thread = threading.Thread(
@@ -444,6 +445,7 @@ def try_out(bench: Bench, *frames: Frame) -> tuple[list[int], list[tuple[int, st
     return sorted(in_time), [(one.frame.part_id, one.judgement.detail) for one in ended]
 
 
+@pytest.mark.alone
 def test_a_frame_that_waits_for_the_judge_is_ended_at_its_deadline(bench: Bench) -> None:
     bench.thread.start()
     one = frame(1, slot=0, deadline_s=0.2)
@@ -468,6 +470,7 @@ def test_what_the_judge_has_ended_is_not_ended_again(bench: Bench) -> None:
     assert len(bench.results) == 0
 
 
+@pytest.mark.alone
 def test_a_deadline_that_cant_be_met_is_given_up_before_the_inference(bench: Bench) -> None:
     backend = paced(bench, 0.05)
     assert try_out(bench, frame(1, slot=0)) == ([1], [])
@@ -479,6 +482,7 @@ def test_a_deadline_that_cant_be_met_is_given_up_before_the_inference(bench: Ben
     assert part == 2 and detail.startswith("its deadline can't be met: the engine takes at least 5")
 
 
+@pytest.mark.alone
 def test_a_queue_in_front_of_the_engine_does_not_count_as_engine_time(bench: Bench) -> None:
     """A saturated engine answers each frame after two inferences; one that has it to itself needs only one."""
     paced(bench, 0.02)
@@ -489,6 +493,7 @@ def test_a_queue_in_front_of_the_engine_does_not_count_as_engine_time(bench: Ben
     assert not any("can't be met" in said for _, said in given_up)
 
 
+@pytest.mark.alone
 def test_a_line_recovers_from_an_engine_that_was_slow_for_a_while(bench: Bench) -> None:
     backend = paced(bench, 0.08)
     for part in range(3):
@@ -507,6 +512,7 @@ def test_a_line_recovers_from_an_engine_that_was_slow_for_a_while(bench: Bench) 
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.alone
 def test_no_load_leaves_the_line_without_answers(bench: Bench, seed: int) -> None:
     """Whatever the pace has been, and however full the line: what is given up makes room for what can be met."""
     rng = np.random.default_rng(seed)

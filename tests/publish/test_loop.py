@@ -254,6 +254,7 @@ class Greedy:
 
 
 @pytest.mark.parametrize(("in_flight", "most"), [(0, SHARE), (1, SHARE_IN_FLIGHT)])
+@pytest.mark.alone
 def test_services_get_a_share_of_the_time_and_no_more(tmp_path: Path, in_flight: int, most: float) -> None:
     greedy = Greedy()
 

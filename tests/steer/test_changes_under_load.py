@@ -63,6 +63,7 @@ PROOF = [pytest.mark.proof, pytest.mark.timeout(900)]
         pytest.param(shipped_models, 100, marks=PROOF),
     ],
 )
+@pytest.mark.alone
 def test_changes_under_load(line: Line, models: Callable[[Line], str], changes: int) -> None:
     two_recipes(line, models(line))
     daemon = line.start()

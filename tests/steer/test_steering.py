@@ -250,6 +250,7 @@ def test_a_recipe_with_another_region_stops_the_cameras(line: Line) -> None:
         assert stop(run.daemon) == 0, line.log
 
 
+@pytest.mark.alone
 def test_a_stop_while_a_camera_is_stopped_for_a_recipe_judges_no_part_by_the_old_one(line: Line) -> None:
     """The camera comes back to say what it owes; parts that come meanwhile are of the new product."""
     two_recipes(line, "acquisition_frame_rate_hz = 100.0")
@@ -560,7 +561,9 @@ def test_a_request_when_the_daemon_ends_is_answered(line: Line) -> None:
 
         asking = threading.Thread(target=ask_on)
         asking.start()
-        time.sleep(0.5)
+        until_s = time.monotonic() + 20
+        while len(answered) < 12 and time.monotonic() < until_s:
+            time.sleep(0.01)
         assert stop(run.daemon) == 0, line.log
         asking.join(20)
         assert len(answered) > 10 and ("the daemon ends" in answered[-1] or "no " in answered[-1]), answered[-1]

@@ -33,9 +33,10 @@ from tests.wire.test_results import RESULT
 TRIGGERED = 'trigger_counter = "triggers"\nspare_slots = 2'
 READER = """
 import hashlib, json, sys
-from inspectd.subscribe import Received, Results
+from inspectd.subscribe import Beat, Received, Results
 from inspectd.subscribe.images import Images
 with Images(sys.argv[1]) as images, Results(sys.argv[1]) as subscriber:
+    next(event for event in subscriber if isinstance(event, Beat))  # it is connected
     print("ready", flush=True)
     for event in subscriber:
         if isinstance(event, Received):
@@ -70,7 +71,6 @@ def next_result(subscriber: Results) -> Received:
 def start_reader(line: Line) -> subprocess.Popen[str]:
     reader = line.spawn([sys.executable, "-c", READER, line.endpoint], stdout=subprocess.PIPE)
     assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
-    time.sleep(0.3)  # it subscribes
     return reader
 
 

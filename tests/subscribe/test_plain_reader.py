@@ -191,7 +191,7 @@ def test_a_position_ahead_of_the_daemon(scene: Scene) -> None:
     while scene.line.publisher.published < 2:
         time.sleep(0.01)
     both = scene.read(f"{scene.epoch}:17")
-    time.sleep(1)  # both hear a heartbeat
+    both.hear("epoch", scene.epoch)  # by a heartbeat
     scene.put(1)
     both.hear(scene.epoch, 3)
     assert [item[0] for item in agreed(both)] == ["epoch", scene.epoch]

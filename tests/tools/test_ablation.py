@@ -1,14 +1,17 @@
 """The ablation as docs/accuracy.md shows it, with fewer minutes; and its figures by width on made-up scores."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from inspectd_train.data.dataset import Sample
+from inspectd_train.peers import ablation
 from inspectd_train.peers.ablation import VARIANTS, by_width, table
 from inspectd_train.train.run import RunSettings
 from tests.tools.synthetic import write_data_set
@@ -21,30 +24,38 @@ def test_every_variant_changes_a_setting() -> None:
         assert all(usual[key] != value for key, value in changes.items()), name
 
 
+def run(*words: object) -> str:
+    app = typer.Typer()
+    app.command()(ablation.main)
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 def test_variants_are_trained_once_and_tabled(tmp_path: Path) -> None:
     data, out = write_data_set(tmp_path / "data", height=128, width=192), tmp_path / "out"
-    words = [
-        sys.executable,
-        "-m",
-        "inspectd_train.peers.ablation",
-        str(data),
-        "--out",
-        str(out),
-        "--minutes",
-        "0.05",
-    ]
-    words += ["--only", "recipe", "--only", "stride 8 (net xs)"]
-    first = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
+    words = [data, "--out", out]
+    only = ["--only", "recipe", "--only", "stride 8 (net xs)"]
+    first = run(*words, "--minutes", 0.03, *only)
     figures = json.loads((out / "figures.0.json").read_text())
     assert list(figures) == ["recipe", "stride 8 (net xs)"]
     assert first.strip().endswith(table(out))
     assert table(out).count("\n") == 3
-    again = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
+    again = run(*words, "--minutes", 0.03, *only)
     assert again.strip() == table(out), "what is there is not trained again"
-    words = [*words[:-6], "--epochs", "1", "--only", "recipe"]
-    subprocess.run(words, capture_output=True, timeout=100, check=True)
+    run(*words, "--epochs", 1, "--only", "stride 8 (net xs)")
     figures = json.loads((out / "figures.0.json").read_text())
-    assert figures["recipe"]["steps"] == 50, "as long as asked for now"
+    assert figures["stride 8 (net xs)"]["steps"] == 50, "as long as asked for now"
+
+
+def test_it_is_run_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the page says; in this process, as PyTorch takes seconds to load."""
+    monkeypatch.delitem(sys.modules, ablation.__name__)
+    monkeypatch.setattr(sys, "argv", ["ablation", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(ablation.__name__, run_name="__main__")
+    assert not ended.value.code
+    assert "Train every variant once" in capsys.readouterr().out
 
 
 def test_recall_and_area_error_by_width() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from inspectd_train.bundle.export import write_bundle
 from inspectd_train.bundle.parity import gate, measure_parity
 from inspectd_train.data.dataset import Sample
 from tests.makers import disk_for
+from tests.shared import once
 from tests.tools.nets import sample, trained_looking
 
 EQUAL = {
@@ -28,14 +30,23 @@ def parts(count: int = 6) -> list[Sample]:
     return [sample(f"{n}.png", sizes[n // 2 % 2], 1, [(20, 20, 1)] if n % 2 else [], seed=n) for n in range(count)]
 
 
-def made(folder: Path, recipe: str = "suspect = 0.4\nreject = 0.6\n") -> Path:
-    write_bundle(trained_looking(1), ("spot",), parts(), parts(), folder, {})
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return once(
+        tmp_path_factory,
+        "parity",
+        lambda folder: write_bundle(trained_looking(1), ("spot",), parts(), parts(), folder / "b", {}),
+    )
+
+
+def made(exported: Path, folder: Path, recipe: str = "suspect = 0.4\nreject = 0.6\n") -> Path:
+    shutil.copytree(exported / "b", folder)
     (folder / "recipe.toml").write_text(f'model = "."\ndeadline_ms = 250\n[limits.spot]\n{recipe}')
     return folder
 
 
-def test_parity_of_every_graph_is_measured_and_recorded(tmp_path: Path) -> None:
-    folder = made(tmp_path / "b")
+def test_parity_of_every_graph_is_measured_and_recorded(exported: Path, tmp_path: Path) -> None:
+    folder = made(exported, tmp_path / "b")
     result = measure_parity(folder, trained_looking(1), parts())
     names = set(result["graphs"])
     assert {
@@ -58,9 +69,9 @@ def test_parity_of_every_graph_is_measured_and_recorded(tmp_path: Path) -> None:
     assert load_bundle(folder).int8_usable == result["int8"]["usable"]
 
 
-def test_verdicts_that_no_rounding_can_move_let_int8_be_used(tmp_path: Path) -> None:
+def test_verdicts_that_no_rounding_can_move_let_int8_be_used(exported: Path, tmp_path: Path) -> None:
     """Every part fails by far: the gate passes if the golden scores agree, and the daemon's engine takes INT8."""
-    folder = made(tmp_path / "b", "suspect = 0.004\nreject = 0.004\n")
+    folder = made(exported, tmp_path / "b", "suspect = 0.004\nreject = 0.004\n")
     result = measure_parity(folder, trained_looking(1), parts())
     assert {figures["verdicts_equal"] for figures in result["graphs"].values()} == {1.0}
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -71,16 +82,18 @@ def test_verdicts_that_no_rounding_can_move_let_int8_be_used(tmp_path: Path) -> 
     assert segmenter.precision == ("int8" if golden <= 16 else "")
 
 
-def test_figures_without_clean_parts_are_undefined_and_do_not_close_the_gate(tmp_path: Path) -> None:
-    folder = made(tmp_path / "b", "suspect = 0.004\nreject = 0.004\n")
+def test_figures_without_clean_parts_are_undefined_and_do_not_close_the_gate(
+    exported: Path, tmp_path: Path
+) -> None:
+    folder = made(exported, tmp_path / "b", "suspect = 0.004\nreject = 0.004\n")
     bad = [part for part in parts() if part.mask.any()]
     result = measure_parity(folder, trained_looking(1), bad)
     assert result["reference"]["part_auroc"] is None
     assert "AUROC" not in result["int8"]["reason"]
 
 
-def test_a_class_that_no_part_shows_is_in_no_mean(tmp_path: Path) -> None:
-    folder = made(tmp_path / "b")
+def test_a_class_that_no_part_shows_is_in_no_mean(exported: Path, tmp_path: Path) -> None:
+    folder = made(exported, tmp_path / "b")
     result = measure_parity(folder, trained_looking(1), [part for part in parts() if not part.mask.any()])
     assert {figures["miou"] for figures in (result["reference"], *result["graphs"].values())} == {None}
 
@@ -118,8 +131,8 @@ def test_an_old_bundle_has_no_int8() -> None:
     assert gate(EQUAL, [])["reason"] == "the bundle has no int8 graph"
 
 
-def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
-    folder = made(tmp_path / "b")
+def test_mistakes_are_one_sentence(exported: Path, tmp_path: Path) -> None:
+    folder = made(exported, tmp_path / "b")
     with pytest.raises(UserError, match="parity is measured on parts of the dev split; there is none"):
         measure_parity(folder, trained_looking(1), [])
     before = (folder / "manifest.json").read_bytes()

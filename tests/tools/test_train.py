@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.dataset import Sample, open_data_set
 from inspectd_train.net.csnet import CSNet
+from inspectd_train.train import train as training
 from inspectd_train.train.fabric import open_fabric
 from inspectd_train.train.run import RunSettings, open_run, usual_crop_px
 from inspectd_train.train.state import BEST, RECORD, STATE, RunProgress, load_state, save_state
 from inspectd_train.train.train import _set_rate, train
+from tests.tools import train_once
 from tests.tools.synthetic import write_data_set
 
 SMALL = {"batch": 2, "crop_px": 64, "channels": 1}
@@ -86,12 +88,15 @@ def test_damaged_state_is_refused(folder: Path, tmp_path: Path) -> None:
         trained(folder, tmp_path, resume=True, epochs=1)
 
 
-def test_killed_and_resumed_gives_bit_equal_weights(folder: Path, tmp_path: Path) -> None:
-    """The process is killed by SIGKILL twice, wherever it is; state is saved at each check only."""
+def check_killed_and_resumed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: tuple[int, ...]
+) -> None:
+    """The process is killed by SIGKILL at these steps, wherever it is; state is saved at each check only."""
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.3)
+    train_once.main(str(folder), str(tmp_path / "whole"), "new")
     words = [sys.executable, "-m", "tests.tools.train_once", str(folder)]
-    subprocess.run([*words, str(tmp_path / "whole"), "new"], check=True, timeout=100)
     start = "new"
-    for steps in (14, 33):
+    for steps in kills:
         with subprocess.Popen(
             [*words, str(tmp_path / "killed"), start], stdout=subprocess.PIPE, text=True
         ) as process:
@@ -101,11 +106,25 @@ def test_killed_and_resumed_gives_bit_equal_weights(folder: Path, tmp_path: Path
                     os.kill(process.pid, signal.SIGKILL)
                     break
         start = "resume"
-    subprocess.run([*words, str(tmp_path / "killed"), start], check=True, timeout=100, stdout=subprocess.DEVNULL)
+    train_once.main(str(folder), str(tmp_path / "killed"), "resume")
     for file in (BEST, STATE):
         whole, killed = (load_file(tmp_path / name / file) for name in ("whole", "killed"))
         assert whole.keys() == killed.keys()
         assert all(torch.equal(whole[key], killed[key]) for key in whole), file
+
+
+def test_killed_and_resumed_gives_bit_equal_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_killed_and_resumed(folder, tmp_path, monkeypatch, (33,))
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(300)
+def test_killed_twice_and_resumed_gives_bit_equal_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_killed_and_resumed(folder, tmp_path, monkeypatch, (14, 33))
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_best(

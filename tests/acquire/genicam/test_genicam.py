@@ -111,9 +111,9 @@ def test_an_incomplete_frame_after_a_gap_that_was_told(make: Make) -> None:
 def test_a_starved_producer_counts_underruns(make: Make) -> None:
     sim = make()
     with running(sim) as camera:
-        sim.rig.starve(0.3)
+        sim.rig.starve(1.0)
         sim.rig.pulse(3)
-        time.sleep(0.4)
+        time.sleep(1.1)
         sim.rig.pulse()
         assert take(camera) == (4, 3)
         camera.clock_view()
@@ -162,6 +162,7 @@ def test_an_idle_camera_is_not_dead(make: Make) -> None:
             assert camera.wait(0.1) is None
 
 
+@pytest.mark.alone
 def test_unplugged_it_is_lost_within_a_second_and_comes_back_as_it_was(make: Make) -> None:
     sim = make()
     camera = sim.camera()
@@ -249,6 +250,7 @@ def test_the_encoder_is_the_part_id_and_frame_ids_count(make: Make) -> None:
 
 
 @pytest.mark.parametrize("timestamps", ["ns", "ticks", "absent"])
+@pytest.mark.alone
 def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
     sim = make(timestamps=timestamps)
     with running(sim) as camera:
@@ -267,6 +269,7 @@ def test_when_a_frame_was_exposed(make: Make, timestamps: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+@pytest.mark.alone
 def test_a_clock_that_jumps_is_noticed_and_read_anew(make: Make, seconds: float) -> None:
     sim = make()
     with running(sim) as camera:

@@ -61,6 +61,7 @@ def test_viky_streams(viky: Session) -> None:
     assert ids == list(range(ids[0], ids[0] + 20))
 
 
+@pytest.mark.alone
 def test_other_threads_run_while_one_waits_for_a_buffer(viky: Session) -> None:
     """At 1 Hz harvesters' own wait would hold Python's lock nearly all the time."""
     viky.features.set("AcquisitionFrameRate", 1.0)
