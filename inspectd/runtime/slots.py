@@ -35,7 +35,7 @@ class SlotHeader(NamedTuple):
 
 
 class Owner(Enum):
-    """Who may touch a slot."""
+    """The owner of a slot, who alone may touch it."""
 
     FREE = "free"
     CAMERA = "camera"

@@ -92,8 +92,9 @@ class Results:
             raise UserError(f"can't connect to {endpoint!r}: {error}") from None
 
     def _socket(self, kind: int, endpoint: str, options: Mapping[zmq.SocketOption, int]) -> "zmq.Socket[bytes]":
-        """Without ZMQ_IMMEDIATE: what a SUB has not read yet would go with a connection, and libzmq 4.3.5 aborts
-        (fq.cpp:80, !_more) if a DEALER's is lost while an answer of several frames is being read.
+        """Open and connect a socket, without ZMQ_IMMEDIATE: what a SUB has not read yet would go with a
+        connection, and libzmq 4.3.5 aborts (fq.cpp:80, !_more) if a DEALER's is lost while an answer of several
+        frames is being read.
         """
         socket = self._context.socket(kind)
         try:

@@ -18,8 +18,8 @@ MAX_ENTRIES = 64
 STEP_BYTES = 256 * 1024
 """Most bytes that are read in one step."""
 UNREADABLE_NS, FORGOTTEN_NS = 5_000_000_000, 1_000_000_000
-"""After the first time, a piece that was asked for in vain lies on a bad disk: only a read that waits would report
-it. The time counts while somebody asks at least once within the second. Nanoseconds."""
+"""Nanoseconds after which a piece that was asked for in vain lies on a bad disk, as only a read that waits would
+report it; and the longest pause between two questions for that time to go on."""
 MAX_RECORD = 16 * 2**20
 """Most bytes of a record; one that claims to be longer is damage."""
 
