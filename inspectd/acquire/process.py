@@ -23,7 +23,7 @@ from inspectd.acquire import open_camera
 from inspectd.acquire.camera import Camera, EndOfImagesError, Exposure, Gap, StalledError, Started
 from inspectd.acquire.orders import Orders
 from inspectd.acquire.protocol import (
-    EXIT_ANEW,
+    EXIT_TO_RESTART,
     Filled,
     Finished,
     FromCamera,
@@ -144,7 +144,7 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
         losses.reconnects += 1
         closed_bytes = closed_bytes or _own_bytes()
         if attempt > ATTEMPTS or _own_bytes() > closed_bytes + GROWTH_BYTES:
-            os._exit(EXIT_ANEW)
+            os._exit(EXIT_TO_RESTART)
         link.stop.wait(RETRY_S[min(attempt, len(RETRY_S)) - 1])
     link.send(Finished())
 

@@ -10,7 +10,7 @@ from inspectd.runtime.slots import Shape
 from inspectd.settings.camera import CameraConfig
 from inspectd.settings.recipe import Feature
 
-EXIT_ANEW = 75
+EXIT_TO_RESTART = 75
 """Exit code of a camera process that wants to be started again: it tried in vain, or grew too large."""
 
 

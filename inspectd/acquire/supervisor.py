@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from inspectd.acquire.protocol import EXIT_ANEW, Job
+from inspectd.acquire.protocol import EXIT_TO_RESTART, Job
 from inspectd.acquire.source import PROCESS_ENDED, Source
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.ring import Ring
@@ -123,7 +123,7 @@ class CameraProcess:
 
 def _ending(code: int) -> str:
     """How a process ended, in words for the log and the heartbeat."""
-    if code == EXIT_ANEW:
+    if code == EXIT_TO_RESTART:
         return "it makes way for a new one"
     if code >= 0:
         return f"exit code {code}"

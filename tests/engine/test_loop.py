@@ -160,12 +160,13 @@ def bench(engine: tuple[Recording, Ring]) -> Iterator[Bench]:
     yield made
     if made.thread.is_alive():
         made.finish()
-        made.thread.join(10)
+        made.thread.join(60)
+    assert not made.thread.is_alive(), "it would go on polling descriptors that the next test gets"
     for source in made.sources:
         source.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

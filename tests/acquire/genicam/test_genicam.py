@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inspectd.acquire.camera import Exposure, Gap, StalledError
-from inspectd.acquire.protocol import EXIT_ANEW
+from inspectd.acquire.protocol import EXIT_TO_RESTART
 from inspectd.acquire.simcam import world
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
@@ -389,4 +389,4 @@ def test_sixteen_bit_block_ids_wrap_to_one(make: Make) -> None:
 
 
 def test_the_exit_code_that_asks_for_a_new_process_is_no_other_ones() -> None:
-    assert EXIT_ANEW not in (0, 1, 2, 69, 78)
+    assert EXIT_TO_RESTART not in (0, 1, 2, 69, 78)
