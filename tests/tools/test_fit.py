@@ -20,6 +20,7 @@ from inspectd_train.cli.fit import how_to_go_on
 from inspectd_train.cli.main import app
 from inspectd_train.data.dataset import grey_in_colour, open_data_set
 from inspectd_train.train.state import RECORD, STATE
+from tests.shared import once
 from tests.tools.synthetic import write_data_set
 
 PART = ("--part", "200x160")
@@ -47,17 +48,18 @@ def refused(*words: object) -> str:
     return " ".join(result.output.split())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data_set(tmp_path_factory.mktemp("fit") / "data", height=400, width=620)
+    return once(tmp_path_factory, "fit_data", lambda folder: write_data_set(folder, height=400, width=620))
 
 
-@pytest.fixture(scope="module")
-def bundle(data: Path) -> Path:
-    out = data.parent / "pits"
-    run("parts", data, out / "parts")
-    run("fit", data, "--out", out, "--epochs", 3, "--seed", 1, *FIT)
-    return out
+@pytest.fixture(scope="session")
+def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def fit(folder: Path) -> None:
+        run("parts", data, folder / "pits/parts")
+        run("fit", data, "--out", folder / "pits", "--epochs", 3, "--seed", 1, *FIT)
+
+    return once(tmp_path_factory, "fit", fit) / "pits"
 
 
 def test_fit_makes_a_bundle_that_the_daemon_loads(bundle: Path) -> None:

@@ -20,6 +20,7 @@ from inspectd_train.peers.lraspp import version
 from inspectd_train.peers.nets import NAMES, Name, build, name_of, trained
 from inspectd_train.train.run import RunSettings
 from inspectd_train.train.state import BEST, RECORD
+from tests.shared import once
 from tests.tools.synthetic import write_data_set
 
 needs_torchvision = pytest.mark.skipif(
@@ -98,15 +99,17 @@ def test_unknown_net_ends_in_one_sentence() -> None:
     assert "no such network; known are csnet-xs" in run(speed.main, "--nets", "unet99", code=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a data set, and a U-Net and a CSNet that learned from it for three seconds."""
-    place = tmp_path_factory.mktemp("peers")
-    data = open_data_set(write_data_set(place / "data", height=150, width=220))
-    for name in ("unet16", "csnet-s"):
-        settings = RunSettings(minutes=0.05, batch=2, crop_px=96)
-        fit.fit(data, name, place / name, settings, threads=1, resume=False)
-    return place
+
+    def train(place: Path) -> None:
+        data = open_data_set(write_data_set(place / "data", height=150, width=220))
+        for name in ("unet16", "csnet-s"):
+            settings = RunSettings(minutes=0.05, batch=2, crop_px=96)
+            fit.fit(data, name, place / name, settings, threads=1, resume=False)
+
+    return once(tmp_path_factory, "peers", train)
 
 
 def test_training_leaves_weights_and_says_of_what(folder: Path) -> None:
@@ -137,8 +140,8 @@ def test_a_folder_with_a_run_is_not_trained_over(folder: Path) -> None:
     fit.fit(data, "unet16", folder / "unet16", settings, threads=1, resume=True)  # done already: stays as it is
 
 
-def test_figures_refuse_another_split(folder: Path) -> None:
-    other = write_data_set(folder / "other", height=150, width=220, seed=1)
+def test_figures_refuse_another_split(folder: Path, tmp_path: Path) -> None:
+    other = write_data_set(tmp_path / "other", height=150, width=220, seed=1)
     with pytest.raises(UserError, match="other data"):
         accuracy.figures_of(folder / "unet16", open_data_set(other), "test")
     with pytest.raises(UserError, match=BEST):

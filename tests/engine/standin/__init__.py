@@ -4,6 +4,7 @@
 network made of two kernels: it runs on the stand-in, and from `darkness.ptx` on a real GPU.
 """
 
+import atexit
 import ctypes
 import functools
 import importlib.util
@@ -36,6 +37,7 @@ def folder() -> Path:
         pytest.skip("there is no compiler for the stand-in libcuda")
     (driver,) = Path(spec.origin).parent.glob("_driver*.so")
     made = Path(tempfile.mkdtemp(prefix="inspectd-standin-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     own = (HERE / "standin.c").read_text()
     symbols = subprocess.run(["nm", "-D", str(driver)], capture_output=True, text=True, check=True).stdout
     wanted = {line.split()[-1] for line in symbols.splitlines() if " U cu" in line}
