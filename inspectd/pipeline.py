@@ -26,10 +26,9 @@ from inspectd.runtime.frame import Ended, Frame, Late
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
 from inspectd.runtime.ring import Ring, create
-from inspectd.settings.camera import FolderCamera, SimCamera
+from inspectd.settings.camera import is_simulated
 from inspectd.settings.config import Config
 
-SIMULATED = (FolderCamera, SimCamera)
 STAGES = ("engine", "judge", "publish")
 
 
@@ -118,7 +117,7 @@ def build(
     retire: called by the engine thread with a setup's number when no frame needs its backend any more; must not
     block. judged: called when the last frame is judged, so that no backend is needed.
     """
-    identity = Identity(config.line, tuple(isinstance(camera, SIMULATED) for camera in config.camera))
+    identity = Identity(config.line, tuple(is_simulated(camera) for camera in config.camera))
     named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
     publisher = Publisher(
         config.publish, identity, {setup.number: setup.names}, journal, ledger, sources, state, control, named

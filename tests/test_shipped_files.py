@@ -202,7 +202,10 @@ def test_import_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("inspectd.pipeline", {"torch", "onnx", "onnxruntime", "harvesters", "genicam", "tensorrt", "tools"}),
+        (
+            "inspectd.pipeline",
+            {"torch", "onnx", "onnxruntime", "harvesters", "genicam", "tensorrt", "inspectd_train"},
+        ),
         ("inspectd.subscribe", {"numpy", "cv2", "openvino", "harvesters", "structlog", "torch", "rich", "typer"}),
     ],
 )

@@ -24,7 +24,7 @@ class UserError(Exception):
 
 def missing_package(error: ModuleNotFoundError, extra: str) -> str:
     """The sentence for a package that an installation without this extra lacks; ours missing is a fault."""
-    if (error.name or "").split(".")[0] in ("inspectd", "tools"):
+    if (error.name or "").split(".")[0] in ("inspectd", "inspectd_train"):
         raise error
     return (
         f"this command needs the package {error.name}: install inspectd[{extra}] (`make venv` installs everything)"

@@ -1,6 +1,6 @@
 """The `[[camera]]` sections of `config.toml`: a struct for each kind of camera."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from msgspec import Meta, Struct
 
@@ -88,3 +88,14 @@ class SimCamera(GentlCamera, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 CameraConfig = FolderCamera | GenicamCamera | SimCamera
+
+
+def is_simulated(camera: CameraConfig) -> bool:
+    """Whether its pictures are not of real parts: its results are flagged, and no gateway acts on them."""
+    match camera:
+        case FolderCamera() | SimCamera():
+            return True
+        case GenicamCamera():
+            return False
+        case _:
+            assert_never(camera)

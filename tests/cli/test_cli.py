@@ -176,7 +176,7 @@ def test_a_package_that_is_not_installed_is_named(
 ) -> None:
     """As where an extra was left out at the installation."""
     code = f"import sys; sys.modules['{package}'] = None; from {program} import main; main()"
-    options = ["-c", str(line.config)] if program.startswith("inspectd") else []
+    options = ["-c", str(line.config)] if program.startswith("inspectd.") else []
     command = [sys.executable, "-c", code, *arguments, *options]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=line.folder)
     assert shown.returncode == 1 and shown.stderr.count("\n") == 1, shown.stderr
