@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 10
+BESIDE = $(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m 'not proof and not alone'
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/simcam/*.[ch])
 
@@ -12,11 +13,12 @@ INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/si
 run: $(VENV)/run.stamp
 	$(BIN)/inspectd run -c config.toml --watch
 
-# Side by side first, one more than there are cores, as most wait for half of their time; then, one by one, those
-# that need the machine for themselves. Both, whatever fails.
+# The tools' tests and those of the daemon side by side, one more at a time than there are cores, as many wait for half
+# of their time; then, one by one, those that need the machine for themselves. All three, whatever fails.
 test: $(VENV)/dev.stamp lint
 	failed=0; \
-	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m 'not proof and not alone' || failed=1; \
+	$(BESIDE) tests/tools || failed=1; \
+	$(BESIDE) --ignore tests/tools || failed=1; \
 	$(PYTEST) -m 'alone and not proof' $$(grep -rl 'mark\.alone' tests) || failed=1; \
 	exit $$failed
 
@@ -24,7 +26,7 @@ test-gpu: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m 'gpu and not proof'
 
 proof: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m proof --override-ini faulthandler_timeout=4000
+	$(BIN)/python -m pytest -m 'proof or hypothesis' --hypothesis-profile proof --override-ini faulthandler_timeout=4000
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.lines import Line
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it: children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# `make test` tries the same examples each time, `make proof` others: what is red is so for whoever looks again.
+settings.register_profile("test", derandomize=True)
+settings.register_profile("proof", derandomize=False)
+settings.load_profile("test")
 
 
 def pytest_collection_finish() -> None:

@@ -88,9 +88,9 @@ def test_any_sizes_corrections_and_restarts(
     epoch, bodies = journal.epoch, {}
     for size, corrected, restarted in written:
         seq = journal.seq + 1
-        journal.append(entry(seq, size * 4))
         journal.append_late(entry(0, 1000))
-        if corrected:
+        journal.append(entry(seq, size * 4))
+        if corrected:  # at once: the publisher keeps nothing in between
             journal.append(entry(seq, 10, b"y"))
         bodies[seq] = entry(seq, 10, b"y") if corrected else entry(seq, size * 4)
         if restarted:
