@@ -22,6 +22,13 @@ settings.register_profile("test", derandomize=True, deadline=None)
 settings.register_profile("proof", derandomize=False, deadline=None)
 settings.load_profile("test")
 
+LONGEST = {"test_docs.py", "test_training_page.py"}
+"""They hold tests of half a minute and more: begun first, no worker waits for another's at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 def pytest_collection_finish() -> None:
     """What the tests import is there to stay: a collection that looked through all of it took half a second."""
