@@ -18,9 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test` tries the same examples each time, `make proof` others: what is red is so for whoever looks again.
-settings.register_profile("test", derandomize=True)
-settings.register_profile("proof", derandomize=False)
+settings.register_profile("test", derandomize=True, deadline=None)
+settings.register_profile("proof", derandomize=False, deadline=None)
 settings.load_profile("test")
+
+LONGEST = {"test_docs.py", "test_training_page.py"}
+"""They hold tests of half a minute and more: begun first, no worker waits for another's at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:

@@ -22,6 +22,8 @@ from tests.bundles import spotted, write_bundle
 WIDTH, HEIGHT = 160, 128
 SPOT = (40, 48, 24, 16)
 """x, y, w, h of the black spot that every second image has."""
+SLOTS = "spare_slots = 32"  # enough for a machine that has more to do than this
+USUAL = f"acquisition_frame_rate_hz = 50.0\n{SLOTS}"
 
 
 def inspectd(
@@ -48,7 +50,7 @@ class Line:
         write_bundle(folder / "dark")
         self.write()
 
-    def write(self, camera: str = "acquisition_frame_rate_hz = 50.0", recipe: str = "dark/recipe.toml") -> None:
+    def write(self, camera: str = USUAL, recipe: str = "dark/recipe.toml") -> None:
         """Write config.toml; `camera` holds further lines of the camera's table."""
         self.config.write_text(
             f'line = "test"\nrecipes = ["{recipe}"]\n\n[publish]\nresults = "{self.endpoint}"\n\n'
@@ -62,6 +64,7 @@ class Line:
         for i, more in enumerate(cameras):
             text += f'\n[[camera]]\nname = "cam{i}"\nkind = "sim"\nfolder = "{images}"\n'
             text += f"width = {WIDTH}\nheight = {HEIGHT}\n{more}\n"
+            text += "" if "spare_slots" in more else f"{SLOTS}\n"
         self.config.write_text(text)
 
     def rig(self, camera: int = 0) -> Rig:

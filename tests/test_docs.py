@@ -51,7 +51,7 @@ def activated() -> dict[str, str]:
     return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
-def run_as_shown(command: str, cwd: Path, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+def run_as_shown(command: str, cwd: Path, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
     path = f"{BIN}:{os.environ['PATH']}"
     return subprocess.run(
         shlex.split(command),

@@ -21,7 +21,7 @@ from tests.acquire.sims import needs_simcam
 from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, state_is, stop
 
 pytestmark = needs_simcam
-COUNTED = 'trigger = "line"\npart_id = "counter"\nspare_slots = 8'
+COUNTED = 'trigger = "line"\npart_id = "counter"\nspare_slots = 32'
 
 
 def journaled(line: Line) -> list[Result]:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = [2 if REHEARSED else 20, pytest.param(600, marks=pytest.mark.proof)]
 WIDTH, HEIGHT, RATE_HZ = (512, 384, 5.0) if REHEARSED else (2448, 2048, 40.0)
 SPREAD = 1.5
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.gpu, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 def run(line: Line, count: int) -> list[Received]:

@@ -21,7 +21,7 @@ from tests.engine.tensorrt.test_gpu import CLASSES, finish, picture, right
 from tests.gpu import REHEARSED
 from tests.makers import frame
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 SHAPES = Shape(64, 96, 3), Shape(1025, 1283, 1), Shape(64, 96, 3)
 BIG = Shape(64, 96, 1) if REHEARSED else Shape(2048, 2448, 1)
 SLOTS, FRAMES = 6, 60 if REHEARSED else 600

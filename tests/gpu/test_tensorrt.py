@@ -15,7 +15,7 @@ from inspectd.runtime.ring import create
 from inspectd.runtime.slots import Shape
 from inspectd.settings.engine import TensorRtEngine
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.gpu, pytest.mark.alone, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "models/ballscrew"
 

@@ -260,7 +260,7 @@ def test_services_get_a_share_of_the_time_and_no_more(tmp_path: Path, in_flight:
 
     class Busy(Line):
         def _run(self) -> None:
-            self.publisher.serve(greedy)
+            self.publisher._services.append(greedy)
             super()._run()
 
     line = Busy(tmp_path)

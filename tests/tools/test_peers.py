@@ -106,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def train(place: Path) -> None:
         data = open_data_set(write_data_set(place / "data", height=150, width=220))
         for name in ("unet16", "csnet-s"):
-            settings = RunSettings(minutes=0.05, batch=2, crop_px=96)
+            settings = RunSettings(minutes=0.05, batch=2, crop_px=64)
             fit.fit(data, name, place / name, settings, threads=1, resume=False)
 
     return once(tmp_path_factory, "peers", train)
@@ -130,7 +130,7 @@ def test_same_figures_for_all(folder: Path) -> None:
 
 
 def test_a_folder_with_a_run_is_not_trained_over(folder: Path) -> None:
-    data, settings = open_data_set(folder / "data"), RunSettings(minutes=0.05, batch=2, crop_px=96)
+    data, settings = open_data_set(folder / "data"), RunSettings(minutes=0.05, batch=2, crop_px=64)
     with pytest.raises(UserError, match="holds a run already"):
         fit.fit(data, "unet16", folder / "unet16", settings, threads=1, resume=False)
     with pytest.raises(UserError, match="another --net"):

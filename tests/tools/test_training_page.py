@@ -15,7 +15,6 @@ PAGE = Path(__file__).parents[2] / "docs/training.md"
 SMALL = "--net xs --batch 4 --crop 96 --threads 1"
 
 
-@pytest.mark.timeout(240)
 def test_every_command_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_data_set(Path("data"), height=390, width=560)
@@ -26,7 +25,7 @@ def test_every_command_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(commands) == 13
     for command in commands:
         short = re.sub(r"--minutes \d+", f"--minutes 0.05 {SMALL}", command).replace(
-            "--pictures 200", "--pictures 10"
+            "--pictures 200", "--pictures 12"
         )
         program, *words = shlex.split(short)
         if words[0] == "compare":

@@ -234,6 +234,7 @@ def test_doctor_gpu_goes_on_where_the_engine_can_not(line: Line, plans: Path) ->
     assert "does not support compute capability sm90" in why
 
 
+@pytest.mark.alone
 def test_the_tests_for_a_gpu_run_on_the_stand_in_as_well() -> None:
     """So that they are ready when a GPU is at hand. The shipped network is not what the stand-in computes."""
     others = "not golden_images and not second_start and not doctor"
