@@ -20,7 +20,7 @@ from inspectd.publish.journal.records import read_entries
 from inspectd.subscribe import Results
 from inspectd.wire.results import Result, decode_result
 from tests.bundles import write_bundle
-from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, stop
+from tests.lines import USUAL, Line, beats_of, camera_process_of, collect, inspectd, results_of, stop
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
 
@@ -39,7 +39,7 @@ MISTAKES = {
     "wrong type": (lambda n: edit(n.config, "width = 160", 'width = "wide"'), 78, ["config.toml:11:1", "width"]),
     "out of range": (lambda n: edit(n.config, "width = 160", "width = 3"), 78, ["config.toml:11:1", "≥ 64"]),
     "no memory": (
-        lambda n: edit(n.config, "width = 160\nheight = 128", "width = 65536\nheight = 65536"),
+        lambda n: edit(n.config, f"width = 160\nheight = 128\n{USUAL}", "width = 65536\nheight = 65536"),
         69,
         ["camera top: 8 slots of 65536x65536 need 98304 MiB of memory"],
     ),
@@ -84,6 +84,7 @@ def test_a_mistake_is_one_sentence(line: Line, name: str) -> None:
 
 
 def test_all_mistakes_of_a_file_at_once(line: Line) -> None:
+    line.write("acquisition_frame_rate_hz = 50.0")
     edit(line.config, "width = 160", 'widht = 160\nspare_slots = "many"')
     edit(line.config, 'line = "test"', 'line = "Test Line"')
     shown = inspectd("check", "-c", line.config)
