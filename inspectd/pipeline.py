@@ -115,7 +115,8 @@ def build(
     """Bind the sockets and join the stages; nothing runs yet. Raises UnavailableError, and then nothing is bound.
 
     retire: called by the engine thread with a setup's number when no frame needs its backend any more; must not
-    block. judged: called when the last frame is judged, so that no backend is needed.
+    block. judged: called when the last frame is judged, not before: the judge
+    reads scores in the memory of the backends, which nobody needs from then on.
     """
     identity = Identity(config.line, tuple(is_simulated(camera) for camera in config.camera))
     named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
@@ -134,11 +135,13 @@ def build(
     engine = Engine(sources, {setup.number: setup.backend}, scored, results, changed, failed, retired)
     judge = Judge(criteria, lambda frame: sources[frame.camera].give_back(frame.slot), failed)
     scoring_ended, judging_ended = threading.Event(), threading.Event()
-    after_judge = judging_ended.set, judged  # not before: the judge reads scores in the backend's memory
-    publish = lambda: publisher.run(results, judging_ended.is_set, progress)  # noqa: E731
+
+    def stage(name: str, work: Callable[[], None], *after: Callable[[], None]) -> Stage:
+        return Stage(name, work, after, failed)
+
     stages = (
-        Stage("engine", lambda: engine.run(progress), (scoring_ended.set,), failed),
-        Stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), after_judge, failed),
-        Stage("publish", publish, (publisher.close,), failed),
+        stage("engine", lambda: engine.run(progress), scoring_ended.set),
+        stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), judging_ended.set, judged),
+        stage("publish", lambda: publisher.run(results, judging_ended.is_set, progress), publisher.close),
     )
     return Pipeline(stages, engine, criteria, publisher, changed)

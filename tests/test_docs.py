@@ -126,7 +126,7 @@ def test_doctor_camera(clone: Path) -> None:
 
 
 def test_doctor_gpu(clone: Path) -> None:
-    """Here without a driver, mostly; tests/engine/test_gpu_line.py has it measure on the stand-in."""
+    """Here without a driver, mostly; tests/engine/tensorrt/test_gpu_line.py has it measure on the stand-in."""
     shown = run_as_shown("inspectd doctor gpu -c config.toml", clone)
     measured = shown.returncode in (0, 1) and "copy to the GPU, ring" in shown.stdout
     assert measured or (shown.returncode == 69 and 'kind = "openvino"' in shown.stderr), shown.stderr

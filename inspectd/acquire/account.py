@@ -106,29 +106,24 @@ class Account:
         else:
             yield from self._missing_before(counted + 1, Reason.CAMERA)
 
-    def filled(self, frame_id: int, trigger_ns: int, encoder: int) -> Iterator[Counted | Alarm]:
-        """A picture came: what was lost before it, then its own part, unjudged if the camera's count jumped.
+    def filled(self, frame_id: int, trigger_ns: int, encoder: int) -> tuple[bool, Iterator[Counted | Alarm]]:
+        """A picture came: whether it may be judged, then what was lost before it and its own part.
 
-        encoder: what identifies the part where the count does not; 0 = the count does.
+        It may not where the camera's count jumped: nobody knows which part it shows. encoder: what identifies the
+        part where the count does not; 0 = the count does.
         """
         has_jumped, alarm = self._check(frame_id, encoder)
-        if alarm is not None:
-            yield alarm
-        yield from self._missing_before(frame_id, Reason.LOST)
         if has_jumped:
-            yield self._count(Reason.CAMERA, "the camera's count of its triggers jumped", trigger_ns)
-        else:
-            yield self._count(None, "", trigger_ns, encoder)
+            why = "the camera's count of its triggers jumped"
+            return False, self._exposed(alarm, frame_id, trigger_ns, 0, Reason.CAMERA, why)
+        return True, self._exposed(alarm, frame_id, trigger_ns, encoder, None, "")
 
     def unfilled(
         self, frame_id: int, trigger_ns: int, encoder: int, reason: Reason, detail: str
     ) -> Iterator[Counted | Alarm]:
         """An exposure has no picture, for this reason: what was lost before it, then its own part."""
         has_jumped, alarm = self._check(frame_id, encoder)
-        if alarm is not None:
-            yield alarm
-        yield from self._missing_before(frame_id, Reason.LOST)
-        yield self._count(reason, detail, trigger_ns, 0 if has_jumped else encoder)
+        yield from self._exposed(alarm, frame_id, trigger_ns, 0 if has_jumped else encoder, reason, detail)
 
     def process_ended(self, writing: Sequence[int], sent: int) -> Iterator[Counted | Alarm]:
         """The camera process died: pictures that it was writing are lost, and software triggers without a frame.
@@ -142,6 +137,14 @@ class Account:
                 yield from self._missing_before(frame_id, Reason.LOST)
                 yield self._count(Reason.CAMERA, "the camera process ended while copying")
         yield from self._missing_before(sent + 1, Reason.CAMERA)
+
+    def _exposed(
+        self, alarm: Alarm | None, frame_id: int, trigger_ns: int, encoder: int, reason: Reason | None, detail: str
+    ) -> Iterator[Counted | Alarm]:
+        if alarm is not None:
+            yield alarm
+        yield from self._missing_before(frame_id, Reason.LOST)
+        yield self._count(reason, detail, trigger_ns, encoder)
 
     def _check(self, frame_id: int, encoder: int) -> tuple[bool, Alarm | None]:
         """Whether the camera's count can't be that of triggers (it stepped back, or far ahead), and the alarm."""

@@ -120,16 +120,15 @@ class Source:
                 self._process_finished()
 
     def _filled(self, message: Filled) -> Iterator[Frame | Ended]:
-        is_judged = False
-        for item in self._account.filled(message.frame_id, message.trigger_ns, message.part_id):
+        may_judge, items = self._account.filled(message.frame_id, message.trigger_ns, message.part_id)
+        if not may_judge:
+            self._channel.take(message.slot)
+            self.give_back(message.slot)
+        for item in items:
             if isinstance(item, Counted) and item.reason is None:
-                is_judged = True
                 yield self._received(item, message)
             else:
                 yield from self._ended((item,))
-        if not is_judged:  # its count jumped: nobody knows which part it shows
-            self._channel.take(message.slot)
-            self.give_back(message.slot)
 
     def _received(self, counted: Counted, message: Filled) -> Frame:
         self._channel.take(message.slot)

@@ -1,8 +1,8 @@
-"""The commands around cameras: `inspectd cameras`, `inspectd simcam`."""
+"""`inspectd cameras`: which there are, what features they have, what they see."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,6 @@ from inspectd.cli.tables import print_rows
 from inspectd.runtime.errors import CameraError, UserError
 from inspectd.settings import config
 from inspectd.settings.camera import GenicamCamera, SimCamera
-
-if TYPE_CHECKING:
-    pass
-
 
 cameras = typer.Typer(help="GenICam cameras: which there are, what features they have, what they see.")
 NameArgument = Annotated[str, typer.Argument(metavar="CAMERA", help="Its name in the config.")]

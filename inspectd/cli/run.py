@@ -70,7 +70,7 @@ def run(
 
 
 def _allow_descriptors() -> None:
-    """As many as we may have, up to DESCRIPTORS; a shell mostly gives 1024."""
+    """Raise the limit of open descriptors as far as we may, up to DESCRIPTORS; a shell mostly gives 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)

@@ -26,11 +26,13 @@ def inspect(
 
     scores: score map uint8 [K, h, w]; peak: its highest score per class, uint8 [K]; plan: the recipe resolved for
     the camera and the model. sample: what `judge.image.sample_of` took of the picture, needed where `limits` ask
-    for it; previous: the sample of the camera's picture before, None if there was none.
+    for it, else ValueError; previous: the sample of the camera's picture before, None if there was none.
     """
     judgement = judge(extract_regions(scores, peak, plan), plan)
-    if sample is None or limits == NOT_CHECKED:
+    if limits == NOT_CHECKED:
         return judgement
+    if sample is None:
+        raise ValueError("there are limits of the picture, and no sample of it: it would pass unseen")
     if unfit := unfitness(sample, previous, limits):
         return judgement._replace(verdict=Verdict.UNKNOWN, reason=Reason.IMAGE, detail=unfit)
     return judgement

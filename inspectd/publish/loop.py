@@ -5,7 +5,7 @@ One loop drives every public socket, for a ZeroMQ socket takes in a new peer onl
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import structlog
@@ -91,8 +91,7 @@ class Publisher:
                 undo.callback(service.close)
             if rings is not None:
                 images = ImageServer(Path(config.images), identity.line, rings)
-                undo.callback(images.close)
-                self._services.append(images)
+                self._services.append(undo.enter_context(closing(images)))
             self._undo = undo.pop_all()
 
     def close(self) -> None:

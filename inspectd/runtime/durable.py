@@ -14,7 +14,7 @@ class UnwritableError(UserError):
     """A file that must be on the disk before a change could not be written."""
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write_synced(path: Path, data: bytes, mode: int) -> None:
     """Write and sync `data`, or raise OSError and append nothing. Without data: check that there is room."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | mode, 0o640)
     try:
@@ -35,7 +35,8 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         os.close(fd)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what was made or renamed in a folder on the disk; raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inspectd.runtime.durable import UnwritableError, _sync_folder, _write
+from inspectd.runtime.durable import UnwritableError, sync_folder, write_synced
 
 MAX_AUDIT_BYTES = 256 * 2**20
 """Some 800,000 changes; then nothing is changed until somebody has put the file away."""
@@ -43,7 +43,7 @@ class Audit:
         self._append(b"")
 
     def write(self, change: Change) -> None:
-        """On the disk when this returns; raises UnwritableError if not: then the change must not happen."""
+        """Write a change down, synced to the disk; raises UnwritableError, and then it must not happen."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._append(msgspec.json.encode(replace(change, when=when)) + b"\n")
 
@@ -54,9 +54,9 @@ class Audit:
                 raise UnwritableError(f"{self._path} has grown too large, move it away")
             if line and not is_new and not _ends_a_line(self._path):  # power was lost in the middle of one
                 line = b"\n" + line
-            _write(self._path, line, os.O_APPEND)
+            write_synced(self._path, line, os.O_APPEND)
             if is_new:
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
         except OSError as error:
             sentence = f"the audit log {self._path} can't be written: {error.strerror}"
             raise UnwritableError(sentence) from None

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Set
+from contextlib import ExitStack
 
 from inspectd.engine.backend import Backend
 from inspectd.runtime.errors import StoppedError
@@ -61,11 +62,15 @@ class Backends:
         """Close all, and whatever is opened from now on; no frame needs any of them. May be called again."""
         with self._lock:
             self._is_ended = True
-            for backend in dict.fromkeys(self._used.values()):
-                _close(backend)
+            backends = list(dict.fromkeys(self._used.values()))
             self._used.clear()
+            with ExitStack() as each:  # one that can't be closed does not keep the others open
+                for backend in backends:
+                    each.callback(_close, backend)
 
 
 def _close(backend: Backend) -> None:
-    backend.close()
-    backend.completed.close()
+    try:
+        backend.close()
+    finally:
+        backend.completed.close()

@@ -20,13 +20,13 @@ from inspectd.wire.requests import SelectRecipe, SwapModel
 
 log = structlog.get_logger()
 SWAPPED = "; another model was swapped in since: resume goes on with that one"
-Result = dict[str, Any]
+Reply = dict[str, Any]
 
 
 class Answers(NamedTuple):
     """How a request is answered; each exactly once."""
 
-    accept: Callable[[Asked, Result], None]
+    accept: Callable[[Asked, Reply], None]
     refuse: Callable[[Asked, str], None]
 
 
@@ -76,7 +76,7 @@ class Changes:
         self._answers.refuse(self._ongoing.asked, f"{why}: {what}")
 
     def abandon(self) -> None:
-        """At the very end: nothing may go on in the background."""
+        """Wait at the very end until nothing goes on in the background any more."""
         if self._ongoing is not None:
             self._ongoing.changeover.abandon()
 
@@ -193,7 +193,7 @@ class Changes:
         self._answers.refuse(asked, f"{failed}; no part is judged until another recipe is selected, or `resume`")
 
 
-def in_use(line: RunningLine) -> Result:
+def in_use(line: RunningLine) -> Reply:
     """Recipe and model that parts are judged by now, for the audit log."""
     recipe, model, _ = line.in_use
     return {"recipe": f"{recipe.id} {recipe.revision}", "model": f"{model.name} {model.sha256[:12]}"}

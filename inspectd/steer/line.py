@@ -17,7 +17,7 @@ KEPT_SETUPS = 16
 
 
 class RunningLine:
-    """What the main thread changes of a running pipeline. No call but `prepare` waits for anything."""
+    """What the main thread changes of a running pipeline; only `prepare` and `discard` wait for anything."""
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
-"""What was selected, kept over restarts; and who changed what, kept for ever.
+"""What was selected, kept over restarts: on the disk before a change takes effect.
 
-Both are on the disk before a change takes effect. A restart must not go back to another product's recipe: its
-limits could pass a bad part.
+A restart must not go back to another product's recipe: its limits could pass a bad part.
 """
 
 import os
@@ -15,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.runtime.durable import UnwritableError, _sync_folder, _write
+from inspectd.runtime.durable import UnwritableError, sync_folder, write_synced
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.config import Settings
 from inspectd.settings.recipe import LoadedRecipe
@@ -115,12 +114,12 @@ def with_model(recipe: LoadedRecipe, model: str, base: Path) -> LoadedRecipe:
 
 
 def keep_selection(state_dir: Path, selection: Selection) -> None:
-    """On the disk when this returns, or raises UnwritableError."""
+    """Keep a selection for the next start: it is on the disk when this returns, or UnwritableError."""
     path = state_dir / "selection.json"
     new = path.with_suffix(".new")
     try:
-        _write(new, msgspec.json.format(msgspec.json.encode(selection)), os.O_TRUNC)
+        write_synced(new, msgspec.json.format(msgspec.json.encode(selection)), os.O_TRUNC)
         new.rename(path)
-        _sync_folder(state_dir)
+        sync_folder(state_dir)
     except OSError as error:
         raise UnwritableError(f"{path} can't be written: {error.strerror}") from None

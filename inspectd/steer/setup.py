@@ -115,7 +115,7 @@ def _reshaped(ring: Ring, job: Job, recipe: LoadedRecipe) -> Ring:
 
 
 def changed_cameras(new: Setup, now: Setup) -> list[int]:
-    """Those that must be stopped and started again: for features, region, or picture format."""
+    """The cameras that must be stopped and started again: for features, region, or picture format."""
     pairs = enumerate(zip(new.jobs, now.jobs, strict=True))
     return [index for index, (job, before) in pairs if _camera_part(job) != _camera_part(before)]
 
@@ -125,7 +125,7 @@ def _camera_part(job: Job) -> tuple[object, ...]:
 
 
 def first_jobs(settings: Settings, bundle: Bundle) -> list[Job]:
-    """Those of the start, under the first recipe; raises ConfigError if a recipe's model can't be read."""
+    """The jobs of the start, under the first recipe; raises ConfigError if a recipe's model can't be read."""
     return make_jobs(settings, settings.recipe, bundle.manifest.channels, slot_sizes(settings))
 
 

@@ -16,7 +16,7 @@ from inspectd.runtime.durable import UnwritableError
 from inspectd.runtime.errors import UserError
 from inspectd.settings.camera import GentlCamera
 from inspectd.settings.config import Settings
-from inspectd.steer.changes import Answers, Changes, Result
+from inspectd.steer.changes import Answers, Changes, Reply
 from inspectd.steer.kept import Kept, who
 from inspectd.steer.line import RunningLine
 from inspectd.steer.selection import Selection
@@ -86,7 +86,7 @@ class Steering:
         self._changes.refuse(ENDS)
 
     def abandon(self) -> None:
-        """At the very end: nothing may go on in the background."""
+        """Wait at the very end until nothing goes on in the background any more."""
         self._changes.abandon()
 
     def state(self) -> tuple[str, str] | None:
@@ -109,7 +109,7 @@ class Steering:
             if result is not None:
                 self._answer(asked, result)
 
-    def _execute(self, asked: Asked, request: Request) -> Result | None:
+    def _execute(self, asked: Asked, request: Request) -> Reply | None:
         """What to answer; None = that comes later."""
         match request:
             case Status():
@@ -128,7 +128,7 @@ class Steering:
                 return self._reset(asked)
         return None
 
-    def _answer(self, asked: Asked, result: Result) -> None:
+    def _answer(self, asked: Asked, result: Reply) -> None:
         self._link.answers.put(Answered(asked, Answer(asked.request.id, True, result)))
 
     def _refuse(self, asked: Asked, sentence: str) -> None:
@@ -136,7 +136,7 @@ class Steering:
 
     # ---- at once ----
 
-    def _status(self) -> Result:
+    def _status(self) -> Reply:
         state, detail = self._line_state()
         recipe, model, _ = self._line.in_use
         return {
@@ -155,19 +155,19 @@ class Steering:
             "control": msgspec.to_builtins(self._link.counts),
         }
 
-    def _waits_for_part(self) -> Result | None:
+    def _waits_for_part(self) -> Reply | None:
         """What parts are judged by from a later one on."""
         part_id = self._kept.selection.from_part_id
         if not part_id or not self._line.is_pending:
             return None
         return {"recipe": self._line.setup.recipe.id, "from_part_id": part_id}
 
-    def _camera(self, source: Source) -> Result:
+    def _camera(self, source: Source) -> Reply:
         books = self._ledger.read(source.index)
         more = {"in_flight": books.in_flight, "balanced": books.balanced}
         return {"state": source.state, "detail": source.detail, "books": msgspec.to_builtins(books)} | more
 
-    def _pause(self, asked: Asked, request: Pause) -> Result:
+    def _pause(self, asked: Asked, request: Pause) -> Reply:
         """Whatever the disk says: it is the safe way."""
         why = f"paused by {who(asked)}" + (f": {request.why}" if request.why else "")
         problems = []
@@ -180,7 +180,7 @@ class Steering:
         problems.append(self._kept.try_to_keep(self._kept.selection))
         return {"hold": self._kept.selection.hold, "problem": "; ".join(filter(None, problems))}
 
-    def _resume(self, asked: Asked) -> Result:
+    def _resume(self, asked: Asked) -> Reply:
         old = self._kept.selection.hold
         if self._changes.ongoing and self._kept.selection.failed:
             raise UserError(f"nothing is ready yet: {self._changes.ongoing} is being prepared")
@@ -207,7 +207,7 @@ class Steering:
 
         source.order(request.part_ref, sent)
 
-    def _reset(self, asked: Asked) -> Result:
+    def _reset(self, asked: Asked) -> Reply:
         self._kept.check()
         old = self._ledger.reset()  # first: the line that is written down has the books as they were then
         books = {source.name: msgspec.to_builtins(old[source.index]) for source in self._sources}

@@ -687,3 +687,15 @@ def test_a_paused_camera_that_is_stopped_for_good_finishes(line: Line) -> None:
     line.source.request_stop()
     line.say(Finished())
     assert line.source.finished
+
+
+def test_the_slot_of_a_picture_that_is_not_judged_goes_back_before_what_was_lost_is_told(line: Line) -> None:
+    line.say(line.filled(1))
+    line.hear()
+    line.free.clear()
+    line.say(Streaming("toy", Started(MAX_GAP + 5)))  # the count jumped while the camera was away
+    found = line.source.read()
+    line.tell(line.filled(MAX_GAP + 7, slot=1))
+    assert ends([next(found)]) == [(2, "lost")]
+    assert [message.slot for message in line.hear() if isinstance(message, Slot)] == [1]
+    assert ends(list(found)) == [(3, "camera")]
