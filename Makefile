@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 10
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 10
 BESIDE = $(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m 'not proof and not alone'
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/simcam/*.[ch])

@@ -366,6 +366,7 @@ def test_pictures_of_two_simulated_cameras_one_with_a_roi(line: Line) -> None:
         assert not (line.folder / "images").exists()
 
 
+@pytest.mark.alone
 def test_readers_that_stall_or_come_and_go_cost_the_line_nothing(line: Line) -> None:
     line.write(TRIGGERED)
     triggers = Triggers(line.folder / "triggers")
