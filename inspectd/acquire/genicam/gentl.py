@@ -1,8 +1,8 @@
 """An open GenTL device, through harvesters: its features and its buffers, behind the few calls we need.
 
 harvesters 1.4.3 and genicam 1.6.0, private attributes included (`tests/acquire/genicam/test_gentl.py` fails when
-they change). No `run_as_thread`, no timeout of 0 (it means no limit), no view of a buffer after it went back. Whatever
-the SDK raises becomes a CameraError with one sentence.
+they change). No `run_as_thread`, no timeout of 0 (it means no limit), no view of a buffer after it went back.
+Whatever the SDK raises becomes a CameraError with one sentence.
 
 Waiting: harvesters waits inside GenTL with Python's lock held, so that no other thread of the process runs. Where
 the producer lets us, its own `EventGetData` is called by ctypes, which lets go of the lock.
