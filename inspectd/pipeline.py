@@ -115,8 +115,7 @@ def build(
     """Bind the sockets and join the stages; nothing runs yet. Raises UnavailableError, and then nothing is bound.
 
     retire: called by the engine thread with a setup's number when no frame needs its backend any more; must not
-    block. judged: called when the last frame is judged, not before: the judge
-    reads scores in the memory of the backends, which nobody needs from then on.
+    block. judged: called when the last frame is judged: the judge reads scores in the memory of the backends.
     """
     identity = Identity(config.line, tuple(is_simulated(camera) for camera in config.camera))
     named = {camera.name: ring for camera, ring in zip(config.camera, rings, strict=True)}
@@ -135,13 +134,10 @@ def build(
     engine = Engine(sources, {setup.number: setup.backend}, scored, results, changed, failed, retired)
     judge = Judge(criteria, lambda frame: sources[frame.camera].give_back(frame.slot), failed)
     scoring_ended, judging_ended = threading.Event(), threading.Event()
-
-    def stage(name: str, work: Callable[[], None], *after: Callable[[], None]) -> Stage:
-        return Stage(name, work, after, failed)
-
-    stages = (
-        stage("engine", lambda: engine.run(progress), scoring_ended.set),
-        stage("judge", lambda: judge.run(scored, results, scoring_ended, progress), judging_ended.set, judged),
-        stage("publish", lambda: publisher.run(results, judging_ended.is_set, progress), publisher.close),
+    works = (
+        ("engine", lambda: engine.run(progress), (scoring_ended.set,)),
+        ("judge", lambda: judge.run(scored, results, scoring_ended, progress), (judging_ended.set, judged)),
+        ("publish", lambda: publisher.run(results, judging_ended.is_set, progress), (publisher.close,)),
     )
+    stages = tuple(Stage(name, work, after, failed) for name, work, after in works)
     return Pipeline(stages, engine, criteria, publisher, changed)
