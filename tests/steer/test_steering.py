@@ -315,7 +315,7 @@ def has_ended(pid: int | None) -> bool:
     """A process, though nobody may have waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # reaped, even while it was read
         return True
 
 
