@@ -1,4 +1,4 @@
-"""Software triggers that were asked for, in the camera process."""
+"""Software triggers that were asked for: as they wait in the camera process, and are pending in the daemon."""
 
 import threading
 from collections import deque
@@ -9,6 +9,11 @@ from inspectd.runtime.clock import now_ns
 
 MAX_ORDER_AGE_S = 0.5
 """Longest wait of a software trigger for its turn, in seconds; later another part lies under the camera."""
+
+Tell = Callable[[Triggered], None]
+"""How a camera reports a software trigger, before it sends it."""
+Ordered = Callable[[int, str], None]
+"""What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
 
 
 class Orders:
@@ -54,13 +59,6 @@ class Orders:
                     return order
                 self._decline(Declined(order.order, f"the camera could not take it within {MAX_ORDER_AGE_S} s"))
         return None
-
-
-Tell = Callable[[Triggered], None]
-
-
-Ordered = Callable[[int, str], None]
-"""What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
 
 
 class PendingOrders:

@@ -66,7 +66,7 @@ NEVER_RECEIVED = (Reason.INCOMPLETE, Reason.LOST, Reason.CAMERA)
 
 
 class Ledger:
-    """The books of all cameras, written by the engine, judge and publish threads, each entry whole."""
+    """The books of all cameras, each entry whole. Engine and publish thread write, the main thread resets."""
 
     def __init__(self, cameras: int) -> None:
         self._lock = threading.Lock()
