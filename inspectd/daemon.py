@@ -20,7 +20,6 @@ from inspectd.runtime.errors import UnavailableError, UserError
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
 from inspectd.runtime.systemd import notify, watchdog_period_s
-from inspectd.settings.camera import GentlCamera
 from inspectd.settings.config import Settings
 from inspectd.steer.backends import Backends
 from inspectd.steer.line import RunningLine
@@ -77,13 +76,6 @@ class Daemon:
             stage.start()
         notify("READY=1", "STATUS=ready")
         config = self._settings.config
-        for camera in config.camera:
-            if isinstance(camera, GentlCamera) and camera.silence_is_unseen:
-                log.warning(
-                    "should this camera fall silent while it is triggered, nothing would tell: "
-                    'set part_id = "counter", or expected_interval_s',
-                    camera=camera.name,
-                )
         log.info(
             "ready", line=config.line, results=config.publish.results, engine=self._line.setup.backend.description
         )

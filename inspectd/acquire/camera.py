@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from inspectd.runtime.clock import ClockView
 from inspectd.runtime.errors import CameraError
+from inspectd.runtime.frame import Reason
 
 U8 = npt.NDArray[np.uint8]
 MAX_GAP = 100_000
@@ -25,6 +26,12 @@ class Exposure(NamedTuple):
     """What identifies the part where the count does not (an encoder's value); 0 = the count does."""
     device_ns: int = 0
     """Moment of the exposure, ns on the device's own clock; 0 = it has none."""
+    reason: Reason | None = None
+    """Why its picture must not be judged, whatever it shows; None: it may be."""
+    detail: str = ""
+    """The reason in words."""
+    restarted: bool = False
+    """The count does not go on from the exposure before: triggers between may be uncounted."""
 
 
 class Gap(NamedTuple):
@@ -73,6 +80,9 @@ class Camera(Protocol):
 
         Returns why the picture is unusable, empty if it is whole.
         """
+
+    def caveats(self) -> Iterator[str]:
+        """What can go unnoticed with the open device as it is set up, a sentence each, for the log and `check`."""
 
     def clock_view(self) -> ClockView:
         """How the device's clock stands to the host's; brings the `Losses` up to date as well."""

@@ -57,6 +57,10 @@ class Folder:
         """Never called: a folder does not stall."""
         return self.start()
 
+    def caveats(self) -> Iterator[str]:
+        """Nothing: a folder misses no image."""
+        yield from ()
+
     def clock_view(self) -> ClockView:
         """An empty view: a folder has no clock of its own."""
         return ClockView()

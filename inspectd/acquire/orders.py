@@ -4,14 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from inspectd.acquire.protocol import Declined, SendTrigger, Triggered
+from inspectd.acquire.protocol import Declined, Notice, SendTrigger, Triggered
 from inspectd.runtime.clock import now_ns
 
 MAX_ORDER_AGE_S = 0.5
 """Longest wait of a software trigger for its turn, in seconds; later another part lies under the camera."""
 
-Tell = Callable[[Triggered], None]
-"""How a camera reports a software trigger, before it sends it."""
+Tell = Callable[[Triggered | Notice], None]
+"""How a camera reports a software trigger, before it sends it, and what people should know."""
 Ordered = Callable[[int, str], None]
 """What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
 

@@ -29,6 +29,8 @@ from inspectd.acquire.protocol import (
     FromCamera,
     Idle,
     Job,
+    Missing,
+    Notice,
     SendTrigger,
     Slot,
     Stop,
@@ -119,10 +121,11 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
     """Open, acquire, and after every trouble try again; harvesters wants to live outside the main thread."""
     losses, attempt, closed_bytes = Losses(), 0, 0
 
-    def tell(triggered: Triggered) -> None:
+    def tell(said: Triggered | Notice) -> None:
         nonlocal job
-        job = structs.replace(job, sent=triggered.sent)
-        link.send(triggered)
+        if isinstance(said, Triggered):
+            job = structs.replace(job, sent=said.sent)
+        link.send(said)
 
     while attempt == 0 or not link.stop.is_set():  # once in any case: it reports what was triggered meanwhile
         camera, handed = None, link.handed
@@ -133,7 +136,7 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
             _stream(camera, ring, link, losses)
             break
         except CameraError as error:
-            link.send(Trouble(str(error)))
+            link.send(Trouble(str(error), isinstance(error, StalledError)))
         except EndOfImagesError:
             break
         finally:
@@ -151,6 +154,8 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
 
 def _begin(started: Started, camera: Camera, link: DaemonLink) -> Started:
     link.send(Streaming(camera.device, started))
+    for caveat in camera.caveats():
+        link.send(Notice(caveat))
     return started
 
 
@@ -175,14 +180,14 @@ def _stream(camera: Camera, ring: Ring, link: DaemonLink, losses: Losses) -> Non
             if is_restarted:
                 raise
             is_restarted, losses.restarts = True, losses.restarts + 1
-            link.send(Trouble(str(error)))
+            link.send(Trouble(str(error), is_silent=True))
             _begin(camera.restart(), camera, link)
             continue
         if isinstance(found, Exposure):
             is_restarted = False
             _hand_over(found, camera, ring, link)
         elif isinstance(found, Gap):
-            link.send(Unfilled(found.frame_id, now_ns(), Reason.LOST, found.detail))
+            link.send(Missing(found.frame_id, found.detail))
         elif is_stopping:
             link.send(Vitals(losses, camera.clock_view()))
             return
@@ -195,11 +200,12 @@ def _stream(camera: Camera, ring: Ring, link: DaemonLink, losses: Losses) -> Non
 
 def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: DaemonLink) -> None:
     """Hand one exposure over in a free slot; without one it is an overrun, at once: the next part is coming."""
-    frame_id, trigger_ns, part_id, device_ns = exposure
+    frame_id, trigger_ns, part_id, device_ns, *_, restarted = exposure
     link.handed += 1
-    if not link.free:
+    if exposure.reason is not None or not link.free:
         camera.read(None)
-        link.send(Unfilled(frame_id, trigger_ns, Reason.OVERRUN, "no free slot in the ring", part_id))
+        reason, detail = exposure.reason or Reason.OVERRUN, exposure.detail or "no free slot in the ring"
+        link.send(Unfilled(frame_id, trigger_ns, reason, detail, part_id, restarted))
         return
     slot = link.free.popleft()
     ring.begin_write(slot, frame_id, trigger_ns)
@@ -213,9 +219,9 @@ def _hand_over(exposure: Exposure, camera: Camera, ring: Ring, link: DaemonLink)
         generation = ring.end_write(slot)
         if trouble:
             link.free.appendleft(slot)
-            link.send(Unfilled(frame_id, trigger_ns, reason, trouble, part_id))
+            link.send(Unfilled(frame_id, trigger_ns, reason, trouble, part_id, restarted))
     if not trouble:
-        link.send(Filled(slot, generation, frame_id, trigger_ns, now_ns(), part_id, device_ns))
+        link.send(Filled(slot, generation, frame_id, trigger_ns, now_ns(), part_id, device_ns, restarted))
 
 
 if __name__ == "__main__":

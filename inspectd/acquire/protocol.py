@@ -73,16 +73,28 @@ class Filled(Struct, frozen=True, tag=True):
     ring_ns: int
     part_id: int = 0
     device_ns: int = 0
+    restarted: bool = False
+    """The count does not go on from the exposure before."""
 
 
 class Unfilled(Struct, frozen=True, tag=True):
-    """An exposure that is not in the ring: overrun (no free slot), incomplete (no usable picture) or lost."""
+    """An exposure that is not in the ring: overrun (no free slot), incomplete (no usable picture) or camera (which
+    part it shows can't be told).
+    """
 
     frame_id: int
     trigger_ns: int
     reason: Reason
     detail: str
     part_id: int = 0
+    restarted: bool = False
+
+
+class Missing(Struct, frozen=True, tag=True):
+    """The camera has counted its triggers up to this one, and frames that did not come yet will not come."""
+
+    frame_id: int
+    detail: str
 
 
 class Triggered(Struct, frozen=True, tag=True):
@@ -117,6 +129,14 @@ class Trouble(Struct, frozen=True, tag=True):
     """The camera can't be opened or was lost; the process goes on trying."""
 
     detail: str
+    is_silent: bool = False
+    """The camera answers, but sends no frames that are due: only a frame shows that it is well again."""
+
+
+class Notice(Struct, frozen=True, tag=True):
+    """Something that people should know of the camera; it goes on."""
+
+    detail: str
 
 
 class Finished(Struct, frozen=True, tag=True):
@@ -143,5 +163,7 @@ class SendTrigger(Struct, frozen=True, tag=True):
     """When it was asked for, ns on the monotonic clock; too late it is declined: another part may lie there."""
 
 
-FromCamera = Streaming | Filled | Unfilled | Triggered | Declined | Idle | Vitals | Trouble | Finished
+FromCamera = (
+    Streaming | Filled | Unfilled | Missing | Triggered | Declined | Idle | Vitals | Trouble | Notice | Finished
+)
 ToCamera = Slot | Stop | SendTrigger

@@ -1,13 +1,14 @@
 """The daemon's end of one camera: the socket to its process, its slots, and what its account makes of it."""
 
 import socket
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 
 import structlog
 from msgspec import structs
 
 from inspectd.acquire.account import Account, Alarm, Counted
 from inspectd.acquire.channel import Channel
+from inspectd.acquire.health import Health
 from inspectd.acquire.orders import Ordered, PendingOrders
 from inspectd.acquire.protocol import (
     Declined,
@@ -16,6 +17,8 @@ from inspectd.acquire.protocol import (
     FromCamera,
     Idle,
     Job,
+    Missing,
+    Notice,
     SendTrigger,
     Stop,
     Streaming,
@@ -26,7 +29,7 @@ from inspectd.acquire.protocol import (
 )
 from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns, utc_of
-from inspectd.runtime.frame import Ended, Frame, unknown
+from inspectd.runtime.frame import Ended, Frame, Reason, unknown
 from inspectd.runtime.ring import Ring
 
 log = structlog.get_logger()
@@ -45,8 +48,7 @@ class Source:
     ) -> None:
         self.index, self.job, self.ring = index, job, ring
         self.name = job.config.name
-        self.state = "dead"  # streaming | idle | dead
-        self.detail = "starting"
+        self.health = Health(job.config)
         self.newest_ns = 0  # when the newest frame was in the ring
         self.finished = False
         self.losses, self.clock = Losses(), ClockView()
@@ -58,8 +60,20 @@ class Source:
         self._stop_asked = self._streaming = self._counts_on = False
         self._is_back = True  # whether a paused camera may come back
         self._heard_ns = 0
+        self._noticed: set[str] = set()  # a camera process has few things to say
+        self._late = 0  # frames of triggers that had their result
 
     # ---- for the engine thread: frames, and the setup they are taken under ----
+
+    @property
+    def state(self) -> str:
+        """State of the camera: streaming, idle, or dead."""
+        return self.health.state
+
+    @property
+    def detail(self) -> str:
+        """The device that streams, or why none does, in words."""
+        return self.health.detail
 
     @property
     def setups(self) -> Set[int]:
@@ -90,6 +104,16 @@ class Source:
             self._heard_ns = now_ns()
             yield from self._heard(message)
 
+    @property
+    def due_ns(self) -> int | None:
+        """When `overdue` has to be called, on the monotonic clock; None while there is no need."""
+        return self._account.due_ns
+
+    def overdue(self) -> Iterator[Ended]:
+        """Results of software triggers whose frames did not come before their deadline."""
+        reason = Reason.LOST if self._streaming else Reason.CAMERA
+        yield from self._ended(self._account.overdue(now_ns(), reason, "no frame came before its deadline"))
+
     def give_back(self, slot: int) -> None:
         """The picture is judged: its slot is lent to the camera process again. For any thread."""
         self._channel.give_back(slot)
@@ -98,37 +122,51 @@ class Source:
         match message:
             case Filled():
                 yield from self._filled(message)
-            case Unfilled(frame_id, trigger_ns, reason, detail, encoder):
-                yield from self._ended(self._account.unfilled(frame_id, trigger_ns, encoder, reason, detail))
+            case Unfilled(frame_id, trigger_ns, reason, detail, encoder, restarted):
+                self.health.frame("" if reason is Reason.OVERRUN else detail)
+                yield from self._ended(
+                    self._account.unfilled(frame_id, trigger_ns, encoder, reason, detail, restarted)
+                )
+            case Missing(frame_id, detail):
+                yield from self._ended(self._account.missing(frame_id, detail))
             case Triggered():
                 self.job = structs.replace(self.job, sent=message.sent)
-                self._account.sent(message.sent, message.part_ref)
+                self._account.sent(message.sent, message.trigger_ns, message.part_ref)
                 self._orders.end(message.order, message.sent)
             case Declined():
                 self._orders.end(message.order, 0, message.why)
             case Streaming():
                 yield from self._streams(message)
             case Idle():
-                self.state = "idle"
+                self.health.idle()
             case Vitals():
                 self.losses, self.clock = _sum(self._losses_before, message.losses), message.clock
-            case Trouble():
-                if self.detail != message.detail:
-                    log.warning("camera trouble", camera=self.name, detail=message.detail)
-                self.state, self.detail, self._streaming = "dead", message.detail, False
+                self.losses.late += self._late
+            case Trouble(detail, is_silent):
+                self.health.trouble(detail, is_silent)
+                self._streaming = False
+            case Notice(detail):
+                if detail not in self._noticed:
+                    self._noticed.add(detail)
+                    self.health.warn(detail)
             case Finished():
                 self._process_finished()
 
     def _filled(self, message: Filled) -> Iterator[Frame | Ended]:
-        may_judge, items = self._account.filled(message.frame_id, message.trigger_ns, message.part_id)
+        may_judge, items = self._account.filled(
+            message.frame_id, message.trigger_ns, message.part_id, message.restarted
+        )
         if not may_judge:
             self._channel.take(message.slot)
             self.give_back(message.slot)
+        is_late = True
         for item in items:
+            is_late = False
             if isinstance(item, Counted) and item.reason is None:
                 yield self._received(item, message)
             else:
                 yield from self._ended((item,))
+        self._late += is_late
 
     def _received(self, counted: Counted, message: Filled) -> Frame:
         self._channel.take(message.slot)
@@ -136,21 +174,22 @@ class Source:
         frame.device_ns = message.device_ns
         frame.slot, frame.generation, frame.ring_ns = message.slot, message.generation, message.ring_ns
         self.ring.set_part_id(message.slot, frame.part_id)
-        self.state, self.newest_ns = "streaming", message.ring_ns
+        self.newest_ns = message.ring_ns
+        self.health.frame()
         self._ledger.trigger(self.index, None)
         return frame
 
-    def _ended(self, items: Iterator[Counted | Alarm] | tuple[Counted | Alarm]) -> Iterator[Ended]:
+    def _ended(self, items: Iterable[Counted | Alarm]) -> Iterator[Ended]:
         """The results of triggers without a picture; alarms go to the log."""
         for item in items:
             if isinstance(item, Alarm):
-                log.error(item.what, camera=self.name, was=item.was, now=item.now)
+                self.health.warn(item.what, was=item.was, now=item.now)
                 continue
             self._heard_ns = now_ns()  # the process has said more, which is not read before these are out
             assert item.reason is not None
             frame = self._frame(item, item.trigger_ns or self._heard_ns)
             frame.claim()
-            self._ledger.trigger(self.index, item.reason)
+            self._ledger.trigger(self.index, item.reason, item.parts)
             yield Ended(frame, unknown(item.reason, item.detail))
 
     def _frame(self, counted: Counted, trigger_ns: int) -> Frame:
@@ -165,11 +204,11 @@ class Source:
             counted.setup,
         )
         frame.counting_restarted, frame.part_ref = counted.counting_restarted, counted.part_ref
+        frame.parts = counted.parts
         return frame
 
     def _streams(self, message: Streaming) -> Iterator[Ended]:
-        self.state, self.detail = "streaming", message.device
-        log.info("camera streams", camera=self.name, device=message.device)
+        self.health.streams(message.device)
         self.job = self.job.after(message.started)
         self._streaming, self._counts_on = True, message.started.counted is not None
         yield from self._ended(self._account.streams(message.started.counted))
@@ -203,7 +242,8 @@ class Source:
 
     def _detach(self, detail: str) -> list[int]:
         """No camera process from now on; returns the slots it had, which are free again."""
-        self.state, self.detail, self._streaming = "dead", detail, False
+        self._streaming = False
+        self.health.gone(detail)
         slots = self._channel.detach()
         self._orders.decline_all(f"it was not sent: {detail}")
         return slots
@@ -239,7 +279,7 @@ class Source:
     def order(self, part_ref: str, done: Ordered) -> None:
         """Have one software trigger sent; `done` is called once, by any thread, and must not block."""
         why = f"the camera is not there: {self.detail}"
-        if self.state == "dead":
+        if not self._streaming:
             done(0, why)
             return
         number = self._orders.add(done)

@@ -54,7 +54,7 @@ class CameraProcess:
         # The engine thread first hears what the dead one said to the end (fileno is -1 then).
         is_due = not self._paused_ns and now_ns() >= self._next_ns
         if self._process is None and self.source.fileno() < 0 and is_due:
-            self.source.detail = self._why
+            self.source.health.gone(self._why)
             try:
                 self._start(changed)
             except OSError as error:  # no descriptor, process or memory left; others may give some back
@@ -78,7 +78,8 @@ class CameraProcess:
         why = f"the camera process can't be started: {error.strerror}"
         if why != self._why:
             log.error("camera trouble", camera=self.source.name, detail=why)
-        self._why = self.source.detail = why
+        self._why = why
+        self.source.health.gone(why)
         self._later(lived_s=0.0)
 
     def _later(self, lived_s: float) -> None:

@@ -109,7 +109,7 @@ def _look(question: Opening, job: Job) -> Rows:
             camera.start()
             orders.put(SendTrigger(1, "", now_ns()))  # for a camera that waits for one
             _snapshot(question, job, camera)
-        return [{"device": camera.device}]
+        return [{"device": camera.device, "caveats": list(camera.caveats())}]
     finally:
         camera.close()
 

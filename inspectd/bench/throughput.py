@@ -64,6 +64,7 @@ class RingSource:
 
     name, state, detail, newest_ns, process_starts = "bench", "streaming", "frames in the ring", 0, 0
     losses, clock = Losses(), ClockView()
+    due_ns = None
 
     def __init__(self, ring: Ring, ledger: Ledger) -> None:
         self.finished = False
@@ -71,6 +72,10 @@ class RingSource:
         self._ready = deque(range(ring.count))
         self._wake = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._number = 0
+
+    def overdue(self) -> Iterator[Ended]:
+        """Nothing: it has no triggers."""
+        yield from ()
 
     def fileno(self) -> int:
         """File descriptor that is readable when slots came back."""

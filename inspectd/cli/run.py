@@ -101,7 +101,10 @@ def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
     for job, shape in zip(jobs, shapes, strict=True):
         try:
             check_memory(job.slots, shape, job.config.name, job.slot_bytes)
-            print(f"camera {job.config.name}: {ask(Opening(job))[0]['device']}")
+            (found,) = ask(Opening(job))
+            print(f"camera {job.config.name}: {found['device']}")
+            for caveat in found["caveats"]:
+                print(f"camera {job.config.name}: note: {caveat}")
         except CameraError as error:
             missing.append(f"camera {job.config.name}: {error}")
         except UnavailableError as error:

@@ -48,6 +48,13 @@ class FrameSource(Protocol):
     def give_back(self, slot: int) -> None:
         """Give back a slot that is not needed any more."""
 
+    @property
+    def due_ns(self) -> int | None:
+        """When `overdue` has to be called, on the monotonic clock; None while there is no need."""
+
+    def overdue(self) -> Iterator[Ended]:
+        """Results of triggers that were sent and whose frames did not come before their deadline."""
+
 
 class Switch(NamedTuple):
     """An order to the engine thread: parts to come belong to another setup."""
@@ -168,6 +175,7 @@ class Engine:
             return 0.0
         frames = (*self._waiting, *self._working, *self._handed_on)
         deadlines = [frame.deadline_ns for frame in frames if frame.open]
+        deadlines += [source.due_ns for source in self._sources if source.due_ns is not None]
         left_ms = (min(deadlines) - now_ns()) / 1e6 + 1 if deadlines else STAGE_WAIT_S * 1e3
         return max(0.0, min(left_ms, STAGE_WAIT_S * 1e3))
 
@@ -267,6 +275,10 @@ class Engine:
             for frame in self._waiting:
                 if frame.deadline_ns <= now:
                     self._end(frame, Reason.DEADLINE, "no engine was free in time")
+        for source in self._sources:
+            if source.due_ns is not None and source.due_ns <= now and source not in self._unread:
+                for ended in source.overdue():
+                    self._results.put(ended)
         for frame in self._working:
             if frame.deadline_ns <= now:
                 self._end(frame, Reason.DEADLINE, "the engine did not answer in time")

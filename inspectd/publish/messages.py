@@ -33,12 +33,18 @@ class CameraStatus(Protocol):
     """What the heartbeat reports of a camera."""
 
     name: str
-    state: str
-    detail: str
     newest_ns: int
     losses: Losses
     clock: ClockView
     process_starts: int
+
+    @property
+    def state(self) -> str:
+        """State of the camera: streaming, idle, or dead."""
+
+    @property
+    def detail(self) -> str:
+        """What it is, or why it is dead, in words."""
 
 
 class Names(NamedTuple):

@@ -72,15 +72,15 @@ class Ledger:
         self._lock = threading.Lock()
         self._books = [Books() for _ in range(cameras)]
 
-    def trigger(self, camera: int, reason: Reason | None) -> None:
+    def trigger(self, camera: int, reason: Reason | None, parts: int = 1) -> None:
         """Count one trigger: its frame was received (reason None or overrun), or never will be."""
         with self._lock:
             books = self._books[camera]
-            books.triggered += 1
+            books.triggered += parts
             if reason in NEVER_RECEIVED:
-                setattr(books, str(reason), getattr(books, str(reason)) + 1)
+                setattr(books, str(reason), getattr(books, str(reason)) + parts)
             else:
-                books.received += 1
+                books.received += parts
 
     def publish(self, camera: int, judgement: Judgement) -> None:
         """Count the one result of a frame."""

@@ -87,7 +87,7 @@ class Frame:
 
     __slots__ = (
         "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
-        "generation", "judge_ns", "part_id", "part_ref", "ring_ns", "setup", "slot", "trigger_ns",
+        "generation", "judge_ns", "part_id", "part_ref", "parts", "ring_ns", "setup", "slot", "trigger_ns",
         "trigger_utc_ns",
     )  # fmt: skip
 
@@ -109,6 +109,7 @@ class Frame:
         self.deadline_ns = deadline_ns
         self.setup = setup  # number of the recipe and model it was taken under, counted up from 1
         self.part_ref = ""  # what the world outside calls the part
+        self.parts = 1  # it stands for so many parts in a row, of which none has a picture if they are several
         self.slot = -1  # -1: none of the ring's pictures is its
         self.generation = 0
         self.device_ns = 0  # the exposure on the device's own clock; 0 = no such clock

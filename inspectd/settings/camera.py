@@ -54,6 +54,11 @@ class GentlCamera(CameraBase, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Longest time between frames in seconds; longer silence is a fault. None: only free run shows a fault."""
 
     @property
+    def frames_are_due(self) -> bool:
+        """Whether frames should come even if nothing triggers the camera."""
+        return self.trigger == "free_run" or self.expected_interval_s is not None
+
+    @property
     def silence_is_unseen(self) -> bool:
         """Whether triggers without frames look like no triggers."""
         return self.trigger == "line" and self.part_id != "counter" and self.expected_interval_s is None

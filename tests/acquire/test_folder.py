@@ -246,5 +246,5 @@ def test_open_camera_and_probe(make: Make, tmp_path: Path) -> None:
     job = make()._job
     assert isinstance(open_camera(job, lambda _: None, Losses()), Folder)
     assert isinstance(job.config, FolderCamera)
-    assert ask(Opening(job)) == [{"device": "folder parts"}]
+    assert ask(Opening(job)) == [{"device": "folder parts", "caveats": []}]
     assert ask(Opening(job, features=True)) == []

@@ -33,6 +33,11 @@ class CameraTime:
             self._latch()
         return exposed_ns
 
+    @property
+    def uncertainty_ns(self) -> int | None:
+        """Uncertainty of when a frame was exposed, in nanoseconds; None where the clock could not be latched."""
+        return self._clock.uncertainty_ns
+
     def _latch(self) -> None:
         """Read the device's clock, where it can be read."""
         features = self._session.features

@@ -7,8 +7,8 @@ counter    the camera's trigger counter (chunk CounterValue), which goes on what
 encoder    frame ids count, and the encoder's value (chunk EncoderValue) becomes the part id.
 
 With software triggers, sent at a rate or when the daemon asks for one, the triggers sent are counted, one at a
-time: the next one is sent when the last one's frame is here or was given up. So no frame can be taken for another
-part's.
+time: the next one is sent when the last one's frame is here or was given up, and what waits before it is sent is
+nobody's. `identity` decides which trigger a frame shows.
 """
 
 import math
@@ -16,29 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inspectd.acquire.camera import MAX_GAP, U8, Exposure, Gap, StalledError, Started
+from inspectd.acquire.camera import U8, Exposure, Gap, StalledError, Started
 from inspectd.acquire.genicam.camera_time import CameraTime
+from inspectd.acquire.genicam.evidence import Arrival, evidence_of
 from inspectd.acquire.genicam.features import CHUNK_OF, Features
 from inspectd.acquire.genicam.gentl import Delivered, Session
-from inspectd.acquire.genicam.opening import configure, identity_of, longest_silence_s, wanted_fields
+from inspectd.acquire.genicam.identity import ByNumber, ByTrigger, Surplus
+from inspectd.acquire.genicam.opening import caveats_of, configure, identity_of, longest_silence_s, wanted_fields
 from inspectd.acquire.genicam.producers import producers
 from inspectd.acquire.orders import Orders, Tell
 from inspectd.acquire.protocol import Job, Triggered
 from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import ClockView, now_ns
 from inspectd.runtime.errors import CameraError
+from inspectd.runtime.frame import Reason
 from inspectd.settings.camera import GenicamCamera
 
 PROBE_S = 0.5
 """Seconds between questions for a register while a camera sends nothing: is it idle, or dead?"""
 EXTRA_S = 0.5
 """Seconds that a frame may take beyond its exposure."""
-AT_ONCE_S, ASLEEP_S = 0.001, 0.1
-"""Bounds in seconds for the age of a frame without a device time: one that was waited for has just come. One that
-was there at once may have waited since the last look, and so may one that came while this process slept: it is
-taken for that old, not fresher."""
-BLOCK_IDS = 65535
-"""Highest id of GigE Vision 1.x, whose ids have 16 bits; 1 follows on it."""
 
 
 class Genicam:
@@ -84,12 +81,14 @@ class Genicam:
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
-        counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
+        self._by_trigger = ByTrigger(self._sent)
+        self._by_number = ByNumber(self._reads_counter, self._counter() if self._reads_counter else 0)
+        self._identity = self._by_trigger if self._is_software else self._by_number
+        counts = self._is_software or self._reads_counter
+        counted = self._identity.last if counts else None
         self._session.start(self._config.num_buffers)
-        self._last = counted or 0  # the newest count that came or was reported missing
-        self._newest: tuple[int, int] | None = None  # count and frame id of the newest frame that came
+        self._may_have_missed = not counts  # frames before the first one, of which their ids say nothing
         self._overdue: tuple[int, int] | None = None  # a count that the camera had reached, and when to give it up
-        self._given_up = range(0)  # counts reported missing: a frame with one of them is late
         self._misses = 0  # gaps reported since the newest frame
         self._stalled = ""
         self._ending = False
@@ -130,51 +129,40 @@ class Genicam:
         self._looked_ns = now_ns()
         if delivered is None:
             return self._nothing_came()
-        waited_s = (self._looked_ns - began_ns) / 1e9
-        is_fresh = AT_ONCE_S < waited_s < timeout_s + ASLEEP_S
-        return self._identified(delivered, self._looked_ns if is_fresh else last_look_ns)
+        return self._identified(delivered, Arrival(last_look_ns, began_ns, self._looked_ns).latest_ns(timeout_s))
 
     def _identified(self, delivered: Delivered, seen_ns: int) -> Exposure | None:
-        """Find out which part a buffer shows, and when it was exposed; None for a frame that comes too late."""
+        """Find out which part a buffer shows, and when it was exposed; None for a frame that shows no new one."""
         self._newest_ns = self._looked_ns
-        step = self._id_step(delivered)
-        self._unfit = "" if delivered.is_complete else "only a part of the frame arrived"
-        count, part_id = self._count_of(delivered, step)
-        self._losses.frame_id_gaps += step - 1
-        self._newest = count, delivered.frame_id
-        if count in self._given_up or (self._is_software and self._overdue is None):
-            self._losses.late += 1
-            self._session.requeue(delivered)
+        part_id = self._config.part_id
+        evidence, exposed_ns = evidence_of(delivered, self._session, self._time, part_id, self._looked_ns)
+        before = self._identity.last
+        found = self._identity.show(evidence)
+        self._stalled = self._by_number.trouble
+        if isinstance(found, Surplus):
+            self._drop(delivered)
             return None
-        self._losses.incomplete += not delivered.is_complete
-        self._last, self._overdue, self._misses, self._held = count, None, 0, delivered
-        device_ns = self._time.device_ns(delivered)
-        exposed_ns = seen_ns if device_ns is None else self._time.exposed_ns(device_ns, self._looked_ns)
-        return Exposure(count, seen_ns if exposed_ns is None else exposed_ns, part_id, device_ns or 0)
+        self._losses.incomplete += bool(evidence.unfit)
+        self._losses.frame_id_gaps += 0 if found.restarted else max(0, found.trigger - before - 1)
+        self._overdue, self._misses, self._held = None, 0, delivered
+        restarted, self._may_have_missed = found.restarted or (self._may_have_missed and self._has_lost()), False
+        encoder, reason, detail = 0, found.reason, found.detail
+        if part_id == "encoder" and reason is None:
+            encoder = int(self._session.chunk(delivered, f"Chunk{CHUNK_OF[part_id]}") or 0)
+            if not encoder:
+                reason, detail = (
+                    Reason.INCOMPLETE,
+                    "it carries no encoder value: it can't be told which part it shows",
+                )
+        moment_ns = seen_ns if exposed_ns is None else exposed_ns
+        return Exposure(found.trigger, moment_ns, encoder, evidence.device_ns or 0, reason, detail, restarted)
 
-    def _count_of(self, delivered: Delivered, step: int) -> tuple[int, int]:
-        """Number of the frame in the camera's count of its triggers, and the encoder's value, else 0."""
-        if self._is_software:
-            return self._sent, 0
-        by_id = max(self._last + 1, (self._newest or (self._last, 0))[0] + step)
-        chunk = CHUNK_OF.get(self._config.part_id)
-        if chunk is None or not delivered.is_complete:
-            return by_id, 0
-        value = self._session.chunk(delivered, f"Chunk{chunk}")
-        if value is None:
-            self._unfit = f"the frame carries no chunk {chunk}: it can't be told which part it shows"
-        if self._config.part_id == "encoder":
-            return by_id, int(value or 0)
-        return by_id if value is None else int(value), 0
+    def _drop(self, delivered: Delivered) -> None:
+        self._losses.late += 1
+        self._session.requeue(delivered)
 
-    def _id_step(self, delivered: Delivered) -> int:
-        """Frame ids since the newest frame: 1 = the one right after it, or the first one."""
-        if self._newest is None:
-            return 1
-        step = delivered.frame_id - self._newest[1]
-        if step < 0 and self._newest[1] <= BLOCK_IDS and step + BLOCK_IDS < BLOCK_IDS // 2:
-            step += BLOCK_IDS
-        return max(1, step)
+    def _has_lost(self) -> bool:
+        return any(self._session.stream_losses())
 
     def read(self, image: U8 | None) -> str:
         """Convert the frame's picture into `image`. The buffer goes back at the next wait: the slot is first."""
@@ -183,8 +171,6 @@ class Genicam:
         try:
             if image is None:
                 return ""
-            if self._unfit:
-                return self._unfit
             name, width, height, data = self._session.picture(delivered)
             if (name, width, height) != self._format:
                 return f"the camera sent {width}x{height} {name}"
@@ -203,6 +189,8 @@ class Genicam:
     def _send_trigger(self) -> None:
         if self._overdue is not None:
             return
+        while (early := self._session.waiting()) is not None:  # exposed before this trigger, so not by it
+            self._identified(early, now_ns())
         now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz
         if (order := self._orders.take()) is None:
             if rate_hz is None or now < self._next_ns:
@@ -211,6 +199,7 @@ class Genicam:
         self._sent += 1
         part_ref, number = (order.part_ref, order.order) if order else ("", 0)
         self._tell(Triggered(self._sent, now, part_ref, number))  # before it is sent: it counts, whatever comes
+        self._by_trigger.sent(self._sent, now)
         self._features.execute("TriggerSoftware")
         self._overdue = self._sent, now + self._patience_ns
 
@@ -236,12 +225,12 @@ class Genicam:
         self._probed_ns = now
         if not self._reads_counter and self._features.get("Width", fresh=True) is None:
             raise CameraError("the camera does not answer")
-        if self._reads_counter and self._overdue is None and self._is_behind(counted := self._counter()):
+        if self._reads_counter and self._overdue is None and (counted := self._reached()) > self._identity.last:
             self._overdue = counted, now + self._patience_ns
         silent_s = (now - self._newest_ns) / 1e9
         if self._silence_s is not None and silent_s > self._silence_s:
             self._losses.timeouts += 1
-            raise StalledError(f"the camera answers, but has sent no frame for {silent_s:.1f} s")
+            raise StalledError(f"the camera answers, but has sent no frame for {self._silence_s:.1f} s")
         return None
 
     def _gap(self) -> Gap:
@@ -250,16 +239,16 @@ class Genicam:
         """
         assert self._overdue is not None
         count, self._overdue = self._overdue[0], None
-        self._given_up, self._last = range(self._last + 1, count + 1), count
+        self._identity.missing(count)
         self._losses.timeouts += 1
         self._misses += 1
         if self._is_software or self._misses > 1:
             self._stalled = "triggers are counted, but no frames come"
         return Gap(count, "triggered, and no frame came")
 
-    def _is_behind(self, counted: int) -> bool:
-        """Whether frames are missing; a counter that jumped is left to the next frame, which shows it."""
-        return 0 < counted - self._last <= MAX_GAP
+    def _reached(self) -> int:
+        """How far the camera has counted; a counter that jumped is left to the next frames, which show it."""
+        return self._by_number.reached(self._counter())
 
     def _counter(self) -> int:
         value = self._features.get("CounterValue", fresh=True)
@@ -274,6 +263,10 @@ class Genicam:
         self._losses.underrun, self._losses.stream_lost = self._session.stream_losses()
         return self._time.view()
 
+    def caveats(self) -> Iterator[str]:
+        """What can go unnoticed with this camera as it is set up."""
+        return caveats_of(self._config, self._features)
+
     def features(self) -> Iterator[dict[str, Any]]:
         """Every feature in the order of the camera's description."""
         return self._features.all()
@@ -284,7 +277,7 @@ class Genicam:
         """End the exposures; what is on its way or in the producer's buffers is still fetched."""
         self._features.execute("AcquisitionStop")
         self._ending = True
-        if self._reads_counter and self._is_behind(counted := self._counter()):
+        if self._reads_counter and (counted := self._reached()) > self._identity.last:
             self._overdue = counted, 0
 
     def close(self) -> None:

@@ -101,6 +101,10 @@ class Session:
         with said_as("the camera was lost"):
             return Delivered(raw, _number(raw, "frame_id") or 0, bool(raw.is_complete()), self._time_of(raw))
 
+    def waiting(self) -> Delivered | None:
+        """The oldest filled buffer, whole or not, if there is one already."""
+        return None if _number(self._stream, "num_awaiting_delivery") == 0 else self.wait(0.001)
+
     def _wait_outside_the_lock(self, timeout_s: float) -> Any:
         event, size = _NewBuffer(), ctypes.c_size_t(ctypes.sizeof(_NewBuffer))
         timeout_ms = max(1, int(timeout_s * 1e3))

@@ -1,5 +1,7 @@
 """Finding the one camera that is meant, and setting it up: its features, and how its pictures are converted."""
 
+from collections.abc import Iterator
+
 from inspectd.acquire.genicam.devices import Device
 from inspectd.acquire.genicam.features import Features, settings_of
 from inspectd.acquire.pixels import Convert, converter
@@ -9,6 +11,18 @@ from inspectd.settings.camera import GenicamCamera
 
 SILENT_PERIODS = 5
 """Periods without a frame (and a second) after which a camera in free run has fallen silent."""
+TOLD_APART_BY_IDS = (
+    "parts are told apart by frame ids alone: a trigger that the camera misses, or a frame that nobody triggered, "
+    'would shift all later parts unnoticed; set part_id = "counter" if it can count its triggers'
+)
+CLOCK_UNREAD = (
+    "the camera has no clock that can be read: a frame that nobody triggered, on its way just when a trigger is "
+    "sent, would be taken for that trigger's unnoticed"
+)
+SILENCE_UNSEEN = (
+    "should this camera fall silent while it is triggered, nothing would tell: "
+    'set part_id = "counter", or expected_interval_s'
+)
 FORMAT_OF = {1: "Mono8", 3: "RGB8"}
 
 
@@ -43,6 +57,16 @@ def configure(config: GenicamCamera, job: Job, features: Features) -> tuple[tupl
     for name, value in job.features.items():  # the recipe's, in its order: it may know better
         features.set(name, value)
     return (pixel_format, config.width, config.height), convert
+
+
+def caveats_of(config: GenicamCamera, features: Features) -> Iterator[str]:
+    """What can go unnoticed with a camera as it is set up, a sentence each."""
+    if config.trigger == "line" and config.part_id == "frame_id":
+        yield TOLD_APART_BY_IDS
+    if config.silence_is_unseen:
+        yield SILENCE_UNSEEN
+    if config.trigger == "software" and not features.has("TimestampLatch"):
+        yield CLOCK_UNREAD
 
 
 def longest_silence_s(config: GenicamCamera, features: Features) -> float | None:

@@ -1,0 +1,46 @@
+"""Part ids out of an encoder's values: they only grow, and one false value shifts none that follows."""
+
+LEAP = 10_000
+"""A step so many times as long as the longest before is none of the belt's, until a second value agrees."""
+
+
+class Encoder:
+    """The values of one encoder, in the order of the parts. Pure."""
+
+    def __init__(self) -> None:
+        self._offset = 0  # of an encoder that began again, to what its part ids would have been
+        self._longest = 0  # step from one part to the next
+        self._newest: int | None = None
+        self._suspect: int | None = None
+        self.restarted = False
+        """Whether the newest part id is the first after the encoder began again, or leapt."""
+
+    def part_id(self, value: int, before: int) -> int | str:
+        """The part id that a value stands for, or why it can't be told to be right.
+
+        before: the highest part id that is taken. A value that steps back, or leaps, is doubted; it is believed
+        when the next one follows on it.
+        """
+        self.restarted = False
+        if value + self._offset > before and self._follows(self._newest, value):
+            return self._believed(value)
+        if self._suspect is not None and self._follows(self._suspect, value):
+            self.restarted = True
+            self._offset = max(self._offset, before + 1 - value)
+            self._newest = self._suspect
+            return self._believed(value)
+        self._suspect = value
+        stepped_back = value + self._offset <= before
+        return "the encoder stepped back" if stepped_back else "the encoder leapt"
+
+    def _follows(self, before: int | None, value: int) -> bool:
+        """Whether a value can be that of the part after the one with the value `before`."""
+        if before is None:
+            return True
+        return 0 < value - before and (not self._longest or value - before <= LEAP * self._longest)
+
+    def _believed(self, value: int) -> int:
+        if self._newest is not None:
+            self._longest = max(self._longest, value - self._newest)
+        self._newest, self._suspect = value, None
+        return value + self._offset

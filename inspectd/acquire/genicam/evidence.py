@@ -1,0 +1,47 @@
+"""What a delivered buffer says of its frame: its numbers, and when it was exposed."""
+
+from typing import NamedTuple
+
+from inspectd.acquire.genicam.camera_time import CameraTime
+from inspectd.acquire.genicam.features import CHUNK_OF
+from inspectd.acquire.genicam.gentl import Delivered, Session
+from inspectd.acquire.genicam.identity import Evidence
+
+AT_ONCE_S, ASLEEP_S = 0.001, 0.1
+"""Bounds in seconds for the age of a frame without a device time: one that was waited for has just come. One that
+was there at once may have waited since the last look, and so may one that came while this process slept: it is
+taken for that old, not fresher."""
+
+
+class Arrival(NamedTuple):
+    """When a buffer came, in ns on the host's monotonic clock."""
+
+    last_look_ns: int
+    """When nothing waited yet."""
+    began_ns: int
+    """When the wait for it began."""
+    ended_ns: int
+
+    def latest_ns(self, timeout_s: float) -> int:
+        """The moment to take a frame without a device time for, waited for so long at most."""
+        waited_s = (self.ended_ns - self.began_ns) / 1e9
+        return self.ended_ns if AT_ONCE_S < waited_s < timeout_s + ASLEEP_S else self.last_look_ns
+
+
+def evidence_of(
+    delivered: Delivered, session: Session, time: CameraTime, part_id: str, arrived_ns: int
+) -> tuple[Evidence, int | None]:
+    """What a buffer says, and the exposure on the host's monotonic clock in ns; None if its time can't be trusted.
+
+    Of a frame that is not whole nothing is read: its numbers and times prove nothing.
+    """
+    if not delivered.is_complete:
+        return Evidence(delivered.frame_id, "only a part of the frame arrived"), None
+    counter = session.chunk(delivered, f"Chunk{CHUNK_OF['counter']}") if part_id == "counter" else None
+    device_ns = time.device_ns(delivered)
+    exposed_ns = None if device_ns is None else time.exposed_ns(device_ns, arrived_ns)
+    if exposed_ns is None:
+        device_ns = None
+    latest_ns = None if exposed_ns is None else exposed_ns + (time.uncertainty_ns or 0)
+    number = None if counter is None else int(counter)
+    return Evidence(delivered.frame_id, "", number, device_ns, latest_ns), exposed_ns

@@ -1,0 +1,287 @@
+"""Which trigger does a frame show? Decided from all that the frame says of itself.
+
+Pure: no camera, no clock. A frame's number (the trigger counter's value in its chunk data, or its frame id) says
+which trigger it shows; what else it says (its frame id, its device time) are witnesses. Where they contradict,
+nobody can name the part that it shows, and it ends UNKNOWN. A number that is not newer than those reported never
+makes a new part. Numbers that went back or jumped are believed again when two frames in a row agree in all that
+they say.
+"""
+
+from typing import NamedTuple
+
+from inspectd.acquire.camera import MAX_GAP
+from inspectd.runtime.frame import Reason
+
+WRAPS = 2**16, 2**32
+"""Narrow numbers begin again after so many: block ids of GigE Vision 1.x, 32-bit ids and counters, also signed."""
+WRAP_WINDOW = 1024
+"""So near to the end of its range a number was, and so near to the beginning it is, if it has wrapped around."""
+PROVEN = 2
+"""Frames in a row whose ids went up, after which frame ids are a witness: some cameras send 0 for ever."""
+MANY, HASTE = 16, 4
+"""More steps than MANY at once are not those of frames if they came HASTE times as fast as frames ever did: a
+camera exposes no faster than it can."""
+MAX_SURPLUS = 4
+"""Frames in a row that show no new trigger after which the numbers are not those of triggers."""
+EARLY_NS = 1_000_000
+"""By so much the exposure may seem to precede its software trigger, in ns: clocks drift between two readings."""
+
+
+class Evidence(NamedTuple):
+    """What a delivered buffer says of its frame; None where it does not say."""
+
+    frame_id: int | None
+    unfit: str = ""
+    """Why the frame is not whole; then nothing that it says proves anything. Empty: it is whole."""
+    counter: int | None = None
+    """The trigger counter's value at the exposure, of any width and sign, as it was read."""
+    device_ns: int | None = None
+    """Moment of the exposure on the device's clock in nanoseconds, where that can be trusted."""
+    exposed_ns: int | None = None
+    """The latest that this moment can have been on the host's monotonic clock."""
+
+
+class Shown(NamedTuple):
+    """The frame is that of a trigger."""
+
+    trigger: int
+    """Number of the trigger, by the camera's count."""
+    reason: Reason | None = None
+    """Why its picture must not be judged; None: it may be."""
+    detail: str = ""
+    restarted: bool = False
+    """The count does not go on from the one before: triggers between may be uncounted."""
+
+
+class Surplus(NamedTuple):
+    """The frame shows no trigger, or one that was reported already."""
+
+    why: str
+
+
+class _Seen(NamedTuple):
+    number: int
+    trigger: int
+
+
+class Witnesses:
+    """What the newest frame said beside its number, to compare the next one with."""
+
+    def __init__(self) -> None:
+        self._id: int | None = None
+        self._device_ns: int | None = None
+        self._shortest_ns: int | None = None  # from one frame to the next
+        self._proven = 0
+
+    def time_is_later(self, evidence: Evidence) -> bool | None:
+        """Whether the frame was exposed after the newest one by the device's clock; None if that is not known."""
+        if evidence.device_ns is None or self._device_ns is None:
+            return None
+        return evidence.device_ns > self._device_ns
+
+    def id_step(self, evidence: Evidence) -> int | None:
+        """Frame ids from the newest frame to this one; None if frame ids are no witness."""
+        if evidence.frame_id is None or self._id is None or self._proven < PROVEN:
+            return None
+        return step_between(self._id, evidence.frame_id, uses_zero=False)[0]
+
+    def is_too_fast(self, evidence: Evidence, step: int) -> bool:
+        """Whether no camera exposes so many frames in the time since the newest one."""
+        if step <= MANY or self._shortest_ns is None or not self.time_is_later(evidence):
+            return False
+        assert evidence.device_ns is not None and self._device_ns is not None
+        return (evidence.device_ns - self._device_ns) * HASTE < self._shortest_ns * step
+
+    def note(self, evidence: Evidence, step: int = 0) -> None:
+        """The frame is the newest one from now on, `step` after the one before. A witness that contradicted has to
+        prove itself once more.
+        """
+        if step == 1 and self.time_is_later(evidence):
+            assert evidence.device_ns is not None and self._device_ns is not None
+            took_ns = evidence.device_ns - self._device_ns
+            self._shortest_ns = min(took_ns, self._shortest_ns or took_ns)
+        if evidence.frame_id is None or self._id is None:
+            self._proven = 0
+        elif step_between(self._id, evidence.frame_id, uses_zero=False)[0] > 0:
+            self._proven += 1
+        else:
+            self._proven = 0
+        self._id, self._device_ns = evidence.frame_id, evidence.device_ns
+
+
+class ByNumber:
+    """Frames that carry the number of their trigger: counter, or else frame id."""
+
+    def __init__(self, has_counter: bool, counted: int) -> None:
+        """counted: triggers counted so far, at the start; by the counter, if the frames carry its value."""
+        self._has_counter = has_counter
+        self._name = "counter" if has_counter else "frame id"
+        self.last = count_of(counted)
+        """The newest count that was reported, with a frame or without."""
+        self._newest = _Seen(counted, count_of(counted)) if has_counter else None
+        self._suspect: _Seen | None = None  # after it the numbers may have begun again
+        self._uses_zero: bool | None = has_counter or None  # of frame ids it shows at the start whether 0 is one
+        self._witnesses = Witnesses()
+        self._surplus = 0
+
+    def show(self, evidence: Evidence) -> Shown | Surplus:
+        """Find out which trigger a frame shows. Frames in the order in which they were delivered."""
+        number = evidence.counter if self._has_counter else evidence.frame_id
+        if evidence.unfit:
+            return self._next(Reason.INCOMPLETE, evidence.unfit)
+        if number is None:
+            return self._next(Reason.INCOMPLETE, f"it carries no {self._name}: which part it shows can't be told")
+        found = self._numbered(number, evidence)
+        self._surplus = self._surplus + 1 if isinstance(found, Surplus) else 0
+        return found
+
+    @property
+    def trouble(self) -> str:
+        """Why the numbers can't be those of triggers; empty if they can. Then a new start is due."""
+        if self._surplus < MAX_SURPLUS:
+            return ""
+        return f"{self._surplus} frames in a row came with a {self._name} that came before: it does not count them"
+
+    def missing(self, count: int) -> None:
+        """The triggers up to this count were reported, and their frames are not waited for any more."""
+        self.last = max(self.last, count)
+
+    def reached(self, number: int) -> int:
+        """The count that a value read of the counter stands for; the newest one if it can't be the counter's."""
+        assert self._newest is not None
+        step, _ = step_between(self._newest.number, number, uses_zero=True)
+        return max(self.last, self._newest.trigger + step) if 0 <= step <= MAX_GAP else self.last
+
+    def _next(self, reason: Reason, detail: str) -> Shown:
+        self.last += 1
+        return Shown(self.last, reason, detail)
+
+    def _numbered(self, number: int, evidence: Evidence) -> Shown | Surplus:
+        if self._newest is None:
+            return self._first(number, evidence)
+        step, is_certain = step_between(self._newest.number, number, self._uses_zero)
+        is_later, id_step = self._witnesses.time_is_later(evidence), self._witnesses.id_step(evidence)
+        is_far = step > MAX_GAP or (not self._has_counter and self._witnesses.is_too_fast(evidence, step))
+        if step > 0 and not is_far:
+            doubt = self._doubt(step, is_certain, is_later, id_step if self._has_counter else None)
+            return self._forward(_Seen(number, self._newest.trigger + step), doubt, evidence)
+        if is_later is None and id_step is not None and self._has_counter:
+            is_later = id_step > 0
+        if is_far:
+            is_new = is_later is not False
+        else:  # the counter of a frame that nobody triggered stands still
+            is_new = bool(is_later) and not (step == 0 and self._has_counter)
+        if is_new:
+            return self._out_of_order(number, evidence)
+        if is_later is not False:
+            self._witnesses.note(evidence)
+        return Surplus(f"a frame with the {self._name} {number} came before")
+
+    def _first(self, number: int, evidence: Evidence) -> Shown:
+        """The first frame of an acquisition whose ids count: those begin at 0 or 1, or some were lost, who knows."""
+        self._uses_zero = {0: True, 1: False}.get(number)
+        self.last += 1
+        self._newest = _Seen(number, self.last)
+        self._witnesses.note(evidence)
+        return Shown(self.last, restarted=number > 1)
+
+    def _doubt(self, step: int, is_certain: bool, is_later: bool | None, id_step: int | None) -> str:
+        if not is_certain:
+            return "the frame ids began again, and whether 0 is one of them is not known"
+        if is_later is False:
+            return f"by its {self._name} it is a new frame, by the device's clock it is not"
+        if id_step is not None and id_step <= 0:
+            return "by its counter it is a new frame, by its frame id it is not"
+        if id_step is not None and id_step > step:
+            return "more frames were counted than triggers"
+        return ""
+
+    def _forward(self, seen: _Seen, doubt: str, evidence: Evidence) -> Shown | Surplus:
+        assert self._newest is not None
+        self._witnesses.note(evidence, seen.trigger - self._newest.trigger)
+        self._newest, self._suspect = seen, None
+        if seen.number == 0:
+            self._uses_zero = True
+        if seen.trigger <= self.last:
+            return Surplus("its trigger was reported already")
+        self.last = seen.trigger
+        if doubt:
+            return Shown(seen.trigger, Reason.CAMERA, doubt, restarted=not self._has_counter)
+        return Shown(seen.trigger)
+
+    def _out_of_order(self, number: int, evidence: Evidence) -> Shown:
+        """A new frame whose number went back, or jumped: UNKNOWN, until the next one agrees with it."""
+        assert self._newest is not None
+        agrees = self._witnesses.time_is_later(evidence) is not False
+        before, self._suspect = self._suspect, _Seen(number, self.last + 1)
+        self._witnesses.note(evidence)
+        if before is not None and agrees:
+            step, is_certain = step_between(before.number, number, self._uses_zero)
+            if 0 < step <= MAX_GAP and is_certain:
+                self.last = count_of(number) if self._has_counter else max(self.last + 1, before.trigger + step)
+                self._newest, self._suspect = _Seen(number, self.last), None
+                return Shown(self.last, restarted=True)
+        return self._next(Reason.CAMERA, f"the camera's {self._name} went from {self._newest.number} to {number}")
+
+
+class ByTrigger:
+    """Frames of software triggers, which are sent one at a time: the next when the last one's frame was shown."""
+
+    def __init__(self, counted: int) -> None:
+        self.last = counted
+        """The newest trigger whose frame came, or was given up."""
+        self._pending: tuple[int, int] | None = None
+        self._witnesses = Witnesses()
+
+    def sent(self, count: int, sent_ns: int) -> None:
+        """A trigger is about to be sent. sent_ns: now, on the host's monotonic clock."""
+        self._pending = count, sent_ns
+
+    def missing(self, count: int) -> None:
+        """The frame of the pending trigger is given up."""
+        self.last, self._pending = max(self.last, count), None
+
+    def show(self, evidence: Evidence) -> Shown | Surplus:
+        """Find out whether a frame is that of the pending trigger. Frames in the order of their delivery."""
+        is_later, id_step = self._witnesses.time_is_later(evidence), self._witnesses.id_step(evidence)
+        if self._pending is None:
+            self._witnesses.note(evidence)
+            return Surplus("nobody triggered it")
+        count, sent_ns = self._pending
+        if evidence.unfit:
+            return self._shown(count, Reason.INCOMPLETE, evidence.unfit)
+        if is_later is False or (is_later is None and id_step is not None and id_step <= 0):
+            return Surplus("it came before")
+        self._witnesses.note(evidence)
+        if evidence.exposed_ns is not None:
+            if evidence.exposed_ns + EARLY_NS < sent_ns:
+                return Surplus("it was exposed before its trigger was sent")
+        elif id_step is not None and id_step > 1:
+            return self._shown(count, Reason.CAMERA, "more frames were counted than triggers")
+        return self._shown(count)
+
+    def _shown(self, count: int, reason: Reason | None = None, detail: str = "") -> Shown:
+        self.last, self._pending = count, None
+        return Shown(count, reason, detail)
+
+
+def count_of(number: int) -> int:
+    """The count that a counter's value stands for: a signed 32-bit one goes below 0 where others go on."""
+    return number if number >= 0 else number % WRAPS[-1]
+
+
+def step_between(before: int, now: int, uses_zero: bool | None) -> tuple[int, bool]:
+    """Steps from one number to a later one, and whether that is certain; 0 or less: it is not later.
+
+    A number near the end of a narrow range that is followed by one near the beginning has wrapped around.
+    uses_zero: whether 0 is a number then, or 1 follows on the highest; None: not known.
+    """
+    step = now - before
+    if step >= 0:
+        return step, True
+    for wrap in WRAPS:
+        for top in (wrap, wrap // 2):  # unsigned; signed, whose lowest number follows on the highest
+            if top - WRAP_WINDOW <= before < top and now - (top - wrap) <= WRAP_WINDOW and now >= top - wrap:
+                is_through = uses_zero or now <= 0
+                return step + wrap - (0 if is_through else 1), is_through or uses_zero is False
+    return step, True
