@@ -242,14 +242,16 @@ class Account:
         """A part for every trigger after the last one accounted for, up to this one."""
         assert self._counted is not None
         while (left := frame_id - self._counted) > 0:
-            is_long = left > MAX_SINGLES and not self._sent
-            yield self._count(reason, detail, parts=self._together(left) if is_long else 1)
+            together = self._together(left)
+            yield self._count(reason, detail, parts=together if together > MAX_SINGLES else 1)
 
     def _together(self, parts: int) -> int:
-        """As many of these next parts as belong to one setup."""
-        switch = self._next_setup
-        before = parts if switch is None else switch.part_id - self.part_id - 1
-        return parts if before <= 0 else min(parts, before)
+        """As many of these next parts as may have one result: of one setup, and none with a name of its own."""
+        assert self._counted is not None
+        if self._next_setup is not None and self._next_setup.part_id > self.part_id + 1:
+            parts = min(parts, self._next_setup.part_id - self.part_id - 1)
+        named = next((count for count in self._sent if count > self._counted), None)
+        return parts if named is None else min(parts, named - self._counted - 1)
 
     def _count(
         self, reason: Reason | None, detail: str, trigger_ns: int = 0, part_id: int = 0, parts: int = 1

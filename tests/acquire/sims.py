@@ -81,6 +81,9 @@ def take(camera: Genicam, timeout_s: float = 2.0) -> tuple[int, int | str]:
     if isinstance(found, Gap):
         return found.frame_id, "gap"
     assert found is not None, "nothing came"
+    if found.reason is not None:
+        camera.read(None)
+        return found.frame_id, found.detail
     image = np.zeros((HEIGHT, WIDTH, camera._job.channels), np.uint8)
     trouble = camera.read(image)
     return found.frame_id, trouble or int(image[0, 0, 0])

@@ -160,11 +160,15 @@ class ByNumber:
         if self._newest is None:
             return self._first(number, evidence)
         step, is_certain = step_between(self._newest.number, number, self._uses_zero)
+        has_wrapped = not self._has_counter and number < self._newest.number and step > 0
+        is_certain = is_certain and not (has_wrapped and self.last > self._newest.trigger)
         is_later, id_step = self._witnesses.time_is_later(evidence), self._witnesses.id_step(evidence)
         is_far = step > MAX_GAP or (not self._has_counter and self._witnesses.is_too_fast(evidence, step))
         if step > 0 and not is_far:
             doubt = self._doubt(step, is_certain, is_later, id_step if self._has_counter else None)
-            return self._forward(_Seen(number, self._newest.trigger + step), doubt, evidence)
+            trigger = self._newest.trigger + step
+            seen = _Seen(number, trigger if is_certain else max(trigger, self.last + 1))
+            return self._forward(seen, doubt, evidence)
         if is_later is None and id_step is not None and self._has_counter:
             is_later = id_step > 0
         if is_far:
@@ -274,14 +278,20 @@ def step_between(before: int, now: int, uses_zero: bool | None) -> tuple[int, bo
     """Steps from one number to a later one, and whether that is certain; 0 or less: it is not later.
 
     A number near the end of a narrow range that is followed by one near the beginning has wrapped around.
-    uses_zero: whether 0 is a number then, or 1 follows on the highest; None: not known.
+    uses_zero: whether 0 is a number then, or 1 follows on the highest; None: not known. Where it seems not to be,
+    a loss just then leaves it open whether 0 was lost.
     """
-    step = now - before
-    if step >= 0:
-        return step, True
     for wrap in WRAPS:
         for top in (wrap, wrap // 2):  # unsigned; signed, whose lowest number follows on the highest
-            if top - WRAP_WINDOW <= before < top and now - (top - wrap) <= WRAP_WINDOW and now >= top - wrap:
+            if _is_over(before, now, top, wrap):
                 is_through = uses_zero or now <= 0
-                return step + wrap - (0 if is_through else 1), is_through or uses_zero is False
-    return step, True
+                step = now - before + wrap - (0 if is_through else 1)
+                return step, is_through or (uses_zero is False and step == 1)
+            if _is_over(now, before, top, wrap):  # one from before the wrap that comes late
+                return now - before - wrap, True
+    return now - before, True
+
+
+def _is_over(before: int, now: int, top: int, wrap: int) -> bool:
+    """Whether one number is just before the end of a range of `wrap` numbers, and the other just after it."""
+    return top - WRAP_WINDOW <= before < top and top - wrap <= now <= top - wrap + WRAP_WINDOW
