@@ -116,6 +116,7 @@ class Account:
                 self._jumped_away = True
             self._restarted = self._restarted or self._counted is not None
             self._counted = counted or 0
+            self._sent.clear()  # of triggers by the count before
         elif self._counted is None:
             self._counted, self.part_id = counted, max(counted, self.part_id)
         else:

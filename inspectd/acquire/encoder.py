@@ -11,7 +11,7 @@ class Encoder:
         self._offset = 0  # of an encoder that began again, to what its part ids would have been
         self._longest = 0  # step from one part to the next
         self._newest: int | None = None
-        self._suspect: int | None = None
+        self._suspect: tuple[int, int] | None = None  # a value that was doubted, and the part id of that part
         self.restarted = False
         """Whether the newest part id is the first after the encoder began again, or leapt."""
 
@@ -24,12 +24,12 @@ class Encoder:
         self.restarted = False
         if value + self._offset > before and self._follows(self._newest, value):
             return self._believed(value)
-        if self._suspect is not None and self._follows(self._suspect, value):
+        if self._suspect is not None and self._follows(self._suspect[0], value):
             self.restarted = True
-            self._offset = max(self._offset, before + 1 - value)
-            self._newest = self._suspect
+            self._newest, part_id = self._suspect
+            self._offset = max(self._offset, part_id - self._newest, before + 1 - value)
             return self._believed(value)
-        self._suspect = value
+        self._suspect = value, before + 1
         stepped_back = value + self._offset <= before
         return "the encoder stepped back" if stepped_back else "the encoder leapt"
 
@@ -37,7 +37,7 @@ class Encoder:
         """Whether a value can be that of the part after the one with the value `before`."""
         if before is None:
             return True
-        return 0 < value - before and (not self._longest or value - before <= LEAP * self._longest)
+        return value - before > 0 and (not self._longest or value - before <= LEAP * self._longest)
 
     def _believed(self, value: int) -> int:
         if self._newest is not None:

@@ -133,7 +133,7 @@ class AnyCamera(RuleBasedStateMachine):
         found = list(items)
         counted = [item for item in found if isinstance(item, Counted)]
         alarms = [item for item in found if isinstance(item, Alarm)]
-        assert len(counted) <= MAX_SINGLES + 3 + len(self.refs) and len(alarms) <= 2
+        assert len(counted) <= MAX_SINGLES * (2 + len(self.refs)) + 3 and len(alarms) <= 2
         if any(alarm.what == "the trigger count jumped" for alarm in alarms):
             self.refs.clear()
         assert all(isinstance(item, Alarm) for item in found[: len(alarms)])  # before the parts
@@ -155,6 +155,8 @@ class AnyCamera(RuleBasedStateMachine):
     @rule(step=st.none() | st.integers(-3, 400) | FAR)
     def streams(self, step: int | None) -> None:
         counted = None if step is None else max(0, self.last_count + step)
+        if counted is None:
+            self.refs.clear()
         missed = self.take(self.account.streams(counted))
         assert {item.reason for item in missed} <= {Reason.NOT_READY if self.account.away else Reason.CAMERA}
         self.last_count = counted or 0

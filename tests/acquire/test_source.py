@@ -18,6 +18,8 @@ from inspectd.acquire.protocol import (
     FromCamera,
     Idle,
     Job,
+    Missing,
+    Notice,
     Slot,
     Stop,
     Streaming,
@@ -246,15 +248,27 @@ def test_a_simulated_device_goes_on_from_its_birth(line: Line) -> None:
     assert line.source.job.slots == SLOTS
 
 
-def test_the_first_start_is_no_restart(make: Callable[..., Line]) -> None:
-    line = make(part_id=7)
+@pytest.mark.parametrize("part_id", [0, 7])
+def test_the_first_start_of_all_is_no_restart_but_the_daemons_is(make: Callable[..., Line], part_id: int) -> None:
+    line = make(part_id)
     assert line.start(counted=None) == []
     (frame,) = line.say(line.filled(1))
     assert isinstance(frame, Frame)
-    assert (frame.part_id, frame.counting_restarted) == (8, False)
+    assert (frame.part_id, frame.counting_restarted) == (part_id + 1, part_id > 0)
 
 
-@pytest.mark.parametrize("frame_id", [5, 4, 1, 0, 5 + MAX_GAP + 2, 2**40])
+@pytest.mark.parametrize("frame_id", [5, 4, 1, 0])
+def test_a_count_that_was_reported_is_late_and_no_part(line: Line, frame_id: int) -> None:
+    line.say(line.filled(5))
+    assert line.say(line.filled(frame_id), Vitals(Losses(late=2), ClockView())) == []
+    assert line.source.losses.late == 3
+    assert ends(line.say(line.filled(6))) == [(6, "frame")]
+    line.hear()
+    assert len(line.free) == SLOTS - 2  # the late picture's slot is free again
+    assert line.ledger.read(0).balanced
+
+
+@pytest.mark.parametrize("frame_id", [5 + MAX_GAP + 2, 2**40])
 def test_a_count_that_jumps_is_unknown_and_part_ids_go_on(line: Line, frame_id: int) -> None:
     line.say(line.filled(5))
     (ended,) = line.say(line.filled(frame_id))
@@ -510,12 +524,12 @@ def test_an_encoder_that_steps_back_is_an_alarm_and_part_ids_go_on(line: Line) -
         (3, 110, (5101, "frame")),
         (4, 210, (5201, "frame")),
         (5, 210, (5202, "camera")),  # it stands still: two parts can't have one number
-        (6, 310, (5302, "frame")),
+        (6, 310, (5301, "frame")),
     ):
         (item,) = line.say(msgspec.structs.replace(line.filled(frame_id), part_id=encoder))
         assert ends([item]) == [expected]
         frame = item if isinstance(item, Frame) else item.frame
-        assert frame.counting_restarted == (expected[1] == "camera")
+        assert frame.counting_restarted == (encoder == 110)  # which shows that the one before was no false value
         if isinstance(item, Frame):
             line.source.give_back(item.slot)
 
@@ -548,7 +562,7 @@ def test_a_count_that_jumps_takes_no_part_ref_of_the_count_before(line: Line) ->
     line.say(Triggered(1, now_ns(), part_ref="one"))
     assert refs(line.say(line.filled(1))) == ["one"]
     line.say(Triggered(5, now_ns(), part_ref="five"))
-    line.say(missed(1))  # it stepped back
+    line.say(msgspec.structs.replace(missed(1), restarted=True))
     assert refs(line.say(*(missed(n) for n in range(2, 7)))) == [""] * 5
 
 
@@ -699,3 +713,36 @@ def test_the_slot_of_a_picture_that_is_not_judged_goes_back_before_what_was_lost
     assert ends([next(found)]) == [(2, "lost")]
     assert [message.slot for message in line.hear() if isinstance(message, Slot)] == [1]
     assert ends(list(found)) == [(3, "camera")]
+
+
+def test_a_long_gap_is_one_result_that_counts_for_all(line: Line) -> None:
+    gap, frame = line.say(line.filled(5001))
+    assert isinstance(gap, Ended) and isinstance(frame, Frame)
+    assert (gap.frame.part_id, gap.frame.parts, frame.part_id) == (1, 5000, 5001)
+    books = line.ledger.read(0)
+    assert (books.triggered, books.lost, books.received) == (5001, 5000, 1)
+    assert ends(line.say(Missing(5003, "no frame came"))) == [(5002, "lost"), (5003, "lost")]
+
+
+def test_a_software_trigger_whose_frame_does_not_come_ends_at_its_deadline(line: Line) -> None:
+    sent_ns = now_ns() - 10**9
+    line.say(Triggered(1, sent_ns, part_ref="one"))
+    assert line.source.due_ns == sent_ns + 10**9
+    (ended,) = line.source.overdue()
+    assert (ended.frame.trigger_ns, ended.frame.part_ref) == (sent_ns, "one")
+    assert ended.judgement.reason is Reason.LOST
+    assert line.source.due_ns is None
+    assert line.say(line.filled(1)) == []  # too late
+    line.say(Triggered(2, sent_ns), Trouble("the camera was lost"))
+    (ended,) = line.source.overdue()
+    assert ended.judgement.reason is Reason.CAMERA
+    assert line.ledger.read(0).balanced
+
+
+def test_a_notice_is_logged_once(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        line.say(Notice("its clock can't be read"))
+    line.die()
+    line.start()
+    line.say(Notice("its clock can't be read"))
+    assert capsys.readouterr().out.count("its clock can't be read") == 1

@@ -235,7 +235,7 @@ class Line:
     def take(self, items: Iterable[Counted | Alarm], frame: Frame | None = None) -> None:
         """Check results as they come out. Only a result of `frame` may be judged."""
         found = [item for item in items if isinstance(item, Counted)]
-        assert len(found) <= MAX_SINGLES + 2, "results must be bounded"
+        assert len(found) <= 2 * MAX_SINGLES + 2, "results must be bounded"
         for item in found:
             self.results, self.parts = self.results + 1, self.parts + item.parts
             assert item.part_id > self.last_part, "two results for one part"

@@ -182,7 +182,7 @@ class ByNumber:
         return Surplus(f"a frame with the {self._name} {number} came before")
 
     def _first(self, number: int, evidence: Evidence) -> Shown:
-        """The first frame of an acquisition whose ids count: those begin at 0 or 1, or some were lost, who knows."""
+        """The first frame of an acquisition whose ids count. They begin at 0 or 1, or else some may be lost."""
         self._uses_zero = {0: True, 1: False}.get(number)
         self.last += 1
         self._newest = _Seen(number, self.last)
