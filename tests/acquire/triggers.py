@@ -1,4 +1,4 @@
-"""A line in the test's own hand: triggers, a camera that misbehaves, and an oracle that knows whose each picture is.
+"""A line in the test's hand: triggers, a camera that misbehaves, an oracle that knows whose each picture is.
 
 It drives the pure code alone: the identity of frames and the account of triggers, without camera, clock or socket.
 """
