@@ -26,7 +26,7 @@ from inspectd.acquire.protocol import (
 )
 from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns, utc_of
-from inspectd.runtime.frame import Ended, Frame, unknown
+from inspectd.runtime.frame import Ended, Frame, Reason, unknown
 from inspectd.runtime.ring import Ring
 
 log = structlog.get_logger()
@@ -149,6 +149,7 @@ class Source:
             self._heard_ns = now_ns()  # the process has said more, which is not read before these are out
             assert item.reason is not None
             frame = self._frame(item, item.trigger_ns or self._heard_ns)
+            frame.exposed = item.trigger_ns > 0 and item.reason is not Reason.LOST
             frame.claim()
             self._ledger.trigger(self.index, item.reason)
             yield Ended(frame, unknown(item.reason, item.detail))

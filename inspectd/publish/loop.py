@@ -6,6 +6,7 @@ One loop drives every public socket, for a ZeroMQ socket takes in a new peer onl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ from inspectd.publish.query import Query
 from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.service import Service, Subscriptions
 from inspectd.publish.sockets import bind, ipc_path, opened
+from inspectd.publish.unseen import Unseen, is_unseen
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
@@ -35,6 +37,8 @@ log = structlog.get_logger()
 Socket = zmq.Socket[bytes]
 MAX_OTHERS = 64
 """Most steps of services in a turn of the loop, if no result comes in between."""
+MAX_UNSEEN = 32
+"""Most results of parts that nobody saw in a turn of the loop: those of pictures come first."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Reasons for which a received frame has no answer that could be late."""
 MAX_TOPIC = 512
@@ -72,6 +76,7 @@ class Publisher:
         """Recipe and model by the setup's number; the main thread adds one before there is a frame of it."""
         self.setup = next(iter(setups), 1)
         """Setup in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
+        self._unseen = Unseen(len(cameras), ledger)
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
@@ -109,21 +114,33 @@ class Publisher:
         while not (upstream() and not len(results)):
             progress.stamp("publish")
             rest_ms = self._rest_ms()
-            ready = resting.poll(min(rest_ms, self._beat_ms())) if rest_ms else poller.poll(self._wait_ms())
-            for item in results.drain():
-                if isinstance(item, Late):
-                    self._late(*item)
-                else:
-                    self._publish(*item)
-                if now_ns() >= self._next_beat_ns:  # there may be thousands: all that a camera missed while away
-                    progress.stamp("publish")
-                    self._beat()
+            wait_ms = min(rest_ms, self._beat_ms()) if rest_ms else self._wait_ms()
+            ready = (resting if rest_ms else poller).poll(0 if self._unseen.is_due(now_ns()) else wait_ms)
+            self._take(results, progress)
             if not rest_ms:
                 called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
                 self._serve([s for s in self._services if s in called or s.busy], results)
             if now_ns() >= self._next_beat_ns or self._state() != self._sent_state:
                 self._beat()
+        for item in self._unseen.rest():
+            self._publish(*item)
         self._beat()
+
+    def _take(self, results: Handoff[Ended | Late], progress: Progress) -> None:
+        """Publish what the stages have handed over: all that was seen, and some of what was not."""
+        for item in results.drain():
+            if isinstance(item, Late):
+                self._late(*item)
+            elif is_unseen(item.frame):
+                self._unseen.put(*item)
+            else:
+                self._publish(*item)
+                self._unseen.seen(item.frame.camera)
+            if now_ns() >= self._next_beat_ns:  # there may be thousands
+                progress.stamp("publish")
+                self._beat()
+        for item in islice(self._unseen.due(now_ns()), MAX_UNSEEN):
+            self._publish(*item)
 
     def _rest_ms(self) -> int:
         """Milliseconds until services have their turn again, rounded up."""
@@ -163,7 +180,8 @@ class Publisher:
             entry = self._messages.entry(frame, judgement, entry.seq)
             self._journal.append(entry)
         self.send(entry)
-        self._ledger.publish(frame.camera, judgement)
+        if not is_unseen(frame):
+            self._ledger.publish(frame.camera, judgement)
         self.published += 1
         if frame.setup > self.setup:
             self.setup = frame.setup

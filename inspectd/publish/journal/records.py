@@ -41,11 +41,13 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a RESULT record: the three frames of the message, and its keys. A LATE record has seq 0."""
+    """Payload of a RESULT record: the three frames of the message, and its keys: of a range the last part, behind
+    which a later daemon goes on. A LATE record has seq 0.
+    """
 
     seq: int
     camera: str
-    part_id: int
+    last_part_id: int
     topic: bytes
     header: bytes
     body: bytes

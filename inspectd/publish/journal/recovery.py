@@ -98,7 +98,7 @@ def _find_tail(segment: Segment) -> Tail:
             entry = decode_entry(payload)
             segment.note(entry.seq, at)
             seq = max(seq, entry.seq)
-            part_ids[entry.camera] = max(entry.part_id, part_ids.get(entry.camera, 0))
+            part_ids[entry.camera] = max(entry.last_part_id, part_ids.get(entry.camera, 0))
     segment.whole = True
     damaged = data[end : end + len(END)] != END or kind == NEXT
     last = Position(position.number, position.epoch, seq, part_ids, boot)

@@ -100,7 +100,7 @@ class Journal:
         elif self._newest is not None and self._newest.seq == entry.seq:
             self._void(self._newest)
         self.seq = entry.seq
-        self.part_ids[entry.camera] = max(entry.part_id, self.part_ids.get(entry.camera, 0))
+        self.part_ids[entry.camera] = max(entry.last_part_id, self.part_ids.get(entry.camera, 0))
 
     def append_late(self, entry: Entry) -> None:
         """Keep an answer that came after its deadline; it has no number (seq 0), for it is no result."""
