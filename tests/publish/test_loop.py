@@ -71,7 +71,7 @@ def test_each_result_is_in_the_journal_before_it_arrives(line: Line, subscriber:
         line.put(frame(n, slot=0))
         (one,) = results(subscriber, 1)
         kept = list(read_entries(line.folder))[-1]
-        assert (kept.seq, kept.camera, kept.last_part_id, kept.topic) == (n, "top", n, b"res/a/top/")
+        assert (kept.seq, kept.camera, kept.part_id, kept.topic) == (n, "top", n, b"res/a/top/")
         assert unpack_header(kept.header) == one.header
         assert decode_result(kept.body) == one.result
 

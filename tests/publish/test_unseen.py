@@ -202,7 +202,7 @@ def test_a_storm_of_missed_triggers_pushes_no_result_of_a_picture_out_of_the_jou
             journal.append(messages.entry(*ended, journal.seq + 1))
     journal.close()
     kept = list(read_entries(tmp_path / "j"))
-    side = [one.last_part_id for one in kept if one.camera == "side"]
+    side = [one.part_id for one in kept if one.camera == "side"]
     codes = [unpack_header(one.header).verdict for one in kept]
     assert sum(code is not VerdictCode.UNKNOWN for code in codes) == count
     assert away_id > MISSED // part and len(side) < AT_ONCE + 20

@@ -41,13 +41,12 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Payload of a RESULT record: the three frames of the message, and its keys: of a range the last part, behind
-    which a later daemon goes on. A LATE record has seq 0.
-    """
+    """Payload of a RESULT record: the three frames of the message, and its keys. A LATE record has seq 0."""
 
     seq: int
     camera: str
-    last_part_id: int
+    part_id: int
+    """The part; of a range the last, behind which a later daemon goes on."""
     topic: bytes
     header: bytes
     body: bytes
