@@ -1,8 +1,6 @@
 """The life of the process: lock, start, signals, camera processes, watchdog, clean stop."""
 
-import fcntl
 import gc
-import os
 import select
 import time
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UnavailableError, UserError
 from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.locks import LockFile, holder
 from inspectd.runtime.progress import Progress
 from inspectd.runtime.systemd import notify, watchdog_period_s
 from inspectd.settings.config import Settings
@@ -105,6 +104,7 @@ class Daemon:
             for process in self._processes:
                 if not process.source.finished:
                     process.supervise(self._pipeline.changed.put)
+            self._lock.look()
             self._wait(min(turn_s, self._steering.turn()))
             if self._renew_keys:
                 self._read_keys()
@@ -186,6 +186,8 @@ class Daemon:
             return "Error", "a stage failed"
         if self._stopping:
             return "Halted", "stopping"
+        if trouble := self._lock.trouble or self._pipeline.publisher.trouble:
+            return "Error", trouble
         dead = [f"camera {s.name}: {s.detail}" for s in self._sources if s.state == "dead" and not s.finished]
         held = self._steering.state()
         if dead:
@@ -193,7 +195,7 @@ class Daemon:
         return held or ("ContinuousExecution", "inspecting")
 
 
-def lock_line(state_dir: Path, line: str) -> int:
+def lock_line(state_dir: Path, line: str) -> LockFile:
     """Hold the line's lock until the process ends; raises UnavailableError if another daemon has it.
 
     libzmq binds an ipc path that is in use without an error, so this comes before any socket.
@@ -201,18 +203,11 @@ def lock_line(state_dir: Path, line: str) -> int:
     path = state_dir / "lock"
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise UnavailableError(f"the state directory {state_dir} can't be used: {error.strerror}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return LockFile(path)
     except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "?"
-        os.close(fd)
         raise UnavailableError(
-            f"line {line!r} already has a daemon (process {holder} holds {path}); "
+            f"line {line!r} already has a daemon (process {holder(path)} holds {path}); "
             "stop it first, or give this line another name"
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
+    except OSError as error:
+        raise UnavailableError(f"the state directory {state_dir} can't be used: {error.strerror}") from None

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import cv2
 from inspectd.acquire.simcam.sim import sim_folder
 from inspectd.acquire.simcam.world import Rig, camera_path
 from inspectd.subscribe import Beat, Event, Received, Results, Silence
-from inspectd.wire.results import Heartbeat
+from inspectd.wire.results import Heartbeat, Result
 from tests.bundles import spotted, write_bundle
 
 WIDTH, HEIGHT = 160, 128
@@ -143,6 +143,11 @@ def to_the_end(subscriber: Results, timeout_s: float = 30) -> list[Event]:
 
 def seen_halted(events: list[Event]) -> bool:
     return any(beat.state == "Halted" for beat in beats_of(events))
+
+
+def each(results: Iterable[Result], number: str = "frame_id") -> list[int]:
+    """This number of every part, in the order of their results: a range is one result of many parts."""
+    return [getattr(r, number) + n for r in results for n in range(r.parts)]
 
 
 def results_of(events: list[Event]) -> list[Received]:

@@ -57,8 +57,15 @@ def region(
 
 
 def frame(part_id: int = 1, camera: int = 0, deadline_s: float = 60.0, slot: int = -1) -> Frame:
-    """A frame triggered now."""
+    """A frame exposed now."""
     now = now_ns()
     made = Frame(camera, part_id, part_id, now, utc_of(now), now + int(deadline_s * 1e9))
     made.slot = slot
+    return made
+
+
+def gap(part_id: int = 1, parts: int = 1, camera: int = 0) -> Frame:
+    """Triggers from this part on of which no picture came, as a count shows them."""
+    made = frame(part_id, camera)
+    made.parts, made.exposed = parts, False
     return made

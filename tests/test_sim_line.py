@@ -18,7 +18,7 @@ from inspectd.runtime.frame import Reason, Verdict
 from inspectd.subscribe import Event, Results
 from inspectd.wire.results import CameraView, Result, decode_result
 from tests.acquire.sims import needs_simcam
-from tests.lines import Line, beats_of, camera_process_of, collect, inspectd, results_of, state_is, stop
+from tests.lines import Line, beats_of, camera_process_of, collect, each, inspectd, results_of, state_is, stop
 
 pytestmark = needs_simcam
 COUNTED = 'trigger = "line"\npart_id = "counter"\nspare_slots = 32'
@@ -64,7 +64,7 @@ def test_each_pulse_on_the_line_is_one_result_of_its_own_picture(line: Line) -> 
             events = collect(subscriber, all_out(100))
         assert stop(daemon) == 0, line.log
     results = journaled(line)
-    assert sorted(r.part_id for r in results) == sorted(r.frame_id for r in results) == list(range(1, 101))
+    assert sorted(r.part_id for r in results) == sorted(each(results)) == list(range(1, 101))
     assert all(shows_its_own(r) and r.simulated and r.times.device_ns for r in results), results
     view = view_of(events)
     assert view is not None and view.balanced and view.clock.uncertainty_ns is not None
@@ -77,7 +77,7 @@ def check_software_triggers(line: Line, count: int, rate_hz: float) -> Counter[R
     assert daemon.wait(60 + 3 * count / rate_hz) == 0, line.log
     results = journaled(line)
     assert len(results) >= count
-    assert sorted(r.part_id for r in results) == list(range(1, len(results) + 1))
+    assert sorted(each(results, "part_id")) == list(range(1, sum(r.parts for r in results) + 1))
     judged = [r for r in results if r.reason in (Reason.NONE, Reason.DEFECT)]
     assert all(shows_its_own(r) for r in judged)
     return Counter(r.reason for r in results)
@@ -115,7 +115,7 @@ def test_unplugged_and_back(line: Line) -> None:
             events = collect(subscriber, all_out(30))
         assert stop(daemon) == 0, line.log
     results = journaled(line)
-    assert sorted(r.frame_id for r in results) == list(range(1, 31))
+    assert sorted(each(results)) == list(range(1, 31))
     assert all(r.reason is Reason.CAMERA for r in results if 10 < r.frame_id <= 20)
     assert all(shows_its_own(r) for r in results if r.frame_id <= 10 or r.frame_id > 20)
     view = view_of(events)
@@ -160,7 +160,7 @@ def check_reconnects(line: Line, count: int) -> tuple[float, float, int]:
         grown = resident_mib(camera_process_of(daemon) or 0) - child
         assert stop(daemon, timeout_s=30) == 0, line.log
     assert view is not None and view.balanced
-    assert sorted(r.frame_id for r in journaled(line)) == list(range(1, count + 1))
+    assert sorted(each(journaled(line))) == list(range(1, count + 1))
     return sizes[1] - sizes[0], grown, view.process_starts
 
 
@@ -204,7 +204,7 @@ def test_four_cameras_each_with_its_own_process_and_account(line: Line) -> None:
         assert stop(daemon) == 0, line.log
     for i in range(4):
         results = [r for r in journaled(line) if r.camera == f"cam{i}"]
-        assert sorted(r.part_id for r in results) == list(range(1, 31))
+        assert sorted(each(results, "part_id")) == list(range(1, 31))
         assert all(shows_its_own(r) for r in results)
 
 
@@ -256,7 +256,7 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
             collect(subscriber, all_out(10))
         assert stop(daemon) == 0, line.log
     assert "camera process hangs" in line.log and "killed by SIGKILL" in line.log
-    assert sorted(r.frame_id for r in journaled(line)) == list(range(1, 11))
+    assert sorted(each(journaled(line))) == list(range(1, 11))
 
 
 def test_what_was_triggered_before_the_stop_has_its_result(line: Line) -> None:
@@ -268,7 +268,7 @@ def test_what_was_triggered_before_the_stop_has_its_result(line: Line) -> None:
             rig.drop(2)
             rig.pulse(5)
             assert stop(daemon) == 0, line.log
-    assert sorted(r.frame_id for r in journaled(line)) == [1, 2, 3, 4, 5]
+    assert sorted(each(journaled(line))) == [1, 2, 3, 4, 5]
 
 
 def test_a_killed_camera_process_leaves_no_trigger_without_a_result(line: Line) -> None:
@@ -284,7 +284,7 @@ def test_a_killed_camera_process_leaves_no_trigger_without_a_result(line: Line) 
                 collect(subscriber, all_out(40 * n))
         assert stop(daemon) == 0, line.log
     results = journaled(line)
-    assert sorted(r.frame_id for r in results) == list(range(1, 121))
+    assert sorted(each(results)) == list(range(1, 121))
     assert all(shows_its_own(r) for r in results if r.verdict is not Verdict.UNKNOWN)
 
 

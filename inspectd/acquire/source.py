@@ -188,6 +188,7 @@ class Source:
             self._heard_ns = now_ns()  # the process has said more, which is not read before these are out
             assert item.reason is not None
             frame = self._frame(item, item.trigger_ns or self._heard_ns)
+            frame.exposed = item.trigger_ns > 0 and item.reason is not Reason.LOST
             frame.claim()
             self._ledger.trigger(self.index, item.reason, item.parts)
             yield Ended(frame, unknown(item.reason, item.detail))

@@ -3,46 +3,43 @@
 One loop drives every public socket, for a ZeroMQ socket takes in a new peer only inside calls on it.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 
 import structlog
 import zmq
 
-from inspectd.publish.control import ControlLink, ControlService, limit_queues
+from inspectd.publish.control import ControlLink, ControlService
+from inspectd.publish.endpoints import Endpoints
 from inspectd.publish.images import ImageServer
-from inspectd.publish.ipc import own_path
 from inspectd.publish.journal.history import History
 from inspectd.publish.journal.records import Entry
 from inspectd.publish.journal.writer import Journal
 from inspectd.publish.messages import CameraStatus, Identity, Messages, Names
 from inspectd.publish.query import Query
-from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.service import Service, Subscriptions
-from inspectd.publish.sockets import bind, ipc_path, opened
+from inspectd.publish.unseen import Unseen, is_unseen
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.frame import Ended, Frame, Judgement, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import Progress
 from inspectd.runtime.ring import Ring
-from inspectd.settings.publish import ENDPOINTS, Publish
+from inspectd.settings.publish import Publish
 from inspectd.wire.results import Heartbeat, encode, heartbeat_topic
 
 log = structlog.get_logger()
-Socket = zmq.Socket[bytes]
 MAX_OTHERS = 64
 """Most steps of services in a turn of the loop, if no result comes in between."""
+MAX_UNSEEN = 32
+"""Most results of parts that nobody saw in a turn of the loop: those of pictures come first."""
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Reasons for which a received frame has no answer that could be late."""
-MAX_TOPIC = 512
-"""Most bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a
-client makes up costs 47 in this process, and time in this thread."""
-QUERY_HWM = 4
-"""Most answers kept for a client that reads none (it asks again for those dropped), and most of its questions."""
 BUSY_MS = 1
+LOOK_NS = 1_000_000_000
+"""Nanoseconds between two looks at the files of the sockets."""
 SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
 """Most of this thread's time that services get, however much is asked for, and while a frame is on its way: the
 other stages need the cores, and Python runs one thread at a time."""
@@ -72,6 +69,7 @@ class Publisher:
         """Recipe and model by the setup's number; the main thread adds one before there is a frame of it."""
         self.setup = next(iter(setups), 1)
         """Setup in use, for the heartbeat; set by the engine thread as well, when all cameras switch at once."""
+        self._unseen = Unseen(len(cameras), ledger)
         self._messages = Messages(identity, setups, journal, ledger, cameras, state)
         self._beat_topic = heartbeat_topic(identity.line)
         self._period_ns = config.heartbeat_ms * 1_000_000
@@ -79,19 +77,25 @@ class Publisher:
         self._failure = ""  # the journal's, as last logged
         self._paid_ns = 0
         """Time until which services have used up their share."""
+        self.trouble, self._next_look_ns = "", 0
+        """Why nobody can connect to a socket any more, for the line's state; empty: everybody can."""
         with ExitStack() as undo:
-            self._results, query, router, self.security = _open_sockets(config, undo)
+            self._endpoints = ends = undo.enter_context(closing(Endpoints(config)))
+            self._results, self.security = ends.results, ends.security
             self._services: list[Service] = [
                 self.security,
                 Subscriptions(self._results),
-                Query(query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")),
-                ControlService(router, control, lambda user: self.security.allows(user, "control")),
+                Query(
+                    ends.query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")
+                ),
+                ControlService(ends.control, control, lambda user: self.security.allows(user, "control")),
             ]
             for service in self._services:
                 undo.callback(service.close)
+            self._images: ImageServer | None = None
             if rings is not None:
-                images = ImageServer(Path(config.images), identity.line, rings)
-                self._services.append(undo.enter_context(closing(images)))
+                self._images = undo.enter_context(closing(ImageServer(Path(config.images), identity.line, rings)))
+                self._services.append(self._images)
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -109,21 +113,33 @@ class Publisher:
         while not (upstream() and not len(results)):
             progress.stamp("publish")
             rest_ms = self._rest_ms()
-            ready = resting.poll(min(rest_ms, self._beat_ms())) if rest_ms else poller.poll(self._wait_ms())
-            for item in results.drain():
-                if isinstance(item, Late):
-                    self._late(*item)
-                else:
-                    self._publish(*item)
-                if now_ns() >= self._next_beat_ns:  # there may be thousands: all that a camera missed while away
-                    progress.stamp("publish")
-                    self._beat()
+            wait_ms = min(rest_ms, self._beat_ms()) if rest_ms else self._wait_ms()
+            ready = (resting if rest_ms else poller).poll(0 if self._unseen.is_due(now_ns()) else wait_ms)
+            self._take(results, progress)
             if not rest_ms:
                 called = {of_socket[socket] for socket, _ in ready if socket in of_socket}
                 self._serve([s for s in self._services if s in called or s.busy], results)
             if now_ns() >= self._next_beat_ns or self._state() != self._sent_state:
                 self._beat()
+        for item in self._unseen.rest():
+            self._publish(*item)
         self._beat()
+
+    def _take(self, results: Handoff[Ended | Late], progress: Progress) -> None:
+        """Publish what the stages have handed over: all that was seen, and some of what was not."""
+        for item in results.drain():
+            if isinstance(item, Late):
+                self._late(*item)
+            elif is_unseen(item.frame):
+                self._unseen.put(*item)
+            else:
+                self._publish(*item)
+                self._unseen.seen(item.frame.camera)
+            if now_ns() >= self._next_beat_ns:  # there may be thousands
+                progress.stamp("publish")
+                self._beat()
+        for item in islice(self._unseen.due(now_ns()), MAX_UNSEEN):
+            self._publish(*item)
 
     def _rest_ms(self) -> int:
         """Milliseconds until services have their turn again, rounded up."""
@@ -163,7 +179,8 @@ class Publisher:
             entry = self._messages.entry(frame, judgement, entry.seq)
             self._journal.append(entry)
         self.send(entry)
-        self._ledger.publish(frame.camera, judgement)
+        if not is_unseen(frame):
+            self._ledger.publish(frame.camera, judgement)
         self.published += 1
         if frame.setup > self.setup:
             self.setup = frame.setup
@@ -192,35 +209,18 @@ class Publisher:
     def _counts(self) -> dict[str, int]:
         return {name: count for service in self._services for name, count in service.counts.items()}
 
+    def _look(self) -> None:
+        """Look whether the sockets' files are still there: whoever deletes one keeps all others out."""
+        self._next_look_ns = now_ns() + LOOK_NS
+        troubles = [self._endpoints.look(), self._images.look() if self._images is not None else ""]
+        self.trouble = "; ".join(trouble for trouble in troubles if trouble)
+
     def _beat(self) -> None:
+        if now_ns() >= self._next_look_ns:
+            self._look()
         if self._journal.failure != self._failure:
             self._failure = self._journal.failure
             log.error("the journal fails, the line goes on without", problem=self._failure)
         self._sent_state, self._next_beat_ns = self._state(), now_ns() + self._period_ns
         header, heartbeat = self._messages.heartbeat(self.setup, self._counts())
         self._results.send_multipart((self._beat_topic, header.pack(), encode(heartbeat)))
-
-
-def _open_sockets(config: Publish, undo: ExitStack) -> tuple[Socket, Socket, Socket, Security]:
-    """Bind the sockets of results, query and control; gives them, and what guards them. `undo` closes all."""
-    keyring = read_keyring(config)
-    for key in ENDPOINTS:  # held until the context has ended: only then are the files gone
-        if path := ipc_path(getattr(config, key)):
-            undo.callback(os.close, own_path(path, f"publish.{key}: {getattr(config, key)}"))
-    context = zmq.Context()
-    undo.callback(context.term)  # lets the last messages out, at most LINGER_MS long
-    results = opened(context, zmq.XPUB, config.results, undo)
-    results.setsockopt(zmq.SNDHWM, config.high_water_mark)
-    results.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC)
-    query = opened(context, zmq.ROUTER, config.query, undo)
-    query.setsockopt(zmq.SNDHWM, QUERY_HWM)
-    query.setsockopt(zmq.RCVHWM, QUERY_HWM)
-    router = opened(context, zmq.ROUTER, config.control, undo)
-    limit_queues(router)
-    security = Security(context, config, keyring)  # before any bind
-    security.protect(results, config.results, "read")
-    security.protect(query, config.query, "read")
-    security.protect(router, config.control, "control")
-    for socket, key in zip((results, query, router), ENDPOINTS, strict=True):
-        bind(socket, key, getattr(config, key))
-    return results, query, router, security

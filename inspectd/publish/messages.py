@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from inspectd import __version__
 from inspectd.publish.journal.records import Entry
 from inspectd.publish.journal.writer import Journal
@@ -11,6 +13,7 @@ from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns
 from inspectd.runtime.frame import Frame, Judgement, Verdict
 from inspectd.wire.results import (
+    MINOR,
     CameraView,
     Flag,
     Header,
@@ -86,13 +89,16 @@ class Messages:
         flags = self._flags[frame.camera]
         if frame.counting_restarted:
             flags |= Flag.COUNTING_RESTARTED
+        if frame.parts > 1:
+            assert judgement.verdict is Verdict.UNKNOWN, "nobody saw these parts"
+            flags |= Flag.RANGE
         if not seq:
             flags |= Flag.LATE
         code = CODES[judgement.verdict]
         header = Header(flags, code, self._journal.epoch, seq, frame.part_id, frame.trigger_utc_ns, time.time_ns())
         body = encode(self._result(frame, judgement, now_ns()))
         name, topic = self._cameras[frame.camera].name, self._topics[frame.camera]
-        return Entry(seq, name, frame.part_id, topic, header.pack(), body)
+        return Entry(seq, name, frame.last_part_id, topic, header.pack(), body)
 
     def _result(self, frame: Frame, judgement: Judgement, publish_ns: int) -> Result:
         identity = self._identity
@@ -101,6 +107,7 @@ class Messages:
             line=identity.line,
             camera=self._cameras[frame.camera].name,
             part_id=frame.part_id,
+            last_part_id=frame.last_part_id if frame.parts > 1 else UNSET,
             frame_id=frame.frame_id,
             verdict=judgement.verdict,
             reason=judgement.reason,
@@ -133,6 +140,7 @@ class Messages:
             journal=journal.failure or "ok",
             counts=counts,
             version=__version__,
+            minor=MINOR,
         )
         header = Header(Flag(0), VerdictCode.NONE, journal.epoch, journal.seq, 0, 0, time.time_ns())
         return header, beat

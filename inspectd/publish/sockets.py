@@ -7,7 +7,6 @@ from typing import Any
 
 import zmq
 
-from inspectd.publish.ipc import open_to_group
 from inspectd.runtime.errors import UnavailableError
 
 LINGER_MS = 1000
@@ -63,8 +62,6 @@ def bind(socket: "zmq.Socket[bytes]", key: str, endpoint: str) -> None:
             f"publish.{key}: {endpoint} can't be bound: {zmq.strerror(error.errno or 0)}; "
             "is another program using it, or another daemon?"
         ) from None
-    if path := ipc_path(endpoint):
-        open_to_group(path)
 
 
 def send_at_once(socket: "zmq.Socket[bytes]", frames: Sequence[bytes]) -> None:

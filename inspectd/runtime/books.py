@@ -73,24 +73,31 @@ class Ledger:
         self._books = [Books() for _ in range(cameras)]
 
     def trigger(self, camera: int, reason: Reason | None, parts: int = 1) -> None:
-        """Count one trigger: its frame was received (reason None or overrun), or never will be."""
+        """Count the triggers of `parts` parts: they were received (reason None or overrun), or never will be."""
         with self._lock:
             books = self._books[camera]
             books.triggered += parts
             if reason in NEVER_RECEIVED:
-                setattr(books, str(reason), getattr(books, str(reason)) + parts)
+                _add(books, str(reason), parts)
             else:
                 books.received += parts
 
-    def publish(self, camera: int, judgement: Judgement) -> None:
-        """Count the one result of a frame."""
+    def publish(self, camera: int, judgement: Judgement, parts: int = 1) -> None:
+        """Count the one result of `parts` parts."""
         verdict, reason = judgement[:2]
         if reason in NEVER_RECEIVED:
             return  # counted with its trigger
         field = {Verdict.PASS: "passed", Verdict.FAIL: "failed"}.get(verdict, str(reason))
         with self._lock:
+            _add(self._books[camera], field, parts)
+
+    def rebook(self, camera: int, was: Reason, now: Reason, parts: int) -> None:
+        """Count triggers, counted as never received for one reason, under another: their result gives that one."""
+        with self._lock:
             books = self._books[camera]
-            setattr(books, field, getattr(books, field) + 1)
+            moved = min(parts, getattr(books, str(was)))  # the books may have been reset in between
+            _add(books, str(was), -moved)
+            _add(books, str(now), moved)
 
     def late(self, camera: int) -> None:
         """Count an answer that came after its deadline."""
@@ -118,3 +125,7 @@ class Ledger:
         with self._lock:
             books = self._books[camera]
             return msgspec.structs.replace(books)
+
+
+def _add(books: Books, field: str, count: int) -> None:
+    setattr(books, field, getattr(books, field) + count)

@@ -79,16 +79,18 @@ def unknown(reason: Reason, detail: str = "") -> Judgement:
 
 
 class Frame:
-    """One exposure on its way through the daemon. Times are ns on the monotonic clock, 0 = not reached.
+    """One exposure on its way through the daemon, or consecutive triggers of which no picture came.
+
+    Times are ns on the monotonic clock, 0 = not reached.
 
     `claim` is its state word: of all that may end the frame (judge, deadline, engine error) the first
     caller gets True and owns the frame's only result.
     """
 
     __slots__ = (
-        "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "failure", "frame_id",
-        "generation", "judge_ns", "part_id", "part_ref", "parts", "ring_ns", "setup", "slot", "trigger_ns",
-        "trigger_utc_ns",
+        "_open", "camera", "counting_restarted", "deadline_ns", "device_ns", "engine_ns", "exposed", "failure",
+        "frame_id", "generation", "judge_ns", "part_id", "part_ref", "parts", "ring_ns", "setup", "slot",
+        "trigger_ns", "trigger_utc_ns",
     )  # fmt: skip
 
     def __init__(
@@ -103,13 +105,14 @@ class Frame:
     ) -> None:
         self.camera = camera  # index into the configured cameras
         self.part_id = part_id
+        self.parts = 1  # so many consecutive parts from `part_id` on; more than one only without a picture
+        self.exposed = True  # False: nothing but a count says that there was a trigger
         self.frame_id = frame_id
         self.trigger_ns = trigger_ns
         self.trigger_utc_ns = trigger_utc_ns
         self.deadline_ns = deadline_ns
         self.setup = setup  # number of the recipe and model it was taken under, counted up from 1
         self.part_ref = ""  # what the world outside calls the part
-        self.parts = 1  # it stands for so many parts in a row, of which none has a picture if they are several
         self.slot = -1  # -1: none of the ring's pictures is its
         self.generation = 0
         self.device_ns = 0  # the exposure on the device's own clock; 0 = no such clock
@@ -127,6 +130,11 @@ class Frame:
     def open(self) -> bool:
         """Whether nobody owns the result yet."""
         return not self._open.locked()
+
+    @property
+    def last_part_id(self) -> int:
+        """The last of the parts that the frame stands for."""
+        return self.part_id + self.parts - 1
 
     def __lt__(self, other: "Frame") -> bool:
         """Order by deadline, the earliest first."""

@@ -105,7 +105,7 @@ class _Screen:
         match event:
             case Received(_, result):
                 self.rows.append(event)
-                self.verdicts[result.verdict] += 1
+                self.verdicts[result.verdict] += result.parts
             case Missed(first, last):
                 self.missing += last - first + 1
             case Beat(_, heartbeat):
@@ -172,4 +172,5 @@ def _row(received: Received) -> tuple[str, str, str, str, str, str, str]:
     why = result.detail or result.reason if result.verdict is Verdict.UNKNOWN else ""
     text = "; ".join(part for part in (why, regions + more) if part)
     ms = f"{result.times.publish_us / 1e3:.1f}"
-    return when, str(received.seq), result.camera, str(result.part_id), result.verdict, text, ms
+    part = f"{result.part_id}-{result.last_part_id}" if result.parts > 1 else str(result.part_id)
+    return when, str(received.seq), result.camera, part, result.verdict, text, ms

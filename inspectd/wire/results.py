@@ -20,6 +20,8 @@ from inspectd.runtime.frame import Reason, Region, Verdict
 
 HEADER = struct.Struct("<2sBBHHQQQQQ")
 MAGIC, VERSION, CODEC_JSON = b"IN", 1, 0
+MINOR, FIRST_MINOR = 2, 1
+"""Minor version, which only adds to messages; and that of a daemon whose heartbeat does not name one."""
 SCHEMA = 1
 
 
@@ -33,7 +35,7 @@ class VerdictCode(IntEnum):
 
 
 class Flag(IntFlag):
-    """Bits of the header. A gateway actuates on none that is simulated, replayed or late."""
+    """Bits of the header. A gateway actuates on none that is simulated, replayed, late or a range."""
 
     REPLAYED = 1
     """The message is sent once more, out of the journal, to a client that asked for it."""
@@ -42,6 +44,9 @@ class Flag(IntFlag):
     SIMULATED = 4
     COUNTING_RESTARTED = 8
     """Triggers before this one may be uncounted; the PLC's reject on silence covers them."""
+    RANGE = 16
+    """The result is that of several consecutive parts without a picture. The header has the first, the body the
+    last; never a PASS."""
 
 
 class Header(NamedTuple):
@@ -123,13 +128,16 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a result message, topic `res/<line>/<camera>/`."""
+    """Body of a result, topic `res/<line>/<camera>/`: of one part, or of a range of parts without a picture."""
 
     schema: int = SCHEMA
     kind: str = "view"
     line: str
     camera: str
     part_id: int
+    """The part; the first one of a range."""
+    last_part_id: int | msgspec.UnsetType = msgspec.UNSET
+    """The last part of a range; left out where the result is that of one part."""
     part_ref: str = ""
     """Name of the part in the world outside, as it came with the software trigger."""
     frame_id: int
@@ -144,6 +152,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelRef
     image: ImageRef | None = None
     times: Times
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that have this result: more than one in a range."""
+        return 1 if self.last_part_id is msgspec.UNSET else self.last_part_id - self.part_id + 1
 
 
 class CameraView(msgspec.Struct, frozen=True):
@@ -182,6 +195,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     """Numbers of what clients asked at the other sockets since the start, by what became of it."""
     version: str
+    minor: int = FIRST_MINOR
+    """Minor version of this protocol that the daemon speaks."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag_field="verb", tag="snapshot", forbid_unknown_fields=True):
@@ -242,9 +257,12 @@ _decode_heartbeat = msgspec.json.Decoder(Heartbeat).decode
 def decode_result(body: bytes) -> Result:
     """Decode the body of a result; fields of later versions are ignored. Raises WireError."""
     try:
-        return _decode_result(body)
+        result = _decode_result(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a result: {error}") from None
+    if result.parts < 1:
+        raise WireError(f"not a result: its parts end at {result.last_part_id} and begin at {result.part_id}")
+    return result
 
 
 def decode_heartbeat(body: bytes) -> Heartbeat:

@@ -87,7 +87,8 @@ class Line:
         """What the judge does with a frame it has claimed."""
         one.claim()
         self._put += 1
-        self.ledger.trigger(one.camera, None if judgement.verdict is not Verdict.UNKNOWN else judgement.reason)
+        reason = None if judgement.verdict is not Verdict.UNKNOWN else judgement.reason
+        self.ledger.trigger(one.camera, reason, one.parts)
         self.results.put(Ended(one, judgement))
         return one
 

@@ -16,18 +16,27 @@ from inspectd.publish.control import make_link
 from inspectd.publish.journal.records import Entry, read_entries
 from inspectd.publish.journal.writer import Journal
 from inspectd.publish.loop import SHARE, SHARE_IN_FLIGHT, Publisher
-from inspectd.publish.messages import Names
+from inspectd.publish.messages import Messages, Names
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UnavailableError
 from inspectd.runtime.frame import Judgement, Late, Reason, Verdict, unknown
 from inspectd.settings.publish import Publish
 from inspectd.subscribe.client import Results
-from inspectd.subscribe.events import Beat
-from inspectd.wire.results import Flag, ImageRef, ModelRef, RecipeRef, VerdictCode, decode_result, unpack_header
-from tests.makers import frame, region
+from inspectd.subscribe.events import Beat, Received
+from inspectd.wire.results import (
+    MINOR,
+    Flag,
+    ImageRef,
+    ModelRef,
+    RecipeRef,
+    VerdictCode,
+    decode_result,
+    unpack_header,
+)
+from tests.makers import frame, gap, region
 from tests.ports import free_endpoint
-from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Line, connected, results
+from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Camera, Line, connected, results
 
 
 @pytest.fixture
@@ -96,6 +105,59 @@ def test_a_result_without_a_picture_has_no_image(line: Line, subscriber: Results
     assert found.result.image is None
     assert found.result.reason is Reason.LOST  # and not `deadline`: it was never received
     assert found.header.flags == Flag(0)
+
+
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.CAMERA, Reason.NOT_READY])
+def test_a_range_is_one_result(line: Line, subscriber: Results, reason: Reason) -> None:
+    line.put(gap(7, 1000), unknown(reason, "why"))
+    line.put(gap(1007), unknown(reason))
+    line.put(frame(1008, slot=0))
+    one, other, seen = sorted(results(subscriber, 3), key=lambda found: found.header.part_id)
+    assert (one.header.flags, one.header.verdict, one.header.part_id) == (Flag.RANGE, VerdictCode.UNKNOWN, 7)
+    assert (one.result.part_id, one.result.last_part_id, one.result.parts) == (7, 1006, 1000)
+    assert (one.result.reason, one.result.detail, one.result.image) == (reason, "why", None)
+    assert (other.header.flags, other.result.parts, seen.result.parts) == (Flag(0), 1, 1)
+    line.finish_puts()
+    books = line.ledger.read(0)
+    assert (books.triggered, getattr(books, str(reason)), books.passed) == (1002, 1001, 1)
+    assert books.balanced and not line.ledger.in_flight and line.publisher.published == 3
+    assert line.journal.part_ids == {"top": 1008}
+    assert connected(subscriber).heartbeat.minor == MINOR
+
+
+def test_a_picture_is_never_of_a_range() -> None:
+    one = gap(7, 1000)
+    messages = Messages(IDENTITY, SETUPS, None, Ledger(2), [Camera("top")] * 2, lambda: ("", ""))  # type: ignore[arg-type]
+    with pytest.raises(AssertionError):
+        messages.entry(one, PASS, 1)
+
+
+def test_a_flood_of_what_nobody_saw_delays_no_result_of_a_picture(tmp_path: Path) -> None:
+    """100,000 triggers of one camera, each for itself, and then a part of another one: it passes them."""
+    line = Line(tmp_path)
+    try:
+        for n in range(1, 100_001):
+            line.put(gap(n, camera=1), unknown(Reason.LOST))
+        line.put(frame(1, slot=0))
+        with Results(line.endpoint, start="oldest") as subscriber:
+            found = []
+            while not found or found[-1].result.camera != "top":
+                found += results(subscriber, 1)
+        assert len(found) < 2000
+    finally:
+        line.stop()
+    kept = [decode_result(entry.body) for entry in read_entries(line.folder)]
+    assert sum(one.parts for one in kept if one.camera == "side") == line.ledger.read(1).lost == 100_000
+    assert len(kept) < 2000
+
+
+def test_what_waits_at_the_end_is_published(line: Line, subscriber: Results) -> None:
+    for n in range(1, 101):
+        line.put(gap(n), unknown(Reason.CAMERA))
+    line.stop()
+    found = [event for event in iter(lambda: subscriber.receive(0.5), None) if isinstance(event, Received)]
+    assert sum(one.result.parts for one in found) == 100 and len(found) < 30
+    assert found[-1].result.last_part_id == 100 or found[-1].result.part_id == 100
 
 
 @pytest.mark.parametrize("judgement", [PASS, FAIL, unknown(Reason.UNDECIDED)])

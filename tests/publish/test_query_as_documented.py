@@ -10,8 +10,9 @@ import pytest
 import zmq
 
 from inspectd.publish.journal import history
+from inspectd.runtime.frame import Reason, unknown
 from inspectd.wire.endpoints import beside
-from tests.makers import frame
+from tests.makers import frame, gap
 from tests.publish.lines import Line
 
 
@@ -79,6 +80,20 @@ def test_a_replay(line: Line, client: Client) -> None:
     assert [int.from_bytes(header[4:6], "little") & 1 for header in frames[1::3]] == [1, 1]
     assert [int.from_bytes(header[16:24], "little") for header in frames[1::3]] == [4, 5]
     assert [json.loads(body)["part_id"] for body in frames[2::3]] == [4, 5]
+
+
+def test_a_range_is_one_result_of_a_replay(line: Line, client: Client) -> None:
+    line.put(gap(6, 1000), unknown(Reason.LOST))
+    line.put(frame(1006, slot=0))
+    line.finish_puts()
+    head, *frames = ask(client(zmq.DEALER), question("replay", epoch=line.journal.epoch, **{"from": 5}))
+    assert json.loads(head)["count"] == 3
+    headers, bodies = frames[1::3], [json.loads(body) for body in frames[2::3]]
+    order = [int.from_bytes(header[24:32], "little") for header in headers]
+    assert sorted(order) == [5, 6, 1006] == sorted(body["part_id"] for body in bodies)
+    ranges = [bool(int.from_bytes(header[4:6], "little") & 16) for header in headers]
+    assert ranges == [part_id == 6 for part_id in order] == ["last_part_id" in body for body in bodies]
+    assert bodies[order.index(6)]["last_part_id"] == 1005
 
 
 @pytest.mark.parametrize(("start", "count", "upto"), [(0, 5, 5), (1, 5, 5), (5, 1, 5), (6, 0, 5), (600, 0, 5)])

@@ -16,7 +16,7 @@ import structlog
 import zmq
 
 from inspectd.publish import handshakes, sockets
-from inspectd.publish.ipc import open_to_group, own_path
+from inspectd.publish.ipc import OwnPath, open_to_group
 from inspectd.publish.security import Security, client_of, name_of, read_keyring
 from inspectd.runtime.errors import ConfigError, UnavailableError
 from inspectd.settings.publish import Publish
@@ -513,7 +513,7 @@ class TestUnixSockets:
 
     def test_a_folder_of_ours_and_its_sockets_are_for_the_group(self, tmp_path: Path, umask: int) -> None:
         path = tmp_path / "line1/results"
-        os.close(own_path(path, f"publish.results: ipc://{path}"))
+        OwnPath(path, f"publish.results: ipc://{path}").close()
         with zmq.Context() as context, context.socket(zmq.XPUB) as bound:
             bound.bind(f"ipc://{path}")
             open_to_group(path)
@@ -529,18 +529,18 @@ class TestUnixSockets:
             assert (tmp_path / "control").stat().st_gid == tmp_path.stat().st_gid
 
     def test_a_folder_that_anyone_may_write_is_told_and_used(self, tmp_path: Path, logs: list[Any]) -> None:
-        os.close(own_path(tmp_path / "results", f"publish.results: ipc://{tmp_path}/results"))
+        OwnPath(tmp_path / "results", f"publish.results: ipc://{tmp_path}/results").close()
         assert logs == []
         tmp_path.chmod(0o1777)
-        os.close(own_path(tmp_path / "results", f"publish.results: ipc://{tmp_path}/results"))
+        OwnPath(tmp_path / "results", f"publish.results: ipc://{tmp_path}/results").close()
         assert logs[0]["event"].startswith("any user here can put a socket of his own in the place of ours")
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
 
     def test_a_path_is_ours_alone(self, tmp_path: Path) -> None:
-        held = own_path(tmp_path / "results", "publish.query: ipc://x/results")
+        held = OwnPath(tmp_path / "results", "publish.query: ipc://x/results")
         with pytest.raises(UnavailableError, match=r"publish.query: ipc://.*/results is in use by another daemon"):
-            own_path(tmp_path / "results", "publish.query: ipc://x/results")
-        os.close(held)
+            OwnPath(tmp_path / "results", "publish.query: ipc://x/results")
+        held.close()
 
     def test_they_are_never_encrypted(self, place: Place) -> None:
         line = Line(place.folder, **place.settings)

@@ -20,8 +20,11 @@ def trigger(ledger: Ledger, camera: int, end: Judgement) -> None:
     ledger.trigger(camera, end.reason if end.reason in early else None)
 
 
+ENDS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from(RECEIVED + NOT_RECEIVED)))
+
+
 @examples(60)
-@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(RECEIVED + NOT_RECEIVED))))
+@given(ENDS)
 def test_every_end_is_booked_once_and_the_books_balance_at_any_time(ends: list[tuple[int, Judgement]]) -> None:
     ledger = Ledger(2)
     for number, (camera, end) in enumerate(ends):
@@ -40,6 +43,37 @@ def test_every_end_is_booked_once_and_the_books_balance_at_any_time(ends: list[t
         for end in RECEIVED + NOT_RECEIVED:
             field = fields.get(end.verdict, str(end.reason))
             assert getattr(books, field) == sum(e == end and c == camera for c, e in ends)
+
+
+RANGES = [*NOT_RECEIVED, unknown(Reason.NOT_READY)]
+PARTS = st.integers(1, 10**6)
+
+
+@examples(60)
+@given(st.lists(st.tuples(st.sampled_from(RANGES), PARTS) | st.tuples(st.sampled_from(RECEIVED), st.just(1))))
+def test_a_range_counts_each_of_its_triggers(ends: list[tuple[Judgement, int]]) -> None:
+    ledger, triggers = Ledger(1), 0
+    for end, parts in ends:
+        early = (*NEVER_RECEIVED, Reason.OVERRUN)
+        ledger.trigger(0, end.reason if end.reason in early else None, parts)
+        triggers += parts
+        assert ledger.read(0).balanced and ledger.read(0).triggered == triggers
+        ledger.publish(0, end, parts)
+        assert ledger.read(0).balanced and ledger.read(0).in_flight == 0
+    for reason in (end.reason for end in RANGES):
+        assert getattr(ledger.read(0), str(reason)) == sum(parts for end, parts in ends if end.reason is reason)
+
+
+@examples(60)
+@given(PARTS, PARTS, st.booleans())
+def test_what_is_counted_under_another_reason_stays_in_balance(lost: int, moved: int, is_reset: bool) -> None:
+    ledger = Ledger(1)
+    ledger.trigger(0, Reason.LOST, lost)
+    if is_reset:
+        ledger.reset()
+    ledger.rebook(0, Reason.LOST, Reason.CAMERA, moved)
+    books, found = ledger.read(0), 0 if is_reset else min(lost, moved)
+    assert books.balanced and books.camera == found and books.lost == books.triggered - found >= 0
 
 
 def test_what_was_read_does_not_change_any_more() -> None:

@@ -35,6 +35,13 @@ def test_of_many_threads_exactly_one_owns_the_result() -> None:
         assert sorted(won) == [False, False, False, True]
 
 
+def test_the_parts_of_a_frame() -> None:
+    one = frame(7)
+    assert (one.parts, one.last_part_id, one.exposed) == (1, 7, True)
+    one.parts = 4
+    assert one.last_part_id == 10
+
+
 def test_frames_sort_by_deadline() -> None:
     late, early = frame(1, deadline_s=2), frame(2, deadline_s=1)
     assert sorted([late, early]) == [early, late]

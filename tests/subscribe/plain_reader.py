@@ -16,7 +16,7 @@ import zmq
 
 HEADER = struct.Struct("<2sBBHHQQQQQ")
 VERDICTS = {0xA55A: "PASS", 0x5AA5: "FAIL", 0x3CC3: "UNKNOWN", 0: ""}
-REPLAYED, SIMULATED = 1, 4
+REPLAYED, SIMULATED, RANGE = 1, 4, 16
 
 
 class Message:
@@ -30,6 +30,7 @@ class Message:
         self.is_result = topic.startswith(b"res/")
         self.verdict = VERDICTS[code]
         self.body = json.loads(body)
+        self.last_part_id = self.body["last_part_id"] if self.flags & RANGE else self.part_id
 
 
 class Reader:
@@ -151,6 +152,7 @@ class Reader:
                 "verdict": message.verdict,
                 "camera": message.body["camera"],
                 "part_id": message.part_id,
+                "last_part_id": message.last_part_id,
                 "reason": message.body["reason"],
                 "replayed": bool(message.flags & REPLAYED),
             }

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectd.runtime.frame import Reason, unknown
 from inspectd.subscribe import Event, Missed, NewEpoch, Received, Results
 from inspectd.wire.endpoints import beside
 from inspectd.wire.results import Flag
-from tests.makers import examples, frame
+from tests.makers import examples, frame, gap
 from tests.publish.lines import FAIL, PASS, Line
 from tests.subscribe.plain_reader import Message
 from tests.wire.containers import SAMPLES, read_frames
@@ -31,7 +32,9 @@ Item = tuple[Any, ...]
 def as_item(event: Event) -> Item | None:
     match event:
         case Received(header, result):
-            return header.epoch, header.seq, str(result.verdict), result.part_id, Flag.REPLAYED in header.flags
+            last = result.part_id + result.parts - 1
+            replayed = Flag.REPLAYED in header.flags
+            return header.epoch, header.seq, str(result.verdict), result.part_id, last, replayed
         case Missed(first, last):
             return "missed", first, last
         case NewEpoch(epoch):
@@ -43,7 +46,8 @@ def from_json(row: str) -> Item | None:
     told = json.loads(row)
     match told["item"]:
         case "result":
-            return told["epoch"], told["seq"], told["verdict"], told["part_id"], told["replayed"]
+            parts = told["part_id"], told["last_part_id"]
+            return told["epoch"], told["seq"], told["verdict"], *parts, told["replayed"]
         case "missed":
             return "missed", told["first"], told["last"]
         case "epoch":
@@ -140,8 +144,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def agreed(both: Both) -> list[Item]:
     """What both told, but for whether a result came live or out of the journal: that is a matter of moments."""
-    assert [item[:4] for item in both.by_kit] == [item[:4] for item in both.by_plain]
-    return [item[:4] for item in both.by_kit]
+    assert [item[:5] for item in both.by_kit] == [item[:5] for item in both.by_plain]
+    return [item[:5] for item in both.by_kit]
 
 
 def test_lost_messages_a_restart_and_another_epoch(scene: Scene) -> None:
@@ -165,7 +169,22 @@ def test_lost_messages_a_restart_and_another_epoch(scene: Scene) -> None:
     assert told[13] == ("missed", 14, 17) and told[16] == ("epoch", scene.epoch)
     assert [item[1] for item in told[17:]] == list(range(20, 320))
     assert all(item[3] == item[1] for item in told if item[0] in (old, scene.epoch))
-    assert both.by_kit[1][4] and both.by_plain[1][4]  # number 2 came out of the journal
+    assert both.by_kit[1][5] and both.by_plain[1][5]  # number 2 came out of the journal
+
+
+def test_ranges_live_and_out_of_the_journal(scene: Scene) -> None:
+    both, part_id, wanted = scene.read(), 1, []
+    scene.line.drop(3, 4, 8)
+    for n, parts in enumerate((1, 1000, 1, 10**9, 7, 1, 1, 3, 1), 1):
+        if parts == 1:
+            scene.line.put(frame(part_id, slot=0))
+        else:
+            scene.line.put(gap(part_id, parts), unknown(Reason.CAMERA))
+        wanted.append((n, part_id, part_id + parts - 1))
+        part_id += parts
+        scene.line.finish_puts()  # or what was seen goes first
+    both.hear(scene.epoch, 9)
+    assert [(item[1], item[3], item[4]) for item in agreed(both)] == wanted
 
 
 def test_a_recycled_journal(scene: Scene) -> None:
@@ -236,7 +255,7 @@ def test_messages_of_an_epoch_that_has_been_read_out_of_the_journal(scene: Scene
     assert [item[:2] for item in told[:10]] == [(old, n) for n in range(1, 11)]
     assert told[10] == ("epoch", scene.epoch)
     assert [item[:2] for item in told[11:]] == [(scene.epoch, n) for n in range(11, 18)]
-    assert not both.by_kit[-1][4] and not both.by_plain[-1][4]  # both read live again
+    assert not both.by_kit[-1][5] and not both.by_plain[-1][5]  # both read live again
     scene.put(20)
     both.hear(scene.epoch, 37)
 
@@ -281,7 +300,7 @@ def singly(items: list[Item]) -> list[Item]:
     found: list[Item] = []
     for item in items:
         missed = item[0] == "missed"
-        found += [("missed", n) for n in range(item[1], item[2] + 1)] if missed else [item[:4]]
+        found += [("missed", n) for n in range(item[1], item[2] + 1)] if missed else [item[:5]]
     return found
 
 

@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from inspectd.runtime.errors import UserError
-from inspectd.runtime.frame import Judgement, Reason, Verdict
+from inspectd.runtime.frame import Judgement, Reason, Verdict, unknown
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence
 from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
 from inspectd.wire.keys import Keys, write_pair
 from inspectd.wire.results import Flag, Header, Heartbeat, VerdictCode, WireError
 from tests.lines import inspectd
-from tests.makers import frame, region
+from tests.makers import frame, gap, region
 from tests.ports import free_endpoint
 from tests.publish.lines import FAIL, PASS, Line, connected, results
 from tests.wire.test_results import RESULT
@@ -204,6 +204,19 @@ def test_the_screen(line: Line) -> None:
     assert "SILENT" not in rendered(screen)
     assert isinstance(screen.beat, object)
     assert not isinstance(screen.beat, Beat)
+
+
+def test_a_range_of_parts(line: Line) -> None:
+    screen = _Screen()
+    with Results(line.endpoint) as subscriber:
+        connected(subscriber)
+        line.put(gap(7, 1000), unknown(Reason.LOST))
+        (one,) = results(subscriber, 1)
+    screen.take(one)
+    assert one.result.parts == 1000 and _row(one)[3] == "7-1006"
+    assert "  7-1006  UNKNOWN  lost" in rendered(screen) and screen.verdicts[Verdict.UNKNOWN] == 1000
+    found = json.loads(as_json(one))
+    assert (found["part_id"], found["last_part_id"]) == (7, 1006)
 
 
 @pytest.mark.parametrize("camera", ["top", "c" * 32])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from inspectd.runtime.frame import Reason, Region, Verdict
 from inspectd.wire.results import (
+    MINOR,
     Flag,
     Header,
     Heartbeat,
@@ -53,7 +54,7 @@ def test_the_codes_and_flags() -> None:
     assert {code.name: int(code) for code in VerdictCode} == {
         "NONE": 0, "PASS": 0xA55A, "FAIL": 0x5AA5, "UNKNOWN": 0x3CC3,
     }  # fmt: skip
-    assert [int(flag) for flag in Flag] == [1, 2, 4, 8]
+    assert [int(flag) for flag in Flag] == [1, 2, 4, 8, 16]
     assert {verdict.name for verdict in Verdict} == {code.name for code in VerdictCode} - {"NONE"}
 
 
@@ -156,6 +157,37 @@ def test_the_body_of_a_result() -> None:
     assert body["regions"][0]["class"] == "spot"
     assert body["image"] == {"slot": 2, "generation": 8}
     assert decode_result(encode(RESULT)) == RESULT
+
+
+def test_a_range_of_parts() -> None:
+    lost = {"verdict": Verdict.UNKNOWN, "reason": Reason.LOST, "regions": (), "image": None}
+    one = msgspec.structs.replace(RESULT, last_part_id=1006, **lost)
+    assert (one.part_id, one.last_part_id, one.parts) == (7, 1006, 1000)
+    assert json.loads(encode(one))["last_part_id"] == 1006
+    assert decode_result(encode(one)) == one
+
+
+def test_the_result_of_one_part_is_what_it_was_before_there_were_ranges() -> None:
+    assert "last_part_id" not in json.loads(encode(RESULT))
+    assert RESULT.parts == 1 and not RESULT.last_part_id
+    assert decode_result(encode(RESULT)).parts == 1
+
+
+@pytest.mark.parametrize("last", [6, 0, -1])
+def test_a_range_that_ends_before_it_begins_is_no_result(last: int) -> None:
+    body = json.loads(encode(RESULT)) | {"last_part_id": last}
+    with pytest.raises(WireError, match=f"not a result: its parts end at {last} and begin at 7"):
+        decode_result(json.dumps(body).encode())
+
+
+def test_a_daemon_that_names_no_minor_version_has_the_first() -> None:
+    beat = Heartbeat(
+        line="line1", state="Halted", detail="", last_seq=1, recipe=RESULT.recipe, model=RESULT.model, engine="x",
+        cameras={}, journal="ok", version="0", minor=MINOR,
+    )  # fmt: skip
+    body = json.loads(encode(beat))
+    assert decode_heartbeat(encode(beat)).minor == body.pop("minor") == 2
+    assert decode_heartbeat(json.dumps(body).encode()).minor == 1
 
 
 @examples(50)

@@ -45,7 +45,7 @@ def asyncapi() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "inspectd",
-            "version": f"{wire.VERSION}.{wire.SCHEMA}.0",
+            "version": f"{wire.VERSION}.{wire.MINOR}.0",
             "description": "The wire protocol of one inspection line. Its rules are in docs/protocol.md.",
             "license": {"name": "Apache-2.0"},
         },

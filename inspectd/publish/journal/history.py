@@ -65,6 +65,8 @@ class History:
                 return None
             found = self._collect(segment, start)
         except OSError as error:  # a bad disk: its results count as not kept any more
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return None  # somebody will give a descriptor back
             if segment not in self._unreadable:
                 self._unreadable = [*self._unreadable[-MAX_ENTRIES:], segment]
                 log.error("the journal can't be read", file=str(segment.path), problem=str(error))

@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     seq: int
     camera: str
     part_id: int
+    """The part; of a range the last, behind which a later daemon goes on."""
     topic: bytes
     header: bytes
     body: bytes

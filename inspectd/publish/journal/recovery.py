@@ -1,5 +1,6 @@
 """What an earlier daemon left of its journal, and whether this one can go on with its numbers."""
 
+import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,26 @@ TAINTED = "tainted"
 """Name of the file which says that results were not kept: the next start is a new epoch."""
 
 
+def lock_folder(folder: Path) -> int:
+    """Make the journal's folder and lock it, so that no other daemon writes here, whatever lock it holds beside.
+
+    Gives the descriptor that holds the lock. Raises UnavailableError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnavailableError(f"the journal {folder} can't be made: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise UnavailableError(
+            f"another daemon writes the journal {folder}; stop it first, or give this line another state_dir"
+        ) from None
+    return fd
+
+
 class Tail(NamedTuple):
     """What was true at the end of the newest segment."""
 
@@ -39,7 +60,6 @@ def open_segments(folder: Path, paths: list[Path], size: int) -> tuple[list[Segm
     go on from that end even then.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         there = (segment for path in folder.glob("*.journal") if (segment := read_segment(path)))
         found = sorted(there, key=lambda segment: segment.position.number)
         return found, _find_tail(found[-1]) if found else None, _preallocate(folder, paths, size)

@@ -34,7 +34,8 @@ from inspectd.publish.journal.records import (
     pack_record,
     pack_void,
 )
-from inspectd.publish.journal.recovery import TAINTED, open_segments, why_new_epoch
+from inspectd.publish.journal.recovery import TAINTED, lock_folder, open_segments, why_new_epoch
+from inspectd.runtime.errors import UnavailableError
 from inspectd.settings.publish import JournalConfig
 
 log = structlog.get_logger()
@@ -58,7 +59,12 @@ class Journal:
         """Why results are no longer kept; empty while they are."""
         self._folder, self._size = folder, config.segment_mib * 1024 * 1024
         paths = [folder / f"{i:03d}.journal" for i in range(config.segments)]
-        found, tail, dropped = open_segments(folder, paths, self._size)
+        self._lock = lock_folder(folder)
+        try:
+            found, tail, dropped = open_segments(folder, paths, self._size)
+        except UnavailableError:
+            os.close(self._lock)
+            raise
         self.segments = [segment for segment in found if segment.path not in dropped]
         """Segments with results, oldest first; the last is being written."""
         used = {segment.path for segment in self.segments}
@@ -139,6 +145,7 @@ class Journal:
                 self._fail(error)
         self._sync_once()
         os.close(self._fd)
+        os.close(self._lock)
 
     def _append(self, kind: int, payload: bytes) -> int:
         """Append a record; gives where it begins; raises OSError."""
@@ -191,6 +198,8 @@ class Journal:
             if self._dirty:
                 self._dirty = False
                 os.fdatasync(self._fd)
+            if not self.failure and not os.fstat(self._fd).st_nlink:
+                raise OSError(errno.ENOENT, "a file of the journal was deleted")
         except OSError as error:
             self._fail(error)
 
