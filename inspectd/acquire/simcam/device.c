@@ -137,11 +137,17 @@ uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
     return atomic_load(&camera->counter);
 }
 
+uint64_t device_period_ns(const struct camera *camera) {
+    double by_rate = 1e9 / reg_double(camera, R_FRAME_RATE), exposure = 1e3 * reg_double(camera, R_EXPOSURE_TIME);
+    return (uint64_t)(by_rate > exposure ? by_rate : exposure);
+}
+
 /* ---- registers ---- */
 
 uint64_t device_time(const struct camera *camera, uint64_t at_ns) {
     int64_t time = (int64_t)at_ns + atomic_load(&camera->clock_offset_ns); /* below 0 if it was set back so far */
-    return (uint64_t)(camera->timestamp_mode == TIMESTAMP_TICKS ? time / (1000000000 / (int64_t)TICKS_PER_SECOND) : time);
+    bool is_ns = camera->timestamp_mode != TIMESTAMP_TICKS && camera->timestamp_mode != TIMESTAMP_BARE;
+    return (uint64_t)(is_ns ? time : time / (1000000000 / (int64_t)TICKS_PER_SECOND));
 }
 
 static uint64_t register_value(const struct camera *camera, enum reg index) {
@@ -152,30 +158,11 @@ static uint64_t register_value(const struct camera *camera, enum reg index) {
     case R_ENCODER_VALUE: return atomic_load(&camera->counter) * ENCODER_STEP;
     case R_SENSOR_WIDTH: return camera->width;
     case R_SENSOR_HEIGHT: return camera->height;
+    case R_MISSING: return camera->nodes.missing;
+    case R_UNAVAILABLE: return camera->nodes.unavailable;
+    case R_SIZE_STEP: return camera->nodes.size_step ? camera->nodes.size_step : 1;
+    case R_USER_SET_LOAD: case R_USER_SET_SAVE: return nodes_busy(camera);
     default: return camera->reg[index];
-    }
-}
-
-static bool is_within(uint64_t bits, double least, double most) {
-    double value = as_double(bits);
-    return value >= least && value <= most; /* not a number is neither */
-}
-
-/* As camera.xml tells it; who goes round GenApi is refused here. */
-static bool writable(const struct camera *camera, enum reg index, uint64_t value) {
-    switch (index) {
-    case R_TEMPERATURE: case R_PAYLOAD_SIZE: case R_COUNTER_VALUE: case R_ENCODER_VALUE: case R_SENSOR_WIDTH:
-    case R_SENSOR_HEIGHT: case R_TIMESTAMP_LATCH_VALUE: return false;
-    case R_WIDTH: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->width;
-    case R_HEIGHT: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->height;
-    case R_PIXEL_FORMAT: return !camera->reg[R_TL_PARAMS_LOCKED] && picture_size(value, 2, 2) > 0;
-    case R_TRIGGER_MODE: case R_TRIGGER_SOURCE: case R_CHUNK_MODE_ACTIVE:
-        return !camera->reg[R_TL_PARAMS_LOCKED] && value <= 1;
-    case R_ACQUISITION_MODE: return value == 0;
-    case R_FRAME_RATE: return is_within(value, 0.1, 2000.0);
-    case R_EXPOSURE_TIME: return is_within(value, 10.0, 1000000.0);
-    case R_GAIN: return is_within(value, 0.0, 24.0);
-    default: return true;
     }
 }
 
@@ -227,9 +214,9 @@ int device_write(struct device *device, uint64_t address, const void *data, size
     enum reg index = (enum reg)((address - REGISTERS) / 8);
     uint64_t value;
     memcpy(&value, data, sizeof value);
-    if (!writable(camera, index, value)) return GC_ERR_ACCESS_DENIED;
-    camera->reg[index] = value;
-    if (index == R_TIMESTAMP_LATCH) camera->reg[R_TIMESTAMP_LATCH_VALUE] = device_time(camera, now_ns());
+    if (!nodes_allow(camera, index, value)) return GC_ERR_ACCESS_DENIED;
+    camera->reg[index] = nodes_taken(camera, index, value);
+    nodes_command(camera, index);
     return GC_ERR_SUCCESS;
 }
 
@@ -284,7 +271,8 @@ void device_render(const struct device *device, uint64_t index, uint64_t pixel_f
                    uint8_t *out) {
     const struct camera *camera = device->camera;
     size_t line = (size_t)camera->width * camera->channels;
-    const uint8_t *picture = device->images + index % camera->image_count * line * camera->height;
+    const uint8_t *picture = device->images + index % camera->image_count * line * camera->height +
+                             camera->reg[R_OFFSET_Y] * line + camera->reg[R_OFFSET_X] * camera->channels;
     bool plain = (pixel_format == Mono8 && camera->channels == 1) || (pixel_format == RGB8 && camera->channels == 3);
     if (plain && width == camera->width) {
         memcpy(out, picture, line * height);

@@ -248,8 +248,8 @@ static GC_ERROR device_info(const struct device *device, const char *id, int sta
     case DEVICE_INFO_USER_DEFINED_NAME: return put_field(camera->user_id, type, buffer, size);
     case DEVICE_INFO_ACCESS_STATUS: return put_number((uint64_t)status, INFO_DATATYPE_INT32, type, buffer, size);
     case DEVICE_INFO_TIMESTAMP_FREQUENCY: {
-        uint64_t hertz = camera->timestamp_mode == TIMESTAMP_TICKS ? TICKS_PER_SECOND : 1000000000u;
-        return put_number(hertz, INFO_DATATYPE_UINT64, type, buffer, size);
+        uint64_t hertz = clock_hz(camera);
+        return hertz ? put_number(hertz, INFO_DATATYPE_UINT64, type, buffer, size) : done(GC_ERR_NOT_AVAILABLE);
     }
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
@@ -579,7 +579,8 @@ EXPORT GC_ERROR DSStopAcquisition(HANDLE stream, CMD flags) {
 static GC_ERROR buffer_time(const struct open_camera *opened, const struct buffer *buffer, CMD what, INFO_DATATYPE *type,
                             void *out, size_t *size) {
     uint32_t mode = opened->device.camera->timestamp_mode;
-    if (mode == TIMESTAMP_ABSENT || (what == BUFFER_INFO_TIMESTAMP_NS && mode != TIMESTAMP_NS))
+    bool has_ns = mode == TIMESTAMP_NS || mode == TIMESTAMP_ZERO;
+    if (mode == TIMESTAMP_ABSENT || (what == BUFFER_INFO_TIMESTAMP_NS && !has_ns))
         return done(GC_ERR_NOT_AVAILABLE);
     return put_number(buffer->timestamp, INFO_DATATYPE_UINT64, type, out, size);
 }

@@ -294,7 +294,7 @@ static void fill(struct open_camera *opened, struct buffer *buffer, uint64_t tri
     bool is_identical = trigger > 1 && take(&camera->identical);
     uint64_t picture = trigger - 1 - is_identical;
     buffer->frame_id = opened->stream.frame_id;
-    buffer->timestamp = device_time(camera, at_ns);
+    buffer->timestamp = frame_time(camera, at_ns);
     size_t size = render(opened, buffer, trigger, is_identical);
     bool is_bad = size > buffer->size || opened->device.flags[picture % camera->image_count];
     buffer->incomplete = is_bad || take(&camera->incomplete);
@@ -336,7 +336,7 @@ static void expose(struct open_camera *opened, uint64_t trigger, uint64_t at_ns)
 /* In free run the camera triggers itself. Under the lock. */
 static void run_free(struct open_camera *opened) {
     struct camera *camera = opened->device.camera;
-    uint64_t period_ns = (uint64_t)(1e9 / reg_double(camera, R_FRAME_RATE));
+    uint64_t period_ns = device_period_ns(camera);
     uint64_t now = now_ns();
     if (!opened->stream.next_ns) opened->stream.next_ns = now + period_ns;
     if (now < opened->stream.next_ns) return;

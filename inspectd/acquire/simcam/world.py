@@ -16,6 +16,7 @@ from types import TracebackType
 import numpy as np
 import structlog
 
+from inspectd.acquire.simcam.nodes import REGISTERS, Nodes, bits
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.image_files import U8, read_image
 
@@ -23,12 +24,13 @@ log = structlog.get_logger()
 MAGIC = b"SIMCAM1"
 FLAG_PAGE = 4096
 PULSES = 4096
-REGISTERS = 22
 TRIGGER_MODE, TRIGGER_SOURCE = 5, 6
 """Indices of registers in `enum reg` of device.h."""
 FOLDER_VARIABLE = "INSPECTD_SIMCAM"
 """Environment variable with the folder whose cameras the producer shows."""
-TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2}
+TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2, "zero": 3, "bare": 4, "mixed": 5}
+"""Times of frames: in ns; in ticks; none; always 0; in ticks, and nobody says of which frequency; in ticks, while the
+clock that is latched counts ns."""
 
 
 class Memory(ctypes.Structure):
@@ -59,6 +61,7 @@ class Memory(ctypes.Structure):
         ("starve_until_ns", ctypes.c_uint64),
         ("silent", ctypes.c_uint64),
         ("slow_register_ns", ctypes.c_uint64),
+        ("nodes", Nodes),
         ("reg", ctypes.c_uint64 * REGISTERS),
         ("pulse_ns", ctypes.c_uint64 * PULSES),
     )
@@ -168,6 +171,36 @@ class Rig:
         """Let the trigger counter jump, ahead or back, without any trigger."""
         self.memory.counter = max(0, self.memory.counter + by)
         self._library.simcam_wake(self._address)
+
+    def remember(self, index: int, value: int) -> None:
+        """Let the camera have been left with this value in a register (`enum reg` of device.h)."""
+        self.memory.reg[index] = value
+
+    def timestamps(self, kind: str) -> None:
+        """Let the times of frames be told in another way, one of TIMESTAMPS."""
+        if kind not in TIMESTAMPS:
+            raise ValueError(f"{kind!r} is none of {', '.join(TIMESTAMPS)}")
+        self.memory.timestamp_mode = TIMESTAMPS[kind]
+
+    def missing(self, names: str) -> None:
+        """Let features with these names, of nodes.NAMES with spaces between, not be implemented; no others."""
+        self.memory.nodes.missing = bits(names)
+
+    def unavailable(self, names: str) -> None:
+        """Let features with these names, of nodes.NAMES with spaces between, not be available; no others."""
+        self.memory.nodes.unavailable = bits(names)
+
+    def round_exposure(self, step_us: float) -> None:
+        """Let ExposureTime be rounded down to steps that no feature tells; 0 = to none."""
+        self.memory.nodes.exposure_step_ns = round(step_us * 1e3)
+
+    def size_step(self, pixels: int) -> None:
+        """Let Width, Height and their offsets go in steps."""
+        self.memory.nodes.size_step = pixels
+
+    def slow_command(self, seconds: float) -> None:
+        """Let user sets take so long to load or save, and nothing else be written meanwhile."""
+        self.memory.nodes.command_ns = int(seconds * 1e9)
 
 
 def camera_path(folder: Path, name: str) -> Path:

@@ -1866,7 +1866,8 @@ static int print_layout(void) {
     FIELD(magic), FIELD(size), FIELD(image_count), FIELD(width), FIELD(height), FIELD(channels), FIELD(timestamp_mode);
     FIELD(serial), FIELD(user_id), FIELD(fingerprint), FIELD(wake), FIELD(reserved), FIELD(line0), FIELD(counter);
     FIELD(clock_offset_ns), FIELD(plug), FIELD(back_ns), FIELD(exposures), FIELD(drop), FIELD(incomplete);
-    FIELD(identical), FIELD(starve_until_ns), FIELD(silent), FIELD(slow_register_ns), FIELD(reg), FIELD(pulse_ns);
+    FIELD(identical), FIELD(starve_until_ns), FIELD(silent), FIELD(slow_register_ns), FIELD(nodes), FIELD(reg);
+    FIELD(pulse_ns);
     printf("camera 0 %zu\n", sizeof(struct camera));
     return 0;
 }

@@ -40,7 +40,7 @@ def build(folder: Path, flags: list[str]) -> Path:
     if probe.returncode:
         pytest.skip(f"the C compiler can't {' '.join(flags)}: {probe.stderr.strip().splitlines()[-1]}")
     program = folder / "test_simcam"
-    files = [TEST, SOURCES / "device.c", SOURCES / "stream.c"]
+    files = [TEST, SOURCES / "device.c", SOURCES / "nodes.c", SOURCES / "stream.c"]
     subprocess.run([compiler(), *WARNINGS, *flags, "-I", SOURCES, *files, "-o", program], check=True, timeout=60)
     return program
 
