@@ -1,6 +1,6 @@
 /* simcam's own test: a GenTL host of the plainest sort, the cameras it plays with, and every fault.
  * test_simcam.py builds it with sanitizers. `test_simcam` runs everything, `test_simcam NAME` one test,
- * `test_simcam layout` prints the layout of struct camera for Python. */
+ * `test_simcam layout` prints the layout of struct camera for Python, `test_simcam numbers` the enumerations. */
 #define _GNU_SOURCE
 #include "producer.c" /* not linked: so the compiler holds the calls against the very declarations */
 
@@ -1167,12 +1167,12 @@ static void test_drop(void) {
     struct host h;
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->drop, 2);
+    atomic_store(&h.camera->faults.next[EFFECT_DROPPED], 2);
     simcam_pulse(h.camera, 3);
     expect(&h, 3, 3);
     SAME(lost_frames(&h), 2);
     SAME(stream_number(&h, STREAM_INFO_NUM_UNDERRUN), 0);
-    SAME(atomic_load(&h.camera->drop), 0);
+    SAME(atomic_load(&h.camera->faults.next[EFFECT_DROPPED]), 0);
     close_device(&h);
 }
 
@@ -1182,7 +1182,7 @@ static void test_incomplete(void) {
     unmap_camera(make_camera("a", &SMALL));
     write_pictures("a", &SMALL, true); /* its second picture could not be read */
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->incomplete, 1);
+    atomic_store(&h.camera->faults.next[EFFECT_INCOMPLETE], 1);
     simcam_pulse(h.camera, 3);
     for (uint64_t i = 1; i <= 2; i++) {
         OK(fetch(&h, SOON, &f));
@@ -1203,7 +1203,7 @@ static void test_identical(void) {
     simcam_pulse(h.camera, 1);
     expect(&h, 1, 1);
     EVENTUALLY(is_prepared_in_any(&h, 2)); /* the right picture is there already, and yet */
-    atomic_store(&h.camera->identical, 1);
+    atomic_store(&h.camera->faults.next[EFFECT_IDENTICAL], 1);
     simcam_pulse(h.camera, 2);
     OK(fetch(&h, SOON, &f));
     SAME(f.frame_id, 2);
@@ -1219,10 +1219,10 @@ static void test_starve(void) {
     struct shot f[2];
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 2);
-    atomic_store(&h.camera->starve_until_ns, UINT64_MAX);
+    atomic_store(&h.camera->faults.starve_until_ns, UINT64_MAX);
     simcam_pulse(h.camera, 3);
     EVENTUALLY(stream_number(&h, STREAM_INFO_NUM_UNDERRUN) == 3);
-    atomic_store(&h.camera->starve_until_ns, 0);
+    atomic_store(&h.camera->faults.starve_until_ns, 0);
     simcam_pulse(h.camera, 2);
     for (int i = 0; i < 2; i++) OK(fetch(&h, SOON, &f[i]));
     simcam_pulse(h.camera, 1); /* the host itself holds all of them */
@@ -1314,7 +1314,7 @@ static void test_silent(void) {
     struct host h;
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->silent, 1);
+    atomic_store(&h.camera->faults.silent, 1);
     simcam_pulse(h.camera, 2);
     expect_nothing(&h);
     SAME(read_reg(&h, R_WIDTH), 71); /* it answers */
@@ -1324,6 +1324,12 @@ static void test_silent(void) {
     simcam_pulse(h.camera, 1);
     expect(&h, 3, 1);
     close_device(&h);
+}
+
+/* The next call of this sort takes so long. */
+static void slow_down(struct camera *camera, enum call call, unsigned ms) {
+    atomic_store(&camera->faults.delay_ns[call], ms * (uint64_t)MS);
+    atomic_store(&camera->faults.delays[call], 1);
 }
 
 static void *reads_slowly(void *argument) {
@@ -1339,9 +1345,9 @@ static void test_slow_register(void) {
     unmap_camera(make_camera("quick", &SMALL));
     open_line(&slow, "slow", &SMALL, 4);
     open_line(&quick, "quick", &SMALL, 4);
-    atomic_store(&slow.camera->slow_register_ns, 600 * (uint64_t)MS);
+    slow_down(slow.camera, CALL_REGISTER, 600);
     pthread_t reader = in_thread(reads_slowly, &slow);
-    EVENTUALLY(atomic_load(&slow.camera->slow_register_ns) == 0); /* it is in there */
+    EVENTUALLY(atomic_load(&slow.camera->faults.delays[CALL_REGISTER]) == 0); /* it is in there */
     uint64_t began = now_ns();
     for (uint64_t i = 1; i <= 5; i++) { /* nobody else waits, not even its own frames */
         simcam_pulse(quick.camera, 1);
@@ -1861,13 +1867,32 @@ static const struct {
 };
 
 #define FIELD(name) printf("%s %zu %zu\n", #name, offsetof(struct camera, name), sizeof((struct camera *)0)->name)
+#define FAULT(name) FIELD(faults.name)
+#define NUMBER(name) printf("%s %d 0\n", #name, (int)name)
 
 static int print_layout(void) {
     FIELD(magic), FIELD(size), FIELD(image_count), FIELD(width), FIELD(height), FIELD(channels), FIELD(timestamp_mode);
     FIELD(serial), FIELD(user_id), FIELD(fingerprint), FIELD(wake), FIELD(reserved), FIELD(line0), FIELD(counter);
-    FIELD(clock_offset_ns), FIELD(plug), FIELD(back_ns), FIELD(exposures), FIELD(drop), FIELD(incomplete);
-    FIELD(identical), FIELD(starve_until_ns), FIELD(silent), FIELD(slow_register_ns), FIELD(reg), FIELD(pulse_ns);
+    FIELD(clock_offset_ns), FIELD(plug), FIELD(back_ns), FIELD(exposures), FIELD(reg), FIELD(pulse_ns), FIELD(faults);
+    FAULT(next), FAULT(stray), FAULT(silent), FAULT(chatter), FAULT(delays), FAULT(delay_ns), FAULT(starve_until_ns);
+    FAULT(cable_ns), FAULT(wrong_id), FAULT(id_offset), FAULT(id_bits), FAULT(id_skips_zero), FAULT(id_kind);
+    FAULT(counter_bits), FAULT(counter_is_signed), FAULT(encoder_offset), FAULT(misses_while_exposing);
+    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(listed), FAULT(vendor);
+    FAULT(model), FAULT(plan);
     printf("camera 0 %zu\n", sizeof(struct camera));
+    return 0;
+}
+
+/* The numbers that Python uses as well. */
+static int print_numbers(void) {
+    NUMBER(EFFECT_MISSED), NUMBER(EFFECT_UNPLUGGED), NUMBER(EFFECT_DROPPED), NUMBER(EFFECT_INCOMPLETE);
+    NUMBER(EFFECT_SHORT), NUMBER(EFFECT_IDENTICAL), NUMBER(EFFECT_NO_CHUNKS), NUMBER(EFFECT_NO_ID);
+    NUMBER(EFFECT_WRONG_ID), NUMBER(EFFECT_TWICE), NUMBER(EFFECT_SWAPPED), NUMBER(EFFECT_STRAY_BEFORE);
+    NUMBER(EFFECT_STRAY_AFTER), NUMBER(EFFECT_BITS), NUMBER(PLANNED), NUMBER(PULSES);
+    NUMBER(CALL_OPEN), NUMBER(CALL_REGISTER), NUMBER(CALL_START), NUMBER(CALL_ACQUISITION_STOP), NUMBER(CALL_STOP);
+    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(LISTED_ONCE);
+    NUMBER(LISTED_TWICE), NUMBER(LISTED_BY_TWO), NUMBER(SHORT_TELLS_BOTH), NUMBER(SHORT_TELLS_LINES);
+    NUMBER(SHORT_TELLS_SIZE);
     return 0;
 }
 
@@ -1875,6 +1900,7 @@ int main(int count, char **arguments) {
     unsigned run = 0;
     const char *only = count > 1 ? arguments[1] : NULL;
     if (only && strcmp(only, "layout") == 0) return print_layout();
+    if (only && strcmp(only, "numbers") == 0) return print_numbers();
     OK(GCInitLib());
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (only && strcmp(only, tests[i].name)) continue;
