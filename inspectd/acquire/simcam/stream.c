@@ -375,6 +375,7 @@ static void give_id(struct open_camera *opened, struct frame *frame) {
 static void expose_stray(struct open_camera *opened, uint64_t beside, uint64_t counter, uint64_t at_ns) {
     uint64_t pictures = opened->device.camera->image_count;
     struct frame frame = {.picture = beside + pictures + (pictures / 2 | 1), .counter = counter, .at_ns = at_ns};
+    opened->stream.exposed_ns = at_ns;
     give_id(opened, &frame);
     deliver(opened, &frame);
 }
