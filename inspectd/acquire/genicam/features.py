@@ -49,7 +49,7 @@ def _said(error: Exception) -> str:
 
 
 def shown(text: str) -> str:
-    """A text of a camera as people can read it: bytes that are no UTF-8, and what can't be printed, are escaped."""
+    """A text of a camera as people can read it: bytes that are no UTF-8, and what can't be printed, escaped."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -111,8 +111,8 @@ class Features:
         """Write a feature and read it back; `true` executes a command and waits for it.
 
         A camera that rounds to a value within one step is believed, unless `exactly` the value is wanted.
-        Raises RefusedError, with the feature's name and range, if it does not take the value now; CameraError if it
-        never can, or the camera does not answer.
+        Raises RefusedError, with the feature's name and range, if it does not take the value now; CameraError if
+        it never can, or the camera does not answer.
         """
         node = self._node(name)
         if node is None or _access(node) == genapi.EAccessMode.NI:
@@ -141,7 +141,7 @@ class Features:
         self.execute(name, COMMAND_S)
 
     def stands(self, name: str, value: Feature, exactly: bool = False) -> bool:
-        """Whether a feature that was set still has the value, as far as that can be read and is its own to keep."""
+        """Whether a feature that was set still has the value, as far as that can be read and nothing drives it."""
         node = self._node(name)
         if not isinstance(node, HAVE_A_VALUE) or _access(node) != genapi.EAccessMode.RW or value == "Once":
             return True

@@ -38,12 +38,12 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
     """Set all that config and recipe ask for; raises CameraError, which names the feature, if that can't be."""
     early = {name: recipe[name] for name in recipe if name.startswith(USER_SET)}
     _write([_step(name, value) for name, value in early.items()], features)
-    shape = {"PixelFormat": pixel_format, "Width": config.width, "Height": config.height}
+    shape: dict[str, Feature] = {"PixelFormat": pixel_format, "Width": config.width, "Height": config.height}
     with _Offsets(features, recipe):
         _write([_step(name, recipe.get(name, value), True) for name, value in shape.items()], features)
     late = {name: value for name, value in recipe.items() if name not in early and name not in shape}
     if "AcquisitionMode" not in recipe and features.is_available("AcquisitionMode"):
-        late = {"AcquisitionMode": "Continuous"} | late
+        late = {"AcquisitionMode": "Continuous", **late}
     ours = [*_chunk(config, features), *_trigger(config, recipe, features)]
     theirs = [_step(name, value) for name, value in late.items()]
     again = [_step(name, recipe.get(name, value), True) for name, value in shape.items()]
@@ -59,7 +59,7 @@ def _write(steps: list[Step], features: Features, before: list[Step] | None = No
     last = {name: step for step in every for name, _ in step.features}  # who says what it shall be in the end
     waiting, refused = steps, RefusedError("")
     for _ in range(ROUNDS):
-        lost = []
+        lost: list[Step] = []
         for step in waiting:
             try:
                 for name, value in step.features:
@@ -83,7 +83,7 @@ def _step(name: str, value: Feature, exactly: bool = False) -> Step:
 
 
 class _Offsets:
-    """Where the picture begins: at 0 while its size is set, then where the camera had it, unless the recipe says."""
+    """Where the picture begins: at 0 while its size is set, then where the camera had it, or the recipe wants it."""
 
     def __init__(self, features: Features, recipe: Mapping[str, Feature]) -> None:
         self._features, self._recipe = features, recipe
@@ -145,8 +145,8 @@ def _selected(
     if config.trigger == "free_run":
         return ()
     raise CameraError(
-        f"trigger = {config.trigger!r}: the camera's TriggerSelector has {', '.join(there) or 'nothing'}, none that "
-        f"starts one frame ({', '.join(ONE_FRAME)}); set the right one as TriggerSelector in the recipe's features"
+        f"trigger = {config.trigger!r}: the camera's TriggerSelector has {', '.join(there) or 'nothing'}, but none "
+        f"that starts one frame ({', '.join(ONE_FRAME)}); set it as TriggerSelector in the recipe's features"
     )
 
 

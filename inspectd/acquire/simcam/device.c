@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "device.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -129,6 +128,12 @@ void device_trigger(struct camera *camera, uint64_t at_ns) {
     while (!atomic_compare_exchange_weak(&camera->counter, &counter, counter + 1));
 }
 
+void device_unplug(struct camera *camera, uint64_t for_ns) {
+    atomic_store(&camera->back_ns, now_ns() + for_ns);
+    atomic_fetch_add(&camera->plug, 1);
+    simcam_wake(camera);
+}
+
 uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
     bool listens = camera->reg[R_TRIGGER_MODE] && camera->reg[R_TRIGGER_SOURCE] == TRIGGER_SOURCE_LINE0;
     atomic_fetch_add(&camera->line0, count);
@@ -150,12 +155,17 @@ uint64_t device_time(const struct camera *camera, uint64_t at_ns) {
     return (uint64_t)(is_ns ? time : time / (1000000000 / (int64_t)TICKS_PER_SECOND));
 }
 
+uint64_t device_encoder(const struct camera *camera, uint64_t counter) {
+    return counter * ENCODER_STEP + (uint64_t)atomic_load(&camera->faults.encoder_offset);
+}
+
 static uint64_t register_value(const struct camera *camera, enum reg index) {
     switch (index) {
     case R_TEMPERATURE: return as_bits(41.5 + (double)(atomic_load(&camera->exposures) % 8) / 16);
-    case R_PAYLOAD_SIZE: return picture_size(camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
-    case R_COUNTER_VALUE: return atomic_load(&camera->counter);
-    case R_ENCODER_VALUE: return atomic_load(&camera->counter) * ENCODER_STEP;
+    case R_PAYLOAD_SIZE:
+        return sent_size(camera, camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
+    case R_COUNTER_VALUE: return faults_counter(&camera->faults, atomic_load(&camera->counter));
+    case R_ENCODER_VALUE: return device_encoder(camera, atomic_load(&camera->counter));
     case R_SENSOR_WIDTH: return camera->width;
     case R_SENSOR_HEIGHT: return camera->height;
     case R_MISSING: return camera->nodes.missing;
@@ -166,13 +176,8 @@ static uint64_t register_value(const struct camera *camera, enum reg index) {
     }
 }
 
-/* A camera that answers slowly: the next access waits that long, then all is well again. */
 static int access_begins(struct device *device) {
-    uint64_t slow_ns = atomic_exchange(&device->camera->slow_register_ns, 0);
-    if (slow_ns) {
-        struct timespec pause = {(time_t)(slow_ns / 1000000000u), (long)(slow_ns % 1000000000u)};
-        while (nanosleep(&pause, &pause) != 0 && errno == EINTR) {}
-    }
+    faults_delay(&device->camera->faults, CALL_REGISTER);
     return device_alive(device) ? GC_ERR_SUCCESS : GC_ERR_IO;
 }
 
@@ -232,6 +237,16 @@ size_t picture_size(uint64_t pixel_format, uint64_t width, uint64_t height) {
     }
 }
 
+size_t line_pitch(const struct camera *camera, uint64_t pixel_format, uint64_t width) {
+    size_t two_lines = picture_size(pixel_format, width, 2);
+    return two_lines % 2 ? 0 : two_lines / 2 + camera->faults.padding;
+}
+
+size_t sent_size(const struct camera *camera, uint64_t pixel_format, uint64_t width, uint64_t height) {
+    size_t pitch = camera->faults.padding ? line_pitch(camera, pixel_format, width) : 0;
+    return pitch ? pitch * height : picture_size(pixel_format, width, height);
+}
+
 static uint8_t grey_of(const uint8_t *pixel, uint32_t channels) {
     return channels == 1 ? pixel[0] : (uint8_t)((77u * pixel[0] + 150u * pixel[1] + 29u * pixel[2]) >> 8);
 }
@@ -267,7 +282,7 @@ static void put_pixel(uint64_t pixel_format, uint64_t i, uint64_t x, uint64_t y,
     }
 }
 
-void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width, uint64_t height,
+static void render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width, uint64_t height,
                    uint8_t *out) {
     const struct camera *camera = device->camera;
     size_t line = (size_t)camera->width * camera->channels;
@@ -286,5 +301,16 @@ void device_render(const struct device *device, uint64_t index, uint64_t pixel_f
         }
         for (uint64_t x = 0; x < width; x++)
             put_pixel(pixel_format, y * width + x, x, y, row + x * camera->channels, camera->channels, out);
+    }
+}
+
+void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width,
+                   uint64_t height, uint8_t *out) {
+    render(device, index, pixel_format, width, height, out);
+    size_t padding = device->camera->faults.padding, pitch = line_pitch(device->camera, pixel_format, width);
+    if (!padding || !pitch) return;
+    for (uint64_t y = height; y-- > 0;) { /* from below: none is written over before it is moved */
+        memmove(out + y * pitch, out + y * (pitch - padding), pitch - padding);
+        memset(out + y * pitch + pitch - padding, 0xA5, padding);
     }
 }

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "faults.h"
+
 #define EXPORT __attribute__((visibility("default")))
 #define SIMCAM_MAGIC "SIMCAM1"
 #define PULSES 4096 /* so many latest triggers keep their exact time */
@@ -60,12 +62,10 @@ struct camera {
     _Atomic uint64_t plug;           /* goes up at each unplugging: what was open then is dead for ever */
     _Atomic uint64_t back_ns;        /* unplugged until then, CLOCK_MONOTONIC */
     _Atomic uint64_t exposures;      /* since it was made */
-    /* faults that wait or act */
-    _Atomic uint64_t drop, incomplete, identical; /* this many of the next frames */
-    _Atomic uint64_t starve_until_ns, silent, slow_register_ns;
     struct nodes nodes;
     _Atomic uint64_t reg[R_COUNT]; /* as written by the host; floats as their bits */
     _Atomic uint64_t pulse_ns[PULSES]; /* [n % PULSES]: when the counter became n + 1; 0 once that is exposed */
+    struct faults faults;
 };
 
 /* An open camera: the mapping of both files. */
@@ -93,11 +93,17 @@ EXPORT uint64_t simcam_pulse(struct camera *camera, uint64_t count); /* `count` 
 EXPORT void simcam_wake(struct camera *camera);
 uint64_t device_period_ns(const struct camera *camera); /* from one exposure to the next in free run */
 uint64_t device_time(const struct camera *camera, uint64_t at_ns); /* what its clock shows then, in its unit */
+uint64_t device_encoder(const struct camera *camera, uint64_t counter); /* its value at this count of triggers */
 void device_trigger(struct camera *camera, uint64_t at_ns); /* the counter takes one trigger */
+void device_unplug(struct camera *camera, uint64_t for_ns); /* pull the cable */
 void device_sleep(struct camera *camera, uint32_t wake, uint64_t until_ns); /* until then, or `wake` changes */
 
 size_t picture_size(uint64_t pixel_format, uint64_t width, uint64_t height);
-/* Picture `index` in the given format, top left width x height of it, into `out`. */
+/* From one line to the next, with the padding; 0 where lines don't end at whole bytes and so none is possible. */
+size_t line_pitch(const struct camera *camera, uint64_t pixel_format, uint64_t width);
+/* A picture as it is sent, with the padding of its lines. */
+size_t sent_size(const struct camera *camera, uint64_t pixel_format, uint64_t width, uint64_t height);
+/* Picture `index` in the given format, top left width x height of it, into `out`: sent_size bytes. */
 void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width,
                    uint64_t height, uint8_t *out);
 /* nodes.c */

@@ -12,7 +12,7 @@ NAMES = (
 
 
 class Nodes(ctypes.Structure):
-    """All 0: a plain camera."""
+    """All 0: a plain camera. `size_step`: Width, Height and their offsets go in steps of so many pixels."""
 
     _fields_ = (
         ("missing", ctypes.c_uint64),
@@ -24,8 +24,24 @@ class Nodes(ctypes.Structure):
         ("user_set", ctypes.c_uint64 * REGISTERS),
     )
 
+    def miss(self, names: str) -> None:
+        """Let features with these NAMES, with spaces between, not be implemented; no others."""
+        self.missing = _bits(names)
 
-def bits(names: str) -> int:
+    def withhold(self, names: str) -> None:
+        """Let features with these NAMES, with spaces between, not be available; no others."""
+        self.unavailable = _bits(names)
+
+    def round_exposure(self, step_us: float) -> None:
+        """Let ExposureTime be rounded down to steps that no feature tells; 0 = to none."""
+        self.exposure_step_ns = round(step_us * 1e3)
+
+    def slow_command(self, seconds: float) -> None:
+        """Let user sets take so long to load or save, and nothing else be written meanwhile."""
+        self.command_ns = int(seconds * 1e9)
+
+
+def _bits(names: str) -> int:
     """The bits of features whose names stand in a row, with spaces between; raises ValueError for another name."""
     found = 0
     for name in names.split():
