@@ -84,6 +84,7 @@ class Genicam:
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
+        self._time = CameraTime(self._session, self._losses)
         counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
         self._session.start(self._config.num_buffers)
         self._last = counted or 0  # the newest count that came or was reported missing
@@ -94,7 +95,6 @@ class Genicam:
         self._stalled = ""
         self._ending = False
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
-        self._time = CameraTime(self._session, self._losses)
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
         self._silence_s = longest_silence_s(self._config, self._features)
@@ -138,10 +138,10 @@ class Genicam:
         """Find out which part a buffer shows, and when it was exposed; None for a frame that comes too late."""
         self._newest_ns = self._looked_ns
         step = self._id_step(delivered)
-        self._unfit = "" if delivered.is_complete else "only a part of the frame arrived"
+        self._unfit = delivered.shortfall
         count, part_id = self._count_of(delivered, step)
         self._losses.frame_id_gaps += step - 1
-        self._newest = count, delivered.frame_id
+        self._newest = count, delivered.frame_id or 0
         if count in self._given_up or (self._is_software and self._overdue is None):
             self._losses.late += 1
             self._session.requeue(delivered)
@@ -171,7 +171,7 @@ class Genicam:
         """Frame ids since the newest frame: 1 = the one right after it, or the first one."""
         if self._newest is None:
             return 1
-        step = delivered.frame_id - self._newest[1]
+        step = (delivered.frame_id or 0) - self._newest[1]
         if step < 0 and self._newest[1] <= BLOCK_IDS and step + BLOCK_IDS < BLOCK_IDS // 2:
             step += BLOCK_IDS
         return max(1, step)

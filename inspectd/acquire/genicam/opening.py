@@ -15,7 +15,7 @@ FORMAT_OF = {1: "Mono8", 3: "RGB8"}
 
 def wanted_fields(config: GenicamCamera) -> dict[str, str]:
     """Fields of Device by which the config names its camera."""
-    keys = ("serial", "user_id", "vendor", "model")
+    keys = ("serial", "user_id", "vendor", "model", "interface")
     return {key: value for key in keys if (value := getattr(config, key))}
 
 

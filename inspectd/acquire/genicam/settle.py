@@ -83,7 +83,7 @@ def _step(name: str, value: Feature, exactly: bool = False) -> Step:
 
 
 class _Offsets:
-    """Where the picture begins: at 0 while its size is set, then where the camera had it, or the recipe wants it."""
+    """Where the picture begins: at 0 while its size is set, then where it was, unless the recipe says."""
 
     def __init__(self, features: Features, recipe: Mapping[str, Feature]) -> None:
         self._features, self._recipe = features, recipe
@@ -145,7 +145,7 @@ def _selected(
     if config.trigger == "free_run":
         return ()
     raise CameraError(
-        f"trigger = {config.trigger!r}: the camera's TriggerSelector has {', '.join(there) or 'nothing'}, but none "
+        f"trigger = {config.trigger!r}: the camera's TriggerSelector has {', '.join(there) or 'nothing'}, none "
         f"that starts one frame ({', '.join(ONE_FRAME)}); set it as TriggerSelector in the recipe's features"
     )
 
