@@ -209,10 +209,6 @@ class Rig:
         self.memory.counter = max(0, self.memory.counter + by)
         self._library.simcam_wake(self._address)
 
-    def remember(self, index: int, value: int) -> None:
-        """Let the camera have been left with this value in a register (`enum reg` of device.h)."""
-        self.memory.reg[index] = value
-
     def timestamps(self, kind: str) -> None:
         """Let the times of frames be told in another way, one of TIMESTAMPS."""
         if kind not in TIMESTAMPS:
