@@ -203,8 +203,9 @@ EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t 
         if (!dot || strcmp(dot, ".camera")) continue;
         *dot = 0;
         if (!find(name, &device)) continue;
+        bool is_twice = device.camera->faults.is_listed_twice && name_count + 1 < MAX_CAMERAS;
         device_unmap(&device);
-        memcpy(names[name_count++], name, sizeof name);
+        for (int i = 0; i <= is_twice; i++) memcpy(names[name_count++], name, sizeof name);
     }
     qsort(names, name_count, sizeof names[0], compare);
     pthread_mutex_unlock(&names_lock);

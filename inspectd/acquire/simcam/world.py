@@ -130,10 +130,14 @@ class Rig:
         self._library.simcam_wake(self._address)
 
     def rename(self, serial: str) -> None:
-        """Let a camera with another serial number, of 1 to 31 characters, answer from now on."""
-        if not 0 < len(serial.encode()) < 32:
+        """Let a camera with another serial number, of 1 to 31 characters, answer from now on.
+
+        Bytes that are no UTF-8 are named as in the names of files.
+        """
+        name = os.fsencode(serial)
+        if not 0 < len(name) < 32:
             raise ValueError(f"{serial!r} is not a serial of 1 to 31 characters")
-        self.memory.serial = serial.encode()
+        self.memory.serial = name
 
     @property
     def faults(self) -> Faults:

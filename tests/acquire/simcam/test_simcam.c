@@ -1805,6 +1805,35 @@ static void test_slow_calls(void) {
     unmap_camera(camera);
 }
 
+/* One camera twice in the list, and names that are no UTF-8. */
+static void test_odd_listings(void) {
+    HANDLE device;
+    char id[8], text[TEXT_SIZE + 1];
+    uint32_t count;
+    struct camera *camera = make_camera("a", &SMALL);
+    unmap_camera(make_camera("b", &SMALL));
+    atomic_store(&camera->faults.is_listed_twice, 1);
+    memcpy(camera->faults.vendor, "M\xFCller", 7);
+    memset(camera->faults.model, 0xFF, NAME_SIZE); /* it fills its place */
+    OK(IFUpdateDeviceList(the_if(), NULL, 0));
+    OK(IFGetNumDevices(the_if(), &count));
+    SAME(count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        OK(IFGetDeviceID(the_if(), i, id, &(size_t){sizeof id}));
+        SAME(strcmp(id, i < 2 ? "a" : "b"), 0);
+    }
+    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    SAME(strcmp(text, "M\xFCller"), 0);
+    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_MODEL, NULL, text, &(size_t){sizeof text}));
+    SAME(strlen(text), NAME_SIZE);
+    OK(IFGetDeviceInfo(the_if(), "b", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    SAME(strcmp(text, "inspectd"), 0);
+    OK(IFOpenDevice(the_if(), "a", 3, &device)); /* once */
+    SAME(IFOpenDevice(the_if(), "a", 3, &(HANDLE){NULL}), GC_ERR_RESOURCE_IN_USE);
+    OK(DevClose(device));
+    unmap_camera(camera);
+}
+
 /* More than a pipe holds: the library waits for somebody to read, and so does the camera. */
 static void test_chatter(void) {
     static char text[4096];
@@ -2278,7 +2307,7 @@ static const struct {
     TEST(clock_jumps), TEST(counter_jumps),
     TEST(planned_effects), TEST(twice), TEST(swapped), TEST(strays), TEST(stray_before_any_trigger), TEST(no_chunks),
     TEST(ids), TEST(short), TEST(padded_lines), TEST(oldest_first), TEST(missed_while_exposing), TEST(narrow_counters),
-    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(chatter),
+    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings), TEST(chatter),
     TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
     TEST(flushing_while_streaming), TEST(small_buffers), TEST(time_outs), TEST(event_kill),
     TEST(closing_under_a_wait), TEST(closing_everything_open), TEST(200_starts), TEST(200_openings),
@@ -2298,7 +2327,7 @@ static int print_layout(void) {
     FAULT(next), FAULT(stray), FAULT(silent), FAULT(chatter), FAULT(delays), FAULT(delay_ns), FAULT(starve_until_ns);
     FAULT(cable_ns), FAULT(wrong_id), FAULT(id_offset), FAULT(id_bits), FAULT(id_skips_zero), FAULT(id_kind);
     FAULT(counter_bits), FAULT(counter_is_signed), FAULT(encoder_offset), FAULT(misses_while_exposing);
-    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(listed), FAULT(vendor);
+    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(is_listed_twice), FAULT(vendor);
     FAULT(model), FAULT(plan);
     NODE(missing), NODE(unavailable), NODE(exposure_step_ns), NODE(size_step), NODE(command_ns), NODE(busy_until_ns);
     NODE(user_set);
@@ -2313,9 +2342,8 @@ static int print_numbers(void) {
     NUMBER(EFFECT_WRONG_ID), NUMBER(EFFECT_TWICE), NUMBER(EFFECT_SWAPPED), NUMBER(EFFECT_STRAY_BEFORE);
     NUMBER(EFFECT_STRAY_AFTER), NUMBER(EFFECT_BITS), NUMBER(PLANNED), NUMBER(PULSES);
     NUMBER(CALL_OPEN), NUMBER(CALL_REGISTER), NUMBER(CALL_START), NUMBER(CALL_ACQUISITION_STOP), NUMBER(CALL_STOP);
-    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(LISTED_ONCE);
-    NUMBER(LISTED_TWICE), NUMBER(LISTED_BY_TWO), NUMBER(SHORT_TELLS_BOTH), NUMBER(SHORT_TELLS_LINES);
-    NUMBER(SHORT_TELLS_SIZE);
+    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(SHORT_TELLS_BOTH);
+    NUMBER(SHORT_TELLS_LINES), NUMBER(SHORT_TELLS_SIZE);
     return 0;
 }
 
