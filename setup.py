@@ -7,8 +7,8 @@ setup(
     ext_modules=[
         Extension(
             "inspectd.acquire.simcam._producer",
-            [f"{FOLDER}/{name}.c" for name in ("device", "producer", "stream")],
-            depends=[f"{FOLDER}/{name}.h" for name in ("device", "gentl", "stream")],
+            [f"{FOLDER}/{name}.c" for name in ("device", "faults", "nodes", "producer", "stream")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("device", "faults", "gentl", "stream")],
             extra_compile_args=[
                 "-std=c11",
                 "-O2",

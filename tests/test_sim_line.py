@@ -302,6 +302,7 @@ def test_simcam_from_a_shell(line: Line) -> None:
         for arguments, said in (
             (("fault", "drop", "many"), "fault drop: 'many' is not a whole number from 0 to 1000000000"),
             (("fault", "unplug", "1e12"), "fault unplug: 1e12 s is not between 0 and 86400 s"),
+            (("fault", "stary", "1"), "fault 'stary': the kinds are drop, incomplete, "),
             (("fault", "serial", ""), "fault serial: '' is not a serial of 1 to 31 characters"),
             (("trigger", "--camera", "side"), "has no simulated camera side; it has cam0"),
         ):

@@ -24,6 +24,7 @@ from inspectd.acquire.camera import Camera, EndOfImagesError, Exposure, Gap, Sta
 from inspectd.acquire.orders import Orders
 from inspectd.acquire.protocol import (
     EXIT_TO_RESTART,
+    Connecting,
     Filled,
     Finished,
     FromCamera,
@@ -143,6 +144,7 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
             link.orders.close("the camera is not there, or is being stopped")
             if camera is not None:
                 camera.close()
+        link.send(Connecting())
         attempt = 1 if link.handed > handed else attempt + 1
         losses.reconnects += 1
         closed_bytes = closed_bytes or _own_bytes()

@@ -13,6 +13,9 @@ from inspectd.settings.recipe import Feature
 EXIT_TO_RESTART = 75
 """Exit code of a camera process that wants to be started again: it tried in vain, or grew too large."""
 
+OPENING_S = 60.0
+"""Longest time in seconds that a camera may take to be opened; some wait until their last host is forgotten."""
+
 
 class Job(Struct, frozen=True):
     """What a camera process gets to know at its start, as JSON on its standard input."""
@@ -54,6 +57,10 @@ class Job(Struct, frozen=True):
         return structs.replace(
             self, born_ns=before.born_ns, first=before.first, sent=before.sent, serial=before.serial
         )
+
+
+class Connecting(Struct, frozen=True, tag=True):
+    """The camera was let go of, and is opened next: that may take OPENING_S."""
 
 
 class Streaming(Struct, frozen=True, tag=True):
@@ -164,6 +171,17 @@ class SendTrigger(Struct, frozen=True, tag=True):
 
 
 FromCamera = (
-    Streaming | Filled | Unfilled | Missing | Triggered | Declined | Idle | Vitals | Trouble | Notice | Finished
+    Connecting
+    | Streaming
+    | Filled
+    | Unfilled
+    | Missing
+    | Triggered
+    | Declined
+    | Idle
+    | Vitals
+    | Trouble
+    | Notice
+    | Finished
 )
 ToCamera = Slot | Stop | SendTrigger

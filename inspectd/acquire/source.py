@@ -11,6 +11,8 @@ from inspectd.acquire.channel import Channel
 from inspectd.acquire.health import Health
 from inspectd.acquire.orders import Ordered, PendingOrders
 from inspectd.acquire.protocol import (
+    OPENING_S,
+    Connecting,
     Declined,
     Filled,
     Finished,
@@ -36,8 +38,6 @@ log = structlog.get_logger()
 MAX_MESSAGES = 64
 """Messages of the camera process read in one turn of the engine's loop."""
 PROCESS_ENDED = "the camera process ended"
-OPENING_S = 30.0
-"""Longest silence while a camera is opened; some wait until their last host is forgotten."""
 
 
 class Source:
@@ -58,6 +58,7 @@ class Source:
         self._channel = Channel(ring.count)
         self._orders = PendingOrders()
         self._stop_asked = self._streaming = self._counts_on = False
+        self._connecting = True  # whether its process opens the camera, which may take long
         self._is_back = True  # whether a paused camera may come back
         self._heard_ns = 0
         self._noticed: set[str] = set()  # a camera process has few things to say
@@ -135,6 +136,8 @@ class Source:
                 self._orders.end(message.order, message.sent)
             case Declined():
                 self._orders.end(message.order, 0, message.why)
+            case Connecting():
+                self._connecting = True
             case Streaming():
                 yield from self._streams(message)
             case Idle():
@@ -211,6 +214,7 @@ class Source:
     def _streams(self, message: Streaming) -> Iterator[Ended]:
         self.health.streams(message.device)
         self.job = self.job.after(message.started)
+        self._connecting = False
         self._streaming, self._counts_on = True, message.started.counted is not None
         yield from self._ended(self._account.streams(message.started.counted))
         if self._is_back:
@@ -253,7 +257,7 @@ class Source:
 
     def attach(self, sock: socket.socket) -> None:
         """A new camera process: lend it every free slot."""
-        self._heard_ns = now_ns()
+        self._heard_ns, self._connecting = now_ns(), True
         self.process_starts += 1
         self._channel.attach(sock, [Stop()] if self._stop_asked else [])
 
@@ -300,7 +304,7 @@ class Source:
     @property
     def hangs(self) -> bool:
         """Whether the camera process should have spoken long ago."""
-        limit_s = self.job.config.stall_s if self._streaming else OPENING_S
+        limit_s = OPENING_S if self._connecting else self.job.config.stall_s
         return self._channel.fileno() >= 0 and (now_ns() - self._heard_ns) / 1e9 > limit_s
 
     def request_stop(self, give_up: bool = False) -> None:

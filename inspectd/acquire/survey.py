@@ -19,7 +19,7 @@ from inspectd.acquire import open_camera
 from inspectd.acquire.camera import Exposure
 from inspectd.acquire.folder import list_images
 from inspectd.acquire.orders import Orders
-from inspectd.acquire.protocol import Job, SendTrigger
+from inspectd.acquire.protocol import OPENING_S, Job, SendTrigger
 from inspectd.acquire.simcam import world
 from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import now_ns
@@ -27,7 +27,6 @@ from inspectd.runtime.errors import CameraError
 from inspectd.runtime.image_files import read_image, write_png
 from inspectd.settings.camera import FolderCamera, SimCamera
 
-TIMEOUT_S = 60.0
 PICTURE_S = 10.0
 """Longest wait in seconds for a picture that is not triggered."""
 
@@ -65,10 +64,10 @@ def ask(question: Question) -> Rows:
     command = [sys.executable, "-P", "-m", "inspectd.acquire.survey"]
     try:
         done = subprocess.run(
-            command, input=msgspec.json.encode(question), stdout=subprocess.PIPE, timeout=TIMEOUT_S
+            command, input=msgspec.json.encode(question), stdout=subprocess.PIPE, timeout=OPENING_S
         )
     except subprocess.TimeoutExpired:
-        raise CameraError(f"the GenTL producer did not answer within {TIMEOUT_S:.0f} s") from None
+        raise CameraError(f"the GenTL producer did not answer within {OPENING_S:.0f} s") from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise CameraError(

@@ -19,3 +19,5 @@ class ClockView(msgspec.Struct, frozen=True):
     uncertainty_ns: int | None = None
     ptp: str = ""
     """SFNC PtpStatus, where the camera has it."""
+    trouble: str = ""
+    """Why the device's times can't be trusted; empty = they can, as far as is known."""

@@ -78,6 +78,8 @@ class GenicamCamera(GentlCamera, frozen=True, forbid_unknown_fields=True, tag_fi
     user_id: str = ""
     vendor: str = ""
     model: str = ""
+    interface: str = ""
+    """The producer's id of the interface to open it through, where it is listed through several; empty = any."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,10 +11,12 @@ sys.modules["harvesters._version"] = SimpleNamespace(get_versions=lambda: {"vers
 from harvesters.core import Harvester, ImageAcquirer
 from harvesters.util import pfnc
 
-from inspectd.acquire.genicam.features import SDK_ERRORS, said_as
+from inspectd.acquire.genicam.features import SDK_ERRORS, said_as, say_once, shown
 from inspectd.runtime.errors import CameraError
 
-__all__ = ["PIXEL_FORMATS", "Device", "ImageAcquirer", "device_of", "list_devices", "load"]
+__all__ = ["PIXEL_FORMATS", "Device", "ImageAcquirer", "chosen", "device_of", "list_devices", "load"]
+OPENS = ("read/write", "unknown")
+"""Access of a device that can be opened, best first."""
 PIXEL_FORMATS: dict[int, str] = pfnc.dict_by_ints
 """PFNC names by code."""
 
@@ -28,6 +30,7 @@ class Device(NamedTuple):
     serial: str
     user_id: str
     access: str
+    interface: str
 
 
 def load(paths: list[Path]) -> Harvester:
@@ -62,7 +65,13 @@ def device_of(info: Any) -> Device:
 
     def text(name: str) -> str:
         try:
-            return str(getattr(info, name))
+            return shown(str(getattr(info, name)))
+        except SDK_ERRORS:
+            return ""
+
+    def interface() -> str:
+        try:
+            return shown(str(info.parent.module.id_))
         except SDK_ERRORS:
             return ""
 
@@ -70,5 +79,25 @@ def device_of(info: Any) -> Device:
     status = text("access_status")
     return Device(
         text("id_"), text("vendor"), text("model"), text("serial_number"), text("user_defined_name"),
-        access.get(int(status), "unknown") if status.isdecimal() else "unknown",
+        access.get(int(status), "unknown") if status.isdecimal() else "unknown", interface(),
     )  # fmt: skip
+
+
+def chosen(listed: list[Device]) -> int | None:
+    """Index of the entry to open, of those of one camera; None if there is none, or they are several cameras.
+
+    A camera that is seen through several interfaces, or listed twice, has an entry each; not each can be opened.
+    """
+    if len({(device.vendor, device.model, device.serial) for device in listed}) != 1:
+        return None
+    if len(listed) > 1 and not listed[0].serial:
+        return None
+    ranks = [OPENS.index(device.access) if device.access in OPENS else len(OPENS) for device in listed]
+    best = ranks.index(min(ranks))
+    if len(listed) > 1:
+        through = ", ".join(device.interface for device in listed)
+        say_once(
+            "the camera is listed several times; name its `interface` to choose another entry",
+            serial=listed[best].serial, listed=through, chosen=listed[best].interface,
+        )  # fmt: skip
+    return best

@@ -36,7 +36,7 @@ def evidence_of(
     Of a frame that is not whole nothing is read: its numbers and times prove nothing.
     """
     if not delivered.is_complete:
-        return Evidence(delivered.frame_id, "only a part of the frame arrived"), None
+        return Evidence(delivered.frame_id, delivered.shortfall), None
     counter = session.chunk(delivered, f"Chunk{CHUNK_OF['counter']}") if part_id == "counter" else None
     device_ns = time.device_ns(delivered)
     exposed_ns = None if device_ns is None else time.exposed_ns(device_ns, arrived_ns)

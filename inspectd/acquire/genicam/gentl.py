@@ -14,32 +14,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from genicam import gentl
 
-from inspectd.acquire.genicam.devices import PIXEL_FORMATS, Device, ImageAcquirer, device_of, load
+from inspectd.acquire.genicam import buffers
+from inspectd.acquire.genicam.buffers import Delivered, number
+from inspectd.acquire.genicam.devices import Device, ImageAcquirer, chosen, device_of, load
 from inspectd.acquire.genicam.features import SDK_ERRORS, Features, said_as
 from inspectd.runtime.errors import CameraError
 
+__all__ = ["Delivered", "Session"]
 POLL_S = 0.0004
 GC_ERR_TIMEOUT, GC_ERR_ABORT = -1011, -1012
-IMAGE_PAYLOADS = (
-    gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
-    gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_CHUNK_DATA,
-)
-
-
-class Delivered(NamedTuple):
-    """A buffer that the producer delivered; ours until `Session.requeue`."""
-
-    raw: Any
-    frame_id: int
-    is_complete: bool
-    device_time: int | None
-    """Device time in ticks of `Session.tick_hz`; None if the producer gives none."""
 
 
 class _NewBuffer(ctypes.Structure):
@@ -72,8 +61,8 @@ class Session:
     def _find(self, wanted: dict[str, str]) -> tuple[int, Device]:
         listed = [device_of(info) for info in self._harvester.device_info_list]
         matches = [i for i, device in enumerate(listed) if wanted.items() <= device._asdict().items()]
-        if len(matches) == 1:
-            return matches[0], listed[matches[0]]
+        if (index := chosen([listed[i] for i in matches])) is not None:
+            return matches[index], listed[matches[index]]
         asked = " ".join(f"{name} {value!r}" for name, value in wanted.items())
         serials = ", ".join(repr(device.serial) for device in listed)
         if matches:
@@ -96,10 +85,7 @@ class Session:
     def wait(self, timeout_s: float) -> Delivered | None:
         """Wait for the oldest filled buffer, whole or not; None after the time-out."""
         raw = self._wait_outside_the_lock(timeout_s) if self._event_get_data else self._poll(timeout_s)
-        if raw is None:
-            return None
-        with said_as("the camera was lost"):
-            return Delivered(raw, _number(raw, "frame_id") or 0, bool(raw.is_complete()), self._time_of(raw))
+        return None if raw is None else buffers.delivered(raw)
 
     def waiting(self) -> Delivered | None:
         """The oldest filled buffer, whole or not, if there is one already."""
@@ -132,52 +118,41 @@ class Session:
                 return None
             return self._monitor.buffer
 
-    def _time_of(self, raw: Any) -> int | None:
-        time_ns = _number(raw, "timestamp_ns")
-        return time_ns if time_ns is not None else _number(raw, "timestamp") or None
-
     @property
     def tick_hz(self) -> int:
-        """Ticks per second of `Delivered.device_time`."""
+        """Ticks per second of the device's clock, as the producer or the camera tells it; 0 if neither does."""
         assert self._acquirer is not None
-        raw = next(iter(self._buffers.values()), None)
-        if raw is not None and _number(raw, "timestamp_ns") is not None:
-            return 1_000_000_000
-        frequency = _number(self._acquirer.device, "timestamp_frequency") or self.features.get(
-            "GevTimestampTickFrequency"
-        )
-        return int(frequency or 1_000_000_000)
+        told = number(self._acquirer.device, "timestamp_frequency")
+        return told or int(self.features.get("GevTimestampTickFrequency") or 0)
 
     def picture(self, delivered: Delivered) -> tuple[str, int, int, npt.NDArray[np.uint8]]:
         """Pixel format, width, height and bytes of a whole buffer's picture, in place.
 
         Raises CameraError for a payload that is no single picture.
         """
-        raw = delivered.raw
-        with said_as("the camera was lost"):
-            if raw.payload_type not in IMAGE_PAYLOADS:
-                kind = _payload_name(raw.payload_type)
-                raise CameraError(
-                    f"the camera sends {kind} payload, single images are wanted: switch off its other components"
-                )
-            if _number(raw, "padding_x"):
-                raise CameraError(
-                    f"the camera pads its lines ({raw.padding_x} bytes): choose a width without padding"
-                )
-            name = PIXEL_FORMATS.get(raw.pixel_format, hex(raw.pixel_format))
-            data = np.frombuffer(raw.raw_buffer, np.uint8, offset=int(_number(raw, "image_offset") or 0))
-            return name, int(raw.width), int(raw.height), data
+        return buffers.picture(delivered.raw)
 
     def chunk(self, delivered: Delivered, name: str) -> Any:
-        """Value of a chunk feature in this buffer; None if it has none."""
-        assert self._acquirer is not None
-        with suppress(*SDK_ERRORS):
-            self._acquirer._update_chunk_data(buffer=delivered.raw, is_manual=True)
-            return self.features.get(name)
+        """Value of a chunk feature in this buffer; None if it has none. Another buffer's is never read."""
+        acquirer = self._acquirer
+        assert acquirer is not None
+        with suppress(*SDK_ERRORS, CameraError):
+            self._detach_chunks()
+            if buffers.contains_chunks(delivered.raw):
+                acquirer._update_chunk_data(buffer=delivered.raw, is_manual=True)
+                return self.features.get(name, fresh=True)
         return None
+
+    def _detach_chunks(self) -> None:
+        """Let chunk features have no value: their adapter would go on reading a buffer that is filled anew."""
+        assert self._acquirer is not None
+        self._acquirer._chunk_adapter.detach_buffer()
+        self._acquirer._has_attached_chunk = False
 
     def requeue(self, delivered: Delivered) -> None:
         """Give the buffer back to the producer; nothing of it may be looked at any more."""
+        with suppress(*SDK_ERRORS):
+            self._detach_chunks()
         with suppress(*SDK_ERRORS):
             delivered.raw.parent.queue_buffer(delivered.raw)
 
@@ -186,7 +161,7 @@ class Session:
         lost = None
         with suppress(*SDK_ERRORS):
             lost = self._stream.node_map.StreamLostFrameCount.value
-        return _number(self._stream, "num_underrun") or 0, int(lost or 0)
+        return number(self._stream, "num_underrun") or 0, int(lost or 0)
 
     def halt(self) -> None:
         """End the acquisition and take all buffers back, so that `start` may follow; whatever the device says."""
@@ -236,16 +211,3 @@ def _forget(harvester: Any, acquirer: ImageAcquirer) -> None:
         harvester._ias.remove(acquirer)
     with suppress(AttributeError):
         acquirer._finalizer.detach()
-
-
-def _number(thing: Any, name: str) -> int | None:
-    try:
-        return int(getattr(thing, name))
-    except (*SDK_ERRORS, TypeError, ValueError):
-        return None
-
-
-def _payload_name(kind: int) -> str:
-    ids = gentl.PAYLOADTYPE_INFO_IDS
-    names = {getattr(ids, name): name for name in dir(ids) if name.startswith("PAYLOAD_TYPE_")}
-    return names.get(kind, str(kind)).removeprefix("PAYLOAD_TYPE_").lower().replace("_", "-")

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from inspectd.acquire.genicam.devices import Device
-from inspectd.acquire.genicam.features import Features, settings_of
+from inspectd.acquire.genicam.features import Features
+from inspectd.acquire.genicam.settle import settle
 from inspectd.acquire.pixels import Convert, converter
 from inspectd.acquire.protocol import Job
 from inspectd.runtime.errors import CameraError
@@ -28,7 +29,7 @@ FORMAT_OF = {1: "Mono8", 3: "RGB8"}
 
 def wanted_fields(config: GenicamCamera) -> dict[str, str]:
     """Fields of Device by which the config names its camera."""
-    keys = ("serial", "user_id", "vendor", "model")
+    keys = ("serial", "user_id", "vendor", "model", "interface")
     return {key: value for key in keys if (value := getattr(config, key))}
 
 
@@ -52,10 +53,7 @@ def configure(config: GenicamCamera, job: Job, features: Features) -> tuple[tupl
         convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
     except ValueError as error:
         raise CameraError(str(error)) from None
-    for name, value in settings_of(config, pixel_format, features).items():
-        features.set(name, value)
-    for name, value in job.features.items():  # the recipe's, in its order: it may know better
-        features.set(name, value)
+    settle(config, pixel_format, job.features, features)
     return (pixel_format, config.width, config.height), convert
 
 
@@ -73,5 +71,8 @@ def longest_silence_s(config: GenicamCamera, features: Features) -> float | None
     """Time without a frame from which an open camera has fallen silent, in seconds; None if that can't be said."""
     if config.expected_interval_s is not None or config.trigger != "free_run":
         return config.expected_interval_s
-    rate_hz = config.acquisition_frame_rate_hz or features.get("AcquisitionFrameRate")
-    return max(1.0, SILENT_PERIODS / rate_hz) if rate_hz else None
+    rate_hz = features.get("AcquisitionFrameRate") or config.acquisition_frame_rate_hz
+    if not rate_hz:
+        return None
+    period_s = max(1 / rate_hz, 1e-6 * (features.get("ExposureTime") or 0.0))
+    return max(1.0, SILENT_PERIODS * period_s)

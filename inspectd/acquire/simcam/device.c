@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "device.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -129,6 +128,12 @@ void device_trigger(struct camera *camera, uint64_t at_ns) {
     while (!atomic_compare_exchange_weak(&camera->counter, &counter, counter + 1));
 }
 
+void device_unplug(struct camera *camera, uint64_t for_ns) {
+    atomic_store(&camera->back_ns, now_ns() + for_ns);
+    atomic_fetch_add(&camera->plug, 1);
+    simcam_wake(camera);
+}
+
 uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
     bool listens = camera->reg[R_TRIGGER_MODE] && camera->reg[R_TRIGGER_SOURCE] == TRIGGER_SOURCE_LINE0;
     atomic_fetch_add(&camera->line0, count);
@@ -137,55 +142,42 @@ uint64_t simcam_pulse(struct camera *camera, uint64_t count) {
     return atomic_load(&camera->counter);
 }
 
+uint64_t device_period_ns(const struct camera *camera) {
+    double by_rate = 1e9 / reg_double(camera, R_FRAME_RATE), exposure = 1e3 * reg_double(camera, R_EXPOSURE_TIME);
+    return (uint64_t)(by_rate > exposure ? by_rate : exposure);
+}
+
 /* ---- registers ---- */
 
 uint64_t device_time(const struct camera *camera, uint64_t at_ns) {
     int64_t time = (int64_t)at_ns + atomic_load(&camera->clock_offset_ns); /* below 0 if it was set back so far */
-    return (uint64_t)(camera->timestamp_mode == TIMESTAMP_TICKS ? time / (1000000000 / (int64_t)TICKS_PER_SECOND) : time);
+    bool is_ns = camera->timestamp_mode != TIMESTAMP_TICKS && camera->timestamp_mode != TIMESTAMP_BARE;
+    return (uint64_t)(is_ns ? time : time / (1000000000 / (int64_t)TICKS_PER_SECOND));
+}
+
+uint64_t device_encoder(const struct camera *camera, uint64_t counter) {
+    return counter * ENCODER_STEP + (uint64_t)atomic_load(&camera->faults.encoder_offset);
 }
 
 static uint64_t register_value(const struct camera *camera, enum reg index) {
     switch (index) {
     case R_TEMPERATURE: return as_bits(41.5 + (double)(atomic_load(&camera->exposures) % 8) / 16);
-    case R_PAYLOAD_SIZE: return picture_size(camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
-    case R_COUNTER_VALUE: return atomic_load(&camera->counter);
-    case R_ENCODER_VALUE: return atomic_load(&camera->counter) * ENCODER_STEP;
+    case R_PAYLOAD_SIZE:
+        return sent_size(camera, camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
+    case R_COUNTER_VALUE: return faults_counter(&camera->faults, atomic_load(&camera->counter));
+    case R_ENCODER_VALUE: return device_encoder(camera, atomic_load(&camera->counter));
     case R_SENSOR_WIDTH: return camera->width;
     case R_SENSOR_HEIGHT: return camera->height;
+    case R_MISSING: return camera->nodes.missing;
+    case R_UNAVAILABLE: return camera->nodes.unavailable;
+    case R_SIZE_STEP: return camera->nodes.size_step ? camera->nodes.size_step : 1;
+    case R_USER_SET_LOAD: case R_USER_SET_SAVE: return nodes_busy(camera);
     default: return camera->reg[index];
     }
 }
 
-static bool is_within(uint64_t bits, double least, double most) {
-    double value = as_double(bits);
-    return value >= least && value <= most; /* not a number is neither */
-}
-
-/* As camera.xml tells it; who goes round GenApi is refused here. */
-static bool writable(const struct camera *camera, enum reg index, uint64_t value) {
-    switch (index) {
-    case R_TEMPERATURE: case R_PAYLOAD_SIZE: case R_COUNTER_VALUE: case R_ENCODER_VALUE: case R_SENSOR_WIDTH:
-    case R_SENSOR_HEIGHT: case R_TIMESTAMP_LATCH_VALUE: return false;
-    case R_WIDTH: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->width;
-    case R_HEIGHT: return !camera->reg[R_TL_PARAMS_LOCKED] && value >= 64 && value <= camera->height;
-    case R_PIXEL_FORMAT: return !camera->reg[R_TL_PARAMS_LOCKED] && picture_size(value, 2, 2) > 0;
-    case R_TRIGGER_MODE: case R_TRIGGER_SOURCE: case R_CHUNK_MODE_ACTIVE:
-        return !camera->reg[R_TL_PARAMS_LOCKED] && value <= 1;
-    case R_ACQUISITION_MODE: return value == 0;
-    case R_FRAME_RATE: return is_within(value, 0.1, 2000.0);
-    case R_EXPOSURE_TIME: return is_within(value, 10.0, 1000000.0);
-    case R_GAIN: return is_within(value, 0.0, 24.0);
-    default: return true;
-    }
-}
-
-/* A camera that answers slowly: the next access waits that long, then all is well again. */
 static int access_begins(struct device *device) {
-    uint64_t slow_ns = atomic_exchange(&device->camera->slow_register_ns, 0);
-    if (slow_ns) {
-        struct timespec pause = {(time_t)(slow_ns / 1000000000u), (long)(slow_ns % 1000000000u)};
-        while (nanosleep(&pause, &pause) != 0 && errno == EINTR) {}
-    }
+    faults_delay(&device->camera->faults, CALL_REGISTER);
     return device_alive(device) ? GC_ERR_SUCCESS : GC_ERR_IO;
 }
 
@@ -227,9 +219,9 @@ int device_write(struct device *device, uint64_t address, const void *data, size
     enum reg index = (enum reg)((address - REGISTERS) / 8);
     uint64_t value;
     memcpy(&value, data, sizeof value);
-    if (!writable(camera, index, value)) return GC_ERR_ACCESS_DENIED;
-    camera->reg[index] = value;
-    if (index == R_TIMESTAMP_LATCH) camera->reg[R_TIMESTAMP_LATCH_VALUE] = device_time(camera, now_ns());
+    if (!nodes_allow(camera, index, value)) return GC_ERR_ACCESS_DENIED;
+    camera->reg[index] = nodes_taken(camera, index, value);
+    nodes_command(camera, index);
     return GC_ERR_SUCCESS;
 }
 
@@ -243,6 +235,16 @@ size_t picture_size(uint64_t pixel_format, uint64_t width, uint64_t height) {
     case RGB8: return 3 * width * height;
     default: return 0;
     }
+}
+
+size_t line_pitch(const struct camera *camera, uint64_t pixel_format, uint64_t width) {
+    size_t two_lines = picture_size(pixel_format, width, 2);
+    return two_lines % 2 ? 0 : two_lines / 2 + camera->faults.padding;
+}
+
+size_t sent_size(const struct camera *camera, uint64_t pixel_format, uint64_t width, uint64_t height) {
+    size_t pitch = camera->faults.padding ? line_pitch(camera, pixel_format, width) : 0;
+    return pitch ? pitch * height : picture_size(pixel_format, width, height);
 }
 
 static uint8_t grey_of(const uint8_t *pixel, uint32_t channels) {
@@ -280,11 +282,12 @@ static void put_pixel(uint64_t pixel_format, uint64_t i, uint64_t x, uint64_t y,
     }
 }
 
-void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width, uint64_t height,
+static void render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width, uint64_t height,
                    uint8_t *out) {
     const struct camera *camera = device->camera;
     size_t line = (size_t)camera->width * camera->channels;
-    const uint8_t *picture = device->images + index % camera->image_count * line * camera->height;
+    const uint8_t *picture = device->images + index % camera->image_count * line * camera->height +
+                             camera->reg[R_OFFSET_Y] * line + camera->reg[R_OFFSET_X] * camera->channels;
     bool plain = (pixel_format == Mono8 && camera->channels == 1) || (pixel_format == RGB8 && camera->channels == 3);
     if (plain && width == camera->width) {
         memcpy(out, picture, line * height);
@@ -298,5 +301,16 @@ void device_render(const struct device *device, uint64_t index, uint64_t pixel_f
         }
         for (uint64_t x = 0; x < width; x++)
             put_pixel(pixel_format, y * width + x, x, y, row + x * camera->channels, camera->channels, out);
+    }
+}
+
+void device_render(const struct device *device, uint64_t index, uint64_t pixel_format, uint64_t width,
+                   uint64_t height, uint8_t *out) {
+    render(device, index, pixel_format, width, height, out);
+    size_t padding = device->camera->faults.padding, pitch = line_pitch(device->camera, pixel_format, width);
+    if (!padding || !pitch) return;
+    for (uint64_t y = height; y-- > 0;) { /* from below: none is written over before it is moved */
+        memmove(out + y * pitch, out + y * (pitch - padding), pitch - padding);
+        memset(out + y * pitch + pitch - padding, 0xA5, padding);
     }
 }

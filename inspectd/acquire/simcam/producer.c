@@ -203,8 +203,9 @@ EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t 
         if (!dot || strcmp(dot, ".camera")) continue;
         *dot = 0;
         if (!find(name, &device)) continue;
+        bool is_twice = device.camera->faults.is_listed_twice && name_count + 1 < MAX_CAMERAS;
         device_unmap(&device);
-        memcpy(names[name_count++], name, sizeof name);
+        for (int i = 0; i <= is_twice; i++) memcpy(names[name_count++], name, sizeof name);
     }
     qsort(names, name_count, sizeof names[0], compare);
     pthread_mutex_unlock(&names_lock);
@@ -238,18 +239,21 @@ static GC_ERROR put_field(const char field[TEXT_SIZE], INFO_DATATYPE *type, void
 static GC_ERROR device_info(const struct device *device, const char *id, int status, CMD what, INFO_DATATYPE *type,
                             void *buffer, size_t *size) {
     const struct camera *camera = device->camera;
+    const struct faults *faults = &camera->faults;
     switch (what) {
     case DEVICE_INFO_ID: case DEVICE_INFO_DISPLAYNAME: return put_text(id, type, buffer, size);
-    case DEVICE_INFO_VENDOR: return put_text(VENDOR, type, buffer, size);
-    case DEVICE_INFO_MODEL: return put_text(MODEL, type, buffer, size);
+    case DEVICE_INFO_VENDOR:
+        return *faults->vendor ? put_field(faults->vendor, type, buffer, size) : put_text(VENDOR, type, buffer, size);
+    case DEVICE_INFO_MODEL:
+        return *faults->model ? put_field(faults->model, type, buffer, size) : put_text(MODEL, type, buffer, size);
     case DEVICE_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     case DEVICE_INFO_VERSION: return put_text(VERSION, type, buffer, size);
     case DEVICE_INFO_SERIAL_NUMBER: return put_field(camera->serial, type, buffer, size);
     case DEVICE_INFO_USER_DEFINED_NAME: return put_field(camera->user_id, type, buffer, size);
     case DEVICE_INFO_ACCESS_STATUS: return put_number((uint64_t)status, INFO_DATATYPE_INT32, type, buffer, size);
     case DEVICE_INFO_TIMESTAMP_FREQUENCY: {
-        uint64_t hertz = camera->timestamp_mode == TIMESTAMP_TICKS ? TICKS_PER_SECOND : 1000000000u;
-        return put_number(hertz, INFO_DATATYPE_UINT64, type, buffer, size);
+        uint64_t hertz = clock_hz(camera);
+        return hertz ? put_number(hertz, INFO_DATATYPE_UINT64, type, buffer, size) : done(GC_ERR_NOT_AVAILABLE);
     }
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
@@ -280,6 +284,7 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE interface, const char *id, CMD access, HANDL
     (void)access; /* whoever opens a camera has it alone, as most cameras grant no more */
     if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
+    faults_delay(&device.camera->faults, CALL_OPEN);
     struct open_camera *made = take(&device) ? calloc(1, sizeof *made) : NULL;
     if (!made) {
         device_unmap(&device);
@@ -307,6 +312,7 @@ static struct open_camera *opened_by(HANDLE handle) {
 EXPORT GC_ERROR DevClose(HANDLE handle) {
     if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
     struct open_camera *opened = handle;
+    faults_delay(&opened->device.camera->faults, CALL_CLOSE);
     stream_close(opened);
     device_unmap(&opened->device);
     opened->object.kind = opened->remote.kind = KIND_NONE;
@@ -368,7 +374,10 @@ EXPORT GC_ERROR GCWritePort(HANDLE port, uint64_t address, const void *buffer, s
     if (error) return done(error);
     switch (address) {
     case REGISTERS + 8 * R_ACQUISITION_START: stream_expose(opened, true); break;
-    case REGISTERS + 8 * R_ACQUISITION_STOP: stream_expose(opened, false); break;
+    case REGISTERS + 8 * R_ACQUISITION_STOP:
+        faults_delay(&opened->device.camera->faults, CALL_ACQUISITION_STOP);
+        stream_expose(opened, false);
+        break;
     case REGISTERS + 8 * R_TRIGGER_SOFTWARE: stream_software_trigger(opened); break;
     default: break;
     }
@@ -515,7 +524,7 @@ EXPORT GC_ERROR DSGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *bu
     case STREAM_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     case STREAM_INFO_NUM_DELIVERED: return put_number(stream->delivered, INFO_DATATYPE_UINT64, type, buffer, size);
     case STREAM_INFO_NUM_UNDERRUN: return put_number(stream->underrun, INFO_DATATYPE_UINT64, type, buffer, size);
-    case STREAM_INFO_NUM_STARTED: return put_number(stream->frame_id, INFO_DATATYPE_UINT64, type, buffer, size);
+    case STREAM_INFO_NUM_STARTED: return put_number(stream->started, INFO_DATATYPE_UINT64, type, buffer, size);
     case STREAM_INFO_NUM_ANNOUNCED: return put_number(stream->announced, INFO_DATATYPE_SIZET, type, buffer, size);
     case STREAM_INFO_NUM_QUEUED: return put_number(stream_count(opened, QUEUED), INFO_DATATYPE_SIZET, type, buffer, size);
     case STREAM_INFO_NUM_AWAIT_DELIVERY:
@@ -579,7 +588,8 @@ EXPORT GC_ERROR DSStopAcquisition(HANDLE stream, CMD flags) {
 static GC_ERROR buffer_time(const struct open_camera *opened, const struct buffer *buffer, CMD what, INFO_DATATYPE *type,
                             void *out, size_t *size) {
     uint32_t mode = opened->device.camera->timestamp_mode;
-    if (mode == TIMESTAMP_ABSENT || (what == BUFFER_INFO_TIMESTAMP_NS && mode != TIMESTAMP_NS))
+    bool has_ns = mode == TIMESTAMP_NS || mode == TIMESTAMP_ZERO;
+    if (mode == TIMESTAMP_ABSENT || (what == BUFFER_INFO_TIMESTAMP_NS && !has_ns))
         return done(GC_ERR_NOT_AVAILABLE);
     return put_number(buffer->timestamp, INFO_DATATYPE_UINT64, type, out, size);
 }
@@ -597,7 +607,10 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
     case BUFFER_INFO_TLTYPE: return put_text(TL_TYPE, type, out, size);
     case BUFFER_INFO_BASE: number = (uintptr_t)b->base, kind = INFO_DATATYPE_PTR; break;
     case BUFFER_INFO_USER_PTR: number = (uintptr_t)b->user, kind = INFO_DATATYPE_PTR; break;
-    case BUFFER_INFO_FRAMEID: number = b->frame_id, kind = INFO_DATATYPE_UINT64; break;
+    case BUFFER_INFO_FRAMEID:
+        if (b->has_no_id) return done(GC_ERR_NOT_AVAILABLE);
+        number = b->frame_id, kind = INFO_DATATYPE_UINT64;
+        break;
     case BUFFER_INFO_PIXELFORMAT: number = b->pixel_format, kind = INFO_DATATYPE_UINT64; break;
     case BUFFER_INFO_PIXELFORMAT_NAMESPACE: number = PIXELFORMAT_NAMESPACE_PFNC_32BIT, kind = INFO_DATATYPE_UINT64; break;
     case BUFFER_INFO_NEW_DATA: number = b->state == DELIVERED && b->filled, kind = INFO_DATATYPE_BOOL8; break;
@@ -611,8 +624,10 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
     case BUFFER_INFO_SIZE: number = b->size; break;
     case BUFFER_INFO_SIZE_FILLED: case BUFFER_INFO_DATA_SIZE: number = b->filled; break;
     case BUFFER_INFO_WIDTH: number = b->width; break;
-    case BUFFER_INFO_HEIGHT: case BUFFER_INFO_DELIVERED_IMAGEHEIGHT: number = b->height; break;
-    case BUFFER_INFO_XOFFSET: case BUFFER_INFO_YOFFSET: case BUFFER_INFO_XPADDING: case BUFFER_INFO_YPADDING:
+    case BUFFER_INFO_HEIGHT: number = b->height; break;
+    case BUFFER_INFO_DELIVERED_IMAGEHEIGHT: number = b->lines; break;
+    case BUFFER_INFO_XPADDING: number = b->padding; break;
+    case BUFFER_INFO_XOFFSET: case BUFFER_INFO_YOFFSET: case BUFFER_INFO_YPADDING:
     case BUFFER_INFO_IMAGEOFFSET: number = 0; break;
     case BUFFER_INFO_PAYLOADTYPE: number = PAYLOAD_TYPE_IMAGE; break;
     case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE: number = b->has_chunks ? CHUNKS * 8 : 0; break;

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#define STRAY_NS 1000000u      /* so long before a trigger, or half as long as since the one before */
 #define LOOK_NS 20000000u      /* the thread looks at everything at least so often */
 #define PREPARE_AFTER_NS 3000000u
 #define SWAPPED_NS 1000000000u /* two triggers at once may be so far out of order, on a machine that has much to do */
@@ -41,8 +42,10 @@ static struct buffer *oldest(struct stream *stream, enum buffer_state state) {
 }
 
 /* The one to fill next: the pool has no order, and what came back last is still in the processor's cache. */
-static struct buffer *free_buffer(struct stream *stream) {
+static struct buffer *free_buffer(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
     struct buffer *found = NULL;
+    if (opened->device.camera->faults.oldest_first) return oldest(stream, QUEUED);
     for (struct buffer *b = stream->buffers; b; b = b->next)
         if (b->state == QUEUED && (!found || b->order > found->order)) found = b;
     return found;
@@ -178,7 +181,7 @@ bool stream_look(struct open_camera *opened, HANDLE handle, struct buffer *seen)
 
 size_t stream_payload_size(const struct open_camera *opened) {
     const struct camera *camera = opened->device.camera;
-    size_t picture = picture_size(camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
+    size_t picture = sent_size(camera, camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
     return (picture + 7) / 8 * 8 + 8 * CHUNKS;
 }
 
@@ -234,41 +237,49 @@ int stream_read(struct open_camera *opened, uint64_t address, void *data, size_t
     return GC_ERR_SUCCESS;
 }
 
-/* ---- exposures ---- */
+/* ---- exposures; all by the thread alone ---- */
 
-/* One of a fault's count is used up; false if there is none. */
-static bool take(_Atomic uint64_t *left) {
-    uint64_t now = atomic_load(left);
-    while (now && !atomic_compare_exchange_weak(left, &now, now - 1)) {}
-    return now > 0;
-}
+/* A frame that the camera makes. */
+struct frame {
+    uint64_t picture; /* number of the trigger whose picture it shows */
+    uint64_t counter; /* triggers when it was exposed: with its own, if it has one */
+    uint64_t at_ns, id;
+    uint32_t effects;
+};
 
-static void put_chunks(const struct camera *camera, struct buffer *buffer, uint64_t trigger) {
+static bool has(const struct frame *frame, enum effect effect) { return frame->effects >> effect & 1; }
+
+static void put_chunks(const struct camera *camera, struct buffer *buffer, const struct frame *frame) {
     uint64_t values[CHUNKS] = {
         [CHUNK_FRAME_ID] = buffer->frame_id,
         [CHUNK_TIMESTAMP] = buffer->timestamp,
         [CHUNK_EXPOSURE_TIME] = camera->reg[R_EXPOSURE_TIME],
-        [CHUNK_COUNTER_VALUE] = trigger,
-        [CHUNK_ENCODER_VALUE] = trigger * ENCODER_STEP,
+        [CHUNK_COUNTER_VALUE] = faults_counter(&camera->faults, frame->counter),
+        [CHUNK_ENCODER_VALUE] = device_encoder(camera, frame->counter),
     };
-    buffer->chunks_at = (picture_size(buffer->pixel_format, buffer->width, buffer->height) + 7) / 8 * 8;
-    buffer->has_chunks = camera->reg[R_CHUNK_MODE_ACTIVE] && buffer->chunks_at + sizeof values <= buffer->size;
+    bool is_sent = camera->reg[R_CHUNK_MODE_ACTIVE] && !has(frame, EFFECT_NO_CHUNKS);
+    buffer->chunks_at = (sent_size(camera, buffer->pixel_format, buffer->width, buffer->height) + 7) / 8 * 8;
+    buffer->has_chunks = is_sent && buffer->chunks_at + sizeof values <= buffer->size;
     if (buffer->has_chunks) memcpy(buffer->base + buffer->chunks_at, values, sizeof values);
 }
 
-/* The picture of a trigger into a buffer that is this thread's alone, if it fits and is not there yet. */
-static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, bool is_identical) {
+/* The picture of a trigger into a buffer that is this thread's alone, if it fits and is not there yet. Of a short one
+ * the upper lines: below them there is what was there before. */
+static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, bool is_short) {
     const struct camera *camera = opened->device.camera;
     uint64_t width = camera->reg[R_WIDTH], height = camera->reg[R_HEIGHT], format = camera->reg[R_PIXEL_FORMAT];
-    bool is_there = !is_identical && buffer->rendered == trigger && buffer->width == width &&
-                    buffer->height == height && buffer->pixel_format == format;
-    size_t size = picture_size(format, width, height);
-    if (size <= buffer->size && !is_there)
-        device_render(&opened->device, trigger - 1 - is_identical, format, width, height, buffer->base);
+    bool is_there = buffer->rendered == trigger && buffer->width == width && buffer->height == height &&
+                    buffer->pixel_format == format && !is_short;
+    size_t size = sent_size(camera, format, width, height);
     buffer->width = width;
     buffer->height = height;
+    buffer->lines = is_short ? height / 2 : height;
     buffer->pixel_format = format;
-    buffer->rendered = is_identical ? 0 : trigger;
+    buffer->rendered = is_short ? 0 : trigger;
+    if (size > buffer->size || is_there) return size;
+    if (is_short && buffer->shown) device_render(&opened->device, buffer->shown - 1, format, width, height, buffer->base);
+    else if (is_short) memset(buffer->base, 0, size);
+    device_render(&opened->device, trigger - 1, format, width, buffer->lines, buffer->base);
     return size;
 }
 
@@ -276,7 +287,7 @@ static size_t render(struct open_camera *opened, struct buffer *buffer, uint64_t
 static bool prepare(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     pthread_mutex_lock(&stream->lock);
-    struct buffer *buffer = free_buffer(stream);
+    struct buffer *buffer = free_buffer(opened);
     uint64_t trigger = stream->handled + 1;
     bool is_due = buffer && buffer->rendered != trigger;
     if (is_due) buffer->state = FILLING;
@@ -289,54 +300,116 @@ static bool prepare(struct open_camera *opened) {
     return true;
 }
 
-static void fill(struct open_camera *opened, struct buffer *buffer, uint64_t trigger, uint64_t at_ns) {
-    struct camera *camera = opened->device.camera;
-    bool is_identical = trigger > 1 && take(&camera->identical);
-    uint64_t picture = trigger - 1 - is_identical;
-    buffer->frame_id = opened->stream.frame_id;
-    buffer->timestamp = device_time(camera, at_ns);
-    size_t size = render(opened, buffer, trigger, is_identical);
-    bool is_bad = size > buffer->size || opened->device.flags[picture % camera->image_count];
-    buffer->incomplete = is_bad || take(&camera->incomplete);
-    size_t sent = buffer->incomplete ? size / 2 : size;
+static void fill(struct open_camera *opened, struct buffer *buffer, const struct frame *frame) {
+    const struct camera *camera = opened->device.camera;
+    const struct faults *faults = &camera->faults;
+    bool is_short = has(frame, EFFECT_SHORT);
+    buffer->frame_id = frame->id;
+    buffer->has_no_id = has(frame, EFFECT_NO_ID) || faults->id_kind == IDS_ABSENT;
+    buffer->timestamp = frame_time(camera, frame->at_ns);
+    buffer->padding = faults->padding_is_told ? faults->padding : 0;
+    size_t size = render(opened, buffer, frame->picture, is_short);
+    bool is_bad = size > buffer->size || opened->device.flags[(frame->picture - 1) % camera->image_count];
+    buffer->incomplete = is_bad || has(frame, EFFECT_INCOMPLETE);
+    size_t sent = size;
+    if (buffer->incomplete) sent = size / 2;
+    else if (is_short && faults->short_tells != SHORT_TELLS_LINES)
+        sent = sent_size(camera, buffer->pixel_format, buffer->width, buffer->lines);
     buffer->filled = sent < buffer->size ? sent : buffer->size;
-    put_chunks(camera, buffer, trigger);
+    if (faults->short_tells == SHORT_TELLS_SIZE) buffer->lines = buffer->height;
+    buffer->shown = frame->picture;
+    put_chunks(camera, buffer, frame);
+}
+
+/* A buffer to fill, this thread's alone until it is delivered; NULL if there is none. */
+static struct buffer *begin(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
+    bool starves = now_ns() < atomic_load(&opened->device.camera->faults.starve_until_ns);
+    pthread_mutex_lock(&stream->lock);
+    struct buffer *buffer = starves ? NULL : free_buffer(opened);
+    if (buffer) buffer->state = FILLING;
+    else stream->underrun++;
+    pthread_mutex_unlock(&stream->lock);
+    return buffer;
+}
+
+static void hand_over(struct stream *stream, struct buffer *buffer, enum buffer_state to) {
+    pthread_mutex_lock(&stream->lock);
+    move(stream, buffer, to);
+    pthread_cond_broadcast(&stream->ready);
+    pthread_mutex_unlock(&stream->lock);
+}
+
+/* What was held back is not held back any more: of a camera that is gone it does not come. */
+static void release(struct open_camera *opened) {
+    struct stream *stream = &opened->stream;
+    if (!stream->held) return;
+    hand_over(stream, stream->held, device_alive(&opened->device) ? WAITING : QUEUED);
+    stream->held = NULL;
+}
+
+static void deliver(struct open_camera *opened, const struct frame *frame) {
+    struct stream *stream = &opened->stream;
+    struct buffer *late = stream->held;
+    stream->held = NULL;
+    for (int copies = has(frame, EFFECT_TWICE) ? 2 : 1; copies; copies--) {
+        struct buffer *buffer = begin(opened);
+        if (!buffer) continue;
+        fill(opened, buffer, frame);
+        if (has(frame, EFFECT_SWAPPED) && !late && !stream->held) stream->held = buffer;
+        else hand_over(stream, buffer, WAITING);
+    }
+    if (late) hand_over(stream, late, WAITING);
+}
+
+/* The camera begins to send a frame: it gets an id. */
+static void give_id(struct open_camera *opened, struct frame *frame) {
+    const struct faults *faults = &opened->device.camera->faults;
+    frame->id = faults_id(faults, ++opened->stream.started);
+    if (has(frame, EFFECT_WRONG_ID)) frame->id = faults->wrong_id;
+    atomic_fetch_add(&opened->device.camera->exposures, 1);
+}
+
+/* A frame that nobody triggered, beside trigger number `beside` (0: there was none yet). It shows the picture of a
+ * trigger far away, and one that is clean where every other picture is and its neighbour's is not. */
+static void expose_stray(struct open_camera *opened, uint64_t beside, uint64_t counter, uint64_t at_ns) {
+    uint64_t pictures = opened->device.camera->image_count;
+    struct frame frame = {.picture = beside + pictures + (pictures / 2 | 1), .counter = counter, .at_ns = at_ns};
+    opened->stream.exposed_ns = at_ns;
+    give_id(opened, &frame);
+    deliver(opened, &frame);
 }
 
 /* Trigger number `trigger` becomes a frame, or is lost in one of the ways in which frames get lost. */
 static void expose(struct open_camera *opened, uint64_t trigger, uint64_t at_ns) {
     struct camera *camera = opened->device.camera;
     struct stream *stream = &opened->stream;
-    if (atomic_load(&camera->silent)) return; /* connected, and yet it exposes nothing any more */
-    atomic_fetch_add(&camera->exposures, 1);
-    struct timespec end = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)};
-    end.tv_nsec += (long)(reg_double(camera, R_EXPOSURE_TIME) * 1000.0);
-    end.tv_sec += end.tv_nsec / 1000000000;
-    end.tv_nsec %= 1000000000;
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL);
-    stream->frame_id++;
-    if (take(&camera->drop)) {
-        stream->lost++;
-        return;
+    struct faults *faults = &camera->faults;
+    if (atomic_load(&faults->silent)) return; /* connected, and yet it exposes nothing any more */
+    struct frame frame = {.picture = trigger, .counter = trigger, .at_ns = at_ns, .effects = faults_of(faults, trigger)};
+    uint64_t end_ns = at_ns + (uint64_t)(reg_double(camera, R_EXPOSURE_TIME) * 1000.0);
+    if (has(&frame, EFFECT_UNPLUGGED)) device_unplug(camera, faults->cable_ns);
+    bool is_busy = faults->misses_while_exposing && at_ns < stream->busy_until_ns;
+    if (is_busy || has(&frame, EFFECT_MISSED) || has(&frame, EFFECT_UNPLUGGED)) return;
+    if (has(&frame, EFFECT_STRAY_BEFORE)) {
+        uint64_t since_ns = at_ns - stream->exposed_ns;
+        expose_stray(opened, trigger, trigger - 1, at_ns - (since_ns < 2 * STRAY_NS ? since_ns / 2 : STRAY_NS));
     }
-    bool starves = now_ns() < atomic_load(&camera->starve_until_ns);
-    pthread_mutex_lock(&stream->lock);
-    struct buffer *buffer = starves ? NULL : free_buffer(stream);
-    if (buffer) buffer->state = FILLING;
-    else stream->underrun++;
-    pthread_mutex_unlock(&stream->lock);
-    if (!buffer) return;
-    fill(opened, buffer, trigger, at_ns);
-    pthread_mutex_lock(&stream->lock);
-    move(stream, buffer, WAITING);
-    pthread_cond_broadcast(&stream->ready);
-    pthread_mutex_unlock(&stream->lock);
+    stream->exposed_ns = at_ns;
+    stream->busy_until_ns = end_ns;
+    struct timespec end = {(time_t)(end_ns / 1000000000u), (long)(end_ns % 1000000000u)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL);
+    if (has(&frame, EFFECT_IDENTICAL)) frame.picture += camera->image_count - 1; /* the one before, whichever that is */
+    give_id(opened, &frame);
+    if (has(&frame, EFFECT_DROPPED)) stream->lost++;
+    else deliver(opened, &frame);
+    if (has(&frame, EFFECT_STRAY_AFTER)) expose_stray(opened, trigger, trigger, end_ns);
 }
 
 /* In free run the camera triggers itself. Under the lock. */
 static void run_free(struct open_camera *opened) {
     struct camera *camera = opened->device.camera;
-    uint64_t period_ns = (uint64_t)(1e9 / reg_double(camera, R_FRAME_RATE));
+    uint64_t period_ns = device_period_ns(camera);
     uint64_t now = now_ns();
     if (!opened->stream.next_ns) opened->stream.next_ns = now + period_ns;
     if (now < opened->stream.next_ns) return;
@@ -375,27 +448,34 @@ static void *acquire(void *argument) {
         bool is_free = works && !camera->reg[R_TRIGGER_MODE];
         if (is_free) run_free(opened);
         uint64_t at_ns = 0, trigger = works ? next_trigger(opened, &at_ns) : 0;
+        bool strays = works && !trigger && !camera->faults.silent && faults_take(&camera->faults.stray);
         uint64_t until_ns = now_ns() + LOOK_NS, soon_ns = now_ns() + PREPARE_AFTER_NS;
         if (is_free && stream->next_ns < until_ns) until_ns = stream->next_ns;
+        uint64_t handled = stream->handled;
         pthread_mutex_unlock(&stream->lock);
+        faults_chatter(&camera->faults);
+        if (!works) release(opened);
         if (trigger) expose(opened, trigger, at_ns);
+        else if (strays) expose_stray(opened, handled, handled, now_ns());
         /* Rendering would keep the processor from whoever the frame just woke: not at once. */
         else if (has_exposed) device_sleep(camera, wake, soon_ns < until_ns ? soon_ns : until_ns);
         else if (!works || !prepare(opened)) device_sleep(camera, wake, until_ns);
-        has_exposed = trigger != 0;
+        has_exposed = trigger || strays;
         pthread_mutex_lock(&stream->lock);
     }
     pthread_mutex_unlock(&stream->lock);
+    release(opened);
     return NULL;
 }
 
 int stream_start(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     int error = GC_ERR_RESOURCE_IN_USE;
+    faults_delay(&opened->device.camera->faults, CALL_START);
     if (!device_alive(&opened->device)) return GC_ERR_IO;
     pthread_mutex_lock(&stream->lock);
     if (!stream->running) {
-        stream->frame_id = 0; /* begins anew at every start, as most cameras' do */
+        stream->started = 0; /* ids begin anew at every start, as most cameras' do */
         stream->stopping = false;
         stream->kills = 0;
         error = pthread_create(&stream->thread, NULL, acquire, opened) ? GC_ERR_OUT_OF_MEMORY : GC_ERR_SUCCESS;
@@ -408,6 +488,7 @@ int stream_start(struct open_camera *opened) {
 void stream_stop(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     if (!stream->running) return;
+    faults_delay(&opened->device.camera->faults, CALL_STOP);
     stream_expose(opened, false);
     pthread_mutex_lock(&stream->lock);
     stream->stopping = true;
@@ -425,7 +506,7 @@ void stream_expose(struct open_camera *opened, bool on) {
         stream->handled = atomic_load(&camera->counter);
         stream->next_ns = 0;
         stream->latest_ns = now_ns();
-        atomic_store(&camera->silent, 0); /* a new start helps */
+        faults_take(&camera->faults.silent); /* a new start helps, or one of the next */
     }
     stream->exposing = on;
     pthread_mutex_unlock(&stream->lock);

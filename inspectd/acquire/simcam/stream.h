@@ -25,9 +25,12 @@ struct buffer {
     uint8_t *base;
     void *user;
     size_t size, filled, chunks_at;
-    bool is_own, incomplete, has_chunks;
+    bool is_own, incomplete, has_chunks, has_no_id;
     uint64_t frame_id, timestamp, width, height, pixel_format;
+    uint64_t lines;    /* that were delivered, of the height */
+    uint64_t padding;  /* that is told, of each line */
     uint64_t rendered; /* it holds the picture of this trigger already; 0 = none */
+    uint64_t shown;    /* it was last filled with the picture of this trigger; 0 = never */
     struct buffer *next;
 };
 
@@ -42,10 +45,12 @@ struct stream {
     uint64_t kills;   /* calls of EventKill: each ends one wait */
     struct buffer *buffers;
     uint64_t order;
-    _Atomic uint64_t announced, frame_id, delivered, underrun, lost; /* told to whoever asks */
+    _Atomic uint64_t announced, started, delivered, underrun, lost; /* told to whoever asks */
     uint64_t handled;   /* the counter's value up to which all triggers are exposed */
     uint64_t latest_ns; /* when the last of them came, or the exposing began */
     uint64_t next_ns;   /* the next exposure in free run */
+    uint64_t exposed_ns, busy_until_ns; /* the last exposure's begin and end; for the thread alone, as what follows */
+    struct buffer *held; /* filled, to be delivered after the next frame */
 };
 
 struct open_camera {

@@ -16,6 +16,8 @@ from types import TracebackType
 import numpy as np
 import structlog
 
+from inspectd.acquire.simcam.faults import EFFECT_BITS, PLANNED, Call, Effect, Faults
+from inspectd.acquire.simcam.nodes import REGISTERS, Nodes
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.image_files import U8, read_image
 
@@ -23,12 +25,13 @@ log = structlog.get_logger()
 MAGIC = b"SIMCAM1"
 FLAG_PAGE = 4096
 PULSES = 4096
-REGISTERS = 22
 TRIGGER_MODE, TRIGGER_SOURCE = 5, 6
 """Indices of registers in `enum reg` of device.h."""
 FOLDER_VARIABLE = "INSPECTD_SIMCAM"
 """Environment variable with the folder whose cameras the producer shows."""
-TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2}
+TIMESTAMPS = {"ns": 0, "ticks": 1, "absent": 2, "zero": 3, "bare": 4, "mixed": 5}
+"""Times of frames: in ns; in ticks; none; always 0; in ticks, and nobody says of which frequency; in ticks, while
+the clock that is latched counts ns."""
 
 
 class Memory(ctypes.Structure):
@@ -53,14 +56,10 @@ class Memory(ctypes.Structure):
         ("plug", ctypes.c_uint64),
         ("back_ns", ctypes.c_uint64),
         ("exposures", ctypes.c_uint64),
-        ("drop", ctypes.c_uint64),
-        ("incomplete", ctypes.c_uint64),
-        ("identical", ctypes.c_uint64),
-        ("starve_until_ns", ctypes.c_uint64),
-        ("silent", ctypes.c_uint64),
-        ("slow_register_ns", ctypes.c_uint64),
+        ("nodes", Nodes),
         ("reg", ctypes.c_uint64 * REGISTERS),
         ("pulse_ns", ctypes.c_uint64 * PULSES),
+        ("faults", Faults),
     )
 
 
@@ -131,34 +130,79 @@ class Rig:
         self._library.simcam_wake(self._address)
 
     def rename(self, serial: str) -> None:
-        """Let a camera with another serial number, of 1 to 31 characters, answer from now on."""
-        if not 0 < len(serial.encode()) < 32:
+        """Let a camera with another serial number, of 1 to 31 characters, answer from now on.
+
+        Bytes that are no UTF-8 are named as in the names of files.
+        """
+        name = os.fsencode(serial)
+        if not 0 < len(name) < 32:
             raise ValueError(f"{serial!r} is not a serial of 1 to 31 characters")
-        self.memory.serial = serial.encode()
+        self.memory.serial = name
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong with it, and in what it differs from others."""
+        faults: Faults = self.memory.faults
+        return faults
+
+    @property
+    def nodes(self) -> Nodes:
+        """In what its features differ from a plain camera's."""
+        nodes: Nodes = self.memory.nodes
+        return nodes
+
+    def heal(self) -> None:
+        """End all of that: a good camera."""
+        for part in (Memory.faults, Memory.nodes):
+            ctypes.memset(self._address + part.offset, 0, part.size)
+
+    def plan(self, trigger: int, effects: Effect) -> None:
+        """Let the exposure of exactly this trigger (the counter's value with it) have these effects.
+
+        It is one of the next PLANNED.
+        """
+        self.faults.plan[trigger % PLANNED] = trigger << EFFECT_BITS | effects
+
+    def next(self, effects: Effect, frames: int = 1) -> None:
+        """Let each of the next `frames` exposures have these effects."""
+        for effect in effects:
+            self.faults.next[effect.bit_length() - 1] = frames
 
     def drop(self, frames: int) -> None:
         """Lose the next frames on their way; their ids are missing."""
-        self.memory.drop = frames
+        self.next(Effect.DROPPED, frames)
 
-    def incomplete(self, frames: int) -> None:
-        """Let only a part of each of the next frames arrive."""
-        self.memory.incomplete = frames
+    def incomplete(self, frames: int, frame_id: int | None = None) -> None:
+        """Let only a part of each of the next frames arrive, and with this id if one is given."""
+        if frame_id is not None:
+            self.faults.wrong_id = frame_id
+        self.next(Effect.INCOMPLETE | (Effect(0) if frame_id is None else Effect.WRONG_ID), frames)
 
     def identical(self, frames: int) -> None:
         """Let the next frames show the picture before theirs."""
-        self.memory.identical = frames
+        self.next(Effect.IDENTICAL, frames)
+
+    def stray(self, frames: int = 1) -> None:
+        """Let the camera send frames now that nobody triggered; they show the picture of a trigger far away."""
+        self.faults.stray = frames
+        self._library.simcam_wake(self._address)
+
+    def chatter(self, size: int) -> None:
+        """Let the producer's library say so many bytes on the camera process's stderr, now."""
+        self.faults.chatter = size
+        self._library.simcam_wake(self._address)
 
     def starve(self, seconds: float) -> None:
         """Let the producer find no free buffer for so long."""
-        self.memory.starve_until_ns = now_ns() + int(seconds * 1e9)
+        self.faults.starve_until_ns = now_ns() + int(seconds * 1e9)
 
-    def fall_silent(self) -> None:
-        """Let the camera stay connected and answer, but expose nothing until its acquisition is restarted."""
-        self.memory.silent = 1
+    def fall_silent(self, starts: int = 1) -> None:
+        """Let the camera stay connected and answer, but expose nothing until this many new starts."""
+        self.faults.silent = starts
 
     def slow_register(self, seconds: float) -> None:
         """Let the next access to a register take so long."""
-        self.memory.slow_register_ns = int(seconds * 1e9)
+        self.faults.slow(Call.REGISTER, seconds)
 
     def jump_clock(self, seconds: float) -> None:
         """Let the device's clock jump, ahead or back."""
@@ -168,6 +212,12 @@ class Rig:
         """Let the trigger counter jump, ahead or back, without any trigger."""
         self.memory.counter = max(0, self.memory.counter + by)
         self._library.simcam_wake(self._address)
+
+    def timestamps(self, kind: str) -> None:
+        """Let the times of frames be told in another way, one of TIMESTAMPS."""
+        if kind not in TIMESTAMPS:
+            raise ValueError(f"{kind!r} is none of {', '.join(TIMESTAMPS)}")
+        self.memory.timestamp_mode = TIMESTAMPS[kind]
 
 
 def camera_path(folder: Path, name: str) -> Path:

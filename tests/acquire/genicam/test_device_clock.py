@@ -49,18 +49,28 @@ def test_clocks_that_drift_apart_for_a_day(drift: float) -> None:
         assert exposed_ns is not None and -3 * MS < exposed_ns - host_ns <= 3 * MS, n
 
 
-def test_a_latched_clock_is_due_again_after_a_while() -> None:
+def test_the_longer_ago_it_was_latched_the_less_exact_it_is() -> None:
     clock, now = DeviceClock(), now_ns()
-    assert clock.is_due
-    clock.latched(now, 0, now)
-    assert not clock.is_due
-    clock._tried_ns -= int(11e9)
-    assert clock.is_due
+    assert clock.aged_ns(now) is None
+    clock.latched(now, 0, now + 2000)
+    assert clock.aged_ns(now + 2000) == 1000
+    assert clock.aged_ns(now + 2000 + 10_000 * MS) == 1000 + 500_000
 
 
-def test_a_jump_either_way_is_told() -> None:
+def test_a_jump_either_way_is_told_and_the_offset_begins_anew() -> None:
     for jump in (3_600_000 * MS, -3_600_000 * MS):
         clock, now = DeviceClock(), now_ns()
-        clock.latched(now, 0, now)
+        assert not clock.latched(now, 0, now)
         assert clock.exposed_ns(MS, now + 2 * MS) == now + MS
-        assert clock.exposed_ns(2 * MS + jump, now + 3 * MS) is None
+        assert not clock.latched(now + 100 * MS, 100 * MS, now + 100 * MS)
+        assert clock.latched(now + 200 * MS, 200 * MS + jump, now + 210 * MS)
+        assert clock.age_ns(200 * MS + jump, now + 210 * MS) == 5 * MS
+        assert clock.exposed_ns(205 * MS + jump, now + 300 * MS) == now + 210 * MS
+
+
+def test_without_a_latch_a_frame_is_as_old_as_it_is_later_than_the_quickest() -> None:
+    clock, now = DeviceClock(), now_ns()
+    assert clock.age_ns(1000, now) == 0
+    clock.exposed_ns(1000, now)
+    assert clock.age_ns(1000 + 50 * MS, now + 50 * MS) == 0
+    assert clock.age_ns(1000 + 50 * MS, now + 3050 * MS) == 3000 * MS

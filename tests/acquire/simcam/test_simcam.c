@@ -1,6 +1,6 @@
 /* simcam's own test: a GenTL host of the plainest sort, the cameras it plays with, and every fault.
  * test_simcam.py builds it with sanitizers. `test_simcam` runs everything, `test_simcam NAME` one test,
- * `test_simcam layout` prints the layout of struct camera for Python. */
+ * `test_simcam layout` prints the layout of struct camera for Python, `test_simcam numbers` the enumerations. */
 #define _GNU_SOURCE
 #include "producer.c" /* not linked: so the compiler holds the calls against the very declarations */
 
@@ -1167,12 +1167,12 @@ static void test_drop(void) {
     struct host h;
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->drop, 2);
+    atomic_store(&h.camera->faults.next[EFFECT_DROPPED], 2);
     simcam_pulse(h.camera, 3);
     expect(&h, 3, 3);
     SAME(lost_frames(&h), 2);
     SAME(stream_number(&h, STREAM_INFO_NUM_UNDERRUN), 0);
-    SAME(atomic_load(&h.camera->drop), 0);
+    SAME(atomic_load(&h.camera->faults.next[EFFECT_DROPPED]), 0);
     close_device(&h);
 }
 
@@ -1182,7 +1182,7 @@ static void test_incomplete(void) {
     unmap_camera(make_camera("a", &SMALL));
     write_pictures("a", &SMALL, true); /* its second picture could not be read */
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->incomplete, 1);
+    atomic_store(&h.camera->faults.next[EFFECT_INCOMPLETE], 1);
     simcam_pulse(h.camera, 3);
     for (uint64_t i = 1; i <= 2; i++) {
         OK(fetch(&h, SOON, &f));
@@ -1203,7 +1203,7 @@ static void test_identical(void) {
     simcam_pulse(h.camera, 1);
     expect(&h, 1, 1);
     EVENTUALLY(is_prepared_in_any(&h, 2)); /* the right picture is there already, and yet */
-    atomic_store(&h.camera->identical, 1);
+    atomic_store(&h.camera->faults.next[EFFECT_IDENTICAL], 1);
     simcam_pulse(h.camera, 2);
     OK(fetch(&h, SOON, &f));
     SAME(f.frame_id, 2);
@@ -1219,10 +1219,10 @@ static void test_starve(void) {
     struct shot f[2];
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 2);
-    atomic_store(&h.camera->starve_until_ns, UINT64_MAX);
+    atomic_store(&h.camera->faults.starve_until_ns, UINT64_MAX);
     simcam_pulse(h.camera, 3);
     EVENTUALLY(stream_number(&h, STREAM_INFO_NUM_UNDERRUN) == 3);
-    atomic_store(&h.camera->starve_until_ns, 0);
+    atomic_store(&h.camera->faults.starve_until_ns, 0);
     simcam_pulse(h.camera, 2);
     for (int i = 0; i < 2; i++) OK(fetch(&h, SOON, &f[i]));
     simcam_pulse(h.camera, 1); /* the host itself holds all of them */
@@ -1314,7 +1314,7 @@ static void test_silent(void) {
     struct host h;
     unmap_camera(make_camera("a", &SMALL));
     open_line(&h, "a", &SMALL, 4);
-    atomic_store(&h.camera->silent, 1);
+    atomic_store(&h.camera->faults.silent, 1);
     simcam_pulse(h.camera, 2);
     expect_nothing(&h);
     SAME(read_reg(&h, R_WIDTH), 71); /* it answers */
@@ -1324,6 +1324,12 @@ static void test_silent(void) {
     simcam_pulse(h.camera, 1);
     expect(&h, 3, 1);
     close_device(&h);
+}
+
+/* The next call of this sort takes so long. */
+static void slow_down(struct camera *camera, enum call call, unsigned ms) {
+    atomic_store(&camera->faults.delay_ns[call], ms * (uint64_t)MS);
+    atomic_store(&camera->faults.delays[call], 1);
 }
 
 static void *reads_slowly(void *argument) {
@@ -1339,9 +1345,9 @@ static void test_slow_register(void) {
     unmap_camera(make_camera("quick", &SMALL));
     open_line(&slow, "slow", &SMALL, 4);
     open_line(&quick, "quick", &SMALL, 4);
-    atomic_store(&slow.camera->slow_register_ns, 600 * (uint64_t)MS);
+    slow_down(slow.camera, CALL_REGISTER, 600);
     pthread_t reader = in_thread(reads_slowly, &slow);
-    EVENTUALLY(atomic_load(&slow.camera->slow_register_ns) == 0); /* it is in there */
+    EVENTUALLY(atomic_load(&slow.camera->faults.delays[CALL_REGISTER]) == 0); /* it is in there */
     uint64_t began = now_ns();
     for (uint64_t i = 1; i <= 5; i++) { /* nobody else waits, not even its own frames */
         simcam_pulse(quick.camera, 1);
@@ -1408,6 +1414,450 @@ static void test_counter_jumps(void) {
     check_jump(&h, PULSES, 6);
     SAME(stream_number(&h, STREAM_INFO_NUM_UNDERRUN), 0);
     SAME(lost_frames(&h), 0);
+    close_device(&h);
+}
+
+/* ---- effects of one exposure, strays, ids, lines, widths ---- */
+
+#define EFFECT(name) (1u << EFFECT_##name)
+
+static void plan(struct host *h, uint64_t trigger, uint32_t effects) {
+    atomic_store(&h->camera->faults.plan[trigger % PLANNED], trigger << EFFECT_BITS | effects);
+}
+
+/* The next frame by its id and its counter; it shows the picture of this trigger, and goes straight back. */
+static struct shot expect_of(struct host *h, uint64_t counter, uint64_t frame_id, uint64_t picture) {
+    struct shot f;
+    OK(fetch(h, SOON, &f));
+    SAME(f.frame_id, frame_id);
+    SAME(f.chunks[CHUNK_COUNTER_VALUE], counter);
+    check_picture(h, &f, picture - 1);
+    requeue(h, &f);
+    return f;
+}
+
+static void test_planned_effects(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 8);
+    plan(&h, 2, EFFECT(DROPPED));
+    plan(&h, 3, EFFECT(MISSED)); /* no exposure, and so no frame id */
+    plan(&h, 5 + PLANNED, EFFECT(DROPPED)); /* not this one's, though in its place */
+    simcam_pulse(h.camera, 5);
+    expect(&h, 1, 1);
+    expect(&h, 4, 3);
+    expect(&h, 5, 4);
+    expect_nothing(&h);
+    SAME(lost_frames(&h), 1);
+    SAME(atomic_load(&h.camera->exposures), 4);
+    SAME(atomic_load(&h.camera->faults.plan[2]), 0);
+    SAME(atomic_load(&h.camera->faults.plan[5]), (5 + PLANNED) << EFFECT_BITS | EFFECT(DROPPED));
+    close_device(&h);
+}
+
+static void test_twice(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    plan(&h, 1, EFFECT(TWICE));
+    simcam_pulse(h.camera, 1);
+    struct shot first = expect_of(&h, 1, 1, 1), second = expect_of(&h, 1, 1, 1);
+    SAME(first.timestamp, second.timestamp);
+    simcam_pulse(h.camera, 1);
+    expect(&h, 2, 2);
+    close_device(&h);
+    open_line(&h, "a", &SMALL, 1); /* no room for the other one */
+    plan(&h, 3, EFFECT(TWICE));
+    simcam_pulse(h.camera, 1);
+    EVENTUALLY(stream_number(&h, STREAM_INFO_NUM_UNDERRUN) == 1);
+    expect(&h, 3, 1);
+    expect_nothing(&h);
+    close_device(&h);
+}
+
+static void test_swapped(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    plan(&h, 2, EFFECT(SWAPPED));
+    simcam_pulse(h.camera, 3);
+    expect(&h, 1, 1);
+    expect(&h, 3, 3);
+    expect(&h, 2, 2);
+    plan(&h, 4, EFFECT(SWAPPED));
+    simcam_pulse(h.camera, 1);
+    expect_nothing(&h);
+    OK(write_reg(&h, R_ACQUISITION_STOP, 1)); /* what was exposed still comes */
+    expect(&h, 4, 4);
+    OK(write_reg(&h, R_ACQUISITION_START, 1));
+    plan(&h, 5, EFFECT(SWAPPED));
+    simcam_pulse(h.camera, 1);
+    EVENTUALLY(atomic_load(&h.camera->exposures) == 5);
+    unplug(h.camera, 60000); /* of a camera that is gone nothing comes */
+    expect_nothing(&h);
+    SAME(stream_number(&h, STREAM_INFO_NUM_QUEUED), 4);
+    close_device(&h);
+}
+
+static void test_strays(void) {
+    struct host h;
+    struct shot f[4];
+    unmap_camera(make_camera("a", &SMALL)); /* five pictures: a stray shows that of three triggers further */
+    open_line(&h, "a", &SMALL, 8);
+    simcam_pulse(h.camera, 1);
+    f[0] = expect_of(&h, 1, 1, 1);
+    atomic_store(&h.camera->faults.stray, 1);
+    simcam_wake(h.camera);
+    f[1] = expect_of(&h, 1, 2, 4); /* without any trigger */
+    SAME(read_reg(&h, R_COUNTER_VALUE), 1);
+    plan(&h, 2, EFFECT(STRAY_BEFORE) | EFFECT(STRAY_AFTER));
+    simcam_pulse(h.camera, 1);
+    f[2] = expect_of(&h, 1, 3, 5);
+    f[3] = expect_of(&h, 2, 4, 2);
+    CHECK(f[0].timestamp < f[1].timestamp && f[1].timestamp < f[2].timestamp);
+    CHECK(f[2].timestamp < f[3].timestamp && f[3].timestamp - f[2].timestamp <= MS);
+    f[0] = expect_of(&h, 2, 5, 5);
+    SAME(f[0].timestamp - f[3].timestamp, 10000); /* at the end of the exposure */
+    SAME(read_reg(&h, R_COUNTER_VALUE), 2);
+    simcam_pulse(h.camera, 1);
+    expect(&h, 3, 6);
+    close_device(&h);
+}
+
+static void test_stray_before_any_trigger(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    atomic_store(&h.camera->faults.stray, 2);
+    for (uint64_t i = 1; i <= 2; i++) expect_of(&h, 0, i, 3);
+    simcam_pulse(h.camera, 1);
+    expect(&h, 1, 3);
+    close_device(&h);
+}
+
+static void test_no_chunks(void) {
+    struct host h;
+    struct shot f;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 1);
+    atomic_store(&h.camera->faults.next[EFFECT_NO_CHUNKS], 2);
+    simcam_pulse(h.camera, 1);
+    for (uint64_t i = 1; i <= 2; i++) {
+        OK(fetch(&h, SOON, &f));
+        CHECK(!f.has_chunks);
+        SAME(buffer_number(&h, f.buffer, BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE), 0);
+        SAME(buffer_number(&h, f.buffer, BUFFER_INFO_PAYLOADTYPE), PAYLOAD_TYPE_IMAGE);
+        check_picture(&h, &f, i - 1);
+        requeue(&h, &f);
+        simcam_pulse(h.camera, 1);
+    }
+    expect(&h, 3, 3);
+    close_device(&h);
+}
+
+/* Starts anew, so that the ids do; frames have these ids, `count` of them. */
+static void check_ids(struct host *h, const uint64_t *ids, size_t count) {
+    stop(h);
+    start(h);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t trigger = simcam_pulse(h->camera, 1);
+        expect(h, trigger, ids[i]);
+    }
+}
+
+static void test_ids(void) {
+    struct host h;
+    struct shot f;
+    uint64_t number;
+    size_t size = 8;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    struct faults *faults = &h.camera->faults;
+    atomic_store(&faults->id_offset, -1);
+    check_ids(&h, (uint64_t[]){0, 1, 2}, 3);
+    atomic_store(&faults->id_offset, 65533);
+    check_ids(&h, (uint64_t[]){65534, 65535, 65536}, 3);
+    atomic_store(&faults->id_bits, 16);
+    check_ids(&h, (uint64_t[]){65534, 65535, 0, 1}, 4);
+    atomic_store(&faults->id_skips_zero, 1);
+    check_ids(&h, (uint64_t[]){65534, 65535, 1, 2}, 4);
+    atomic_store(&faults->id_bits, 32);
+    atomic_store(&faults->id_offset, 0xFFFFFFFD);
+    check_ids(&h, (uint64_t[]){0xFFFFFFFE, 0xFFFFFFFF, 1}, 3);
+    atomic_store(&faults->id_kind, IDS_ZERO);
+    check_ids(&h, (uint64_t[]){0, 0}, 2);
+    atomic_store(&faults->id_kind, IDS_COUNT);
+    atomic_store(&faults->wrong_id, UINT64_MAX);
+    atomic_store(&faults->next[EFFECT_WRONG_ID], 1);
+    check_ids(&h, (uint64_t[]){UINT64_MAX, 0xFFFFFFFF, 1}, 3);
+    atomic_store(&faults->next[EFFECT_NO_ID], 1);
+    for (int i = 0; i < 2; i++) {
+        simcam_pulse(h.camera, 1);
+        EVENTUALLY(stream_number(&h, STREAM_INFO_NUM_AWAIT_DELIVERY) == 1);
+        struct new_buffer_event told;
+        OK(EventGetData(h.event, &told, &(size_t){sizeof told}, 0));
+        SAME(DSGetBufferInfo(h.stream, told.buffer, BUFFER_INFO_FRAMEID, NULL, &number, &size), GC_ERR_NOT_AVAILABLE);
+        f.buffer = told.buffer;
+        requeue(&h, &f);
+        atomic_store(&faults->id_kind, IDS_ABSENT);
+    }
+    close_device(&h);
+}
+
+/* The upper lines of the second trigger's picture, the lower ones of the first's: what the buffer held. */
+static void check_short(struct host *h, uint64_t tells, uint64_t lines, uint64_t filled) {
+    uint8_t upper[71 * 67], lower[71 * 67];
+    struct shot f;
+    atomic_store(&h->camera->faults.short_tells, tells);
+    uint64_t first = simcam_pulse(h->camera, 1);
+    OK(fetch(h, SOON, &f));
+    check_picture(h, &f, first - 1);
+    requeue(h, &f);
+    EVENTUALLY(is_prepared_in_any(h, first + 1)); /* the right picture is there already, and yet */
+    plan(h, first + 1, EFFECT(SHORT));
+    simcam_pulse(h->camera, 1);
+    OK(fetch(h, SOON, &f));
+    CHECK(!f.is_incomplete && f.has_chunks);
+    SAME(f.height, 67);
+    SAME(buffer_number(h, f.buffer, BUFFER_INFO_DELIVERED_IMAGEHEIGHT), lines);
+    SAME(f.filled, filled);
+    wanted_picture(h->sensor, (first - 1) % 5, Mono8, 71, 67, lower);
+    wanted_picture(h->sensor, first % 5, Mono8, 71, 67, upper);
+    SAME(memcmp(f.base, upper, 71 * 33), 0);
+    SAME(memcmp(f.base + 71 * 33, lower + 71 * 33, 71 * 34), 0);
+    requeue(h, &f);
+}
+
+static void test_short(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 1);
+    check_short(&h, SHORT_TELLS_BOTH, 33, 71 * 33);
+    check_short(&h, SHORT_TELLS_LINES, 33, 71 * 67);
+    check_short(&h, SHORT_TELLS_SIZE, 67, 71 * 33);
+    simcam_pulse(h.camera, 1);
+    expect(&h, 7, 7);
+    close_device(&h);
+}
+
+static void check_padding(struct host *h, uint64_t format, uint64_t width, size_t line, size_t padding, bool is_told) {
+    struct shot f;
+    uint8_t wanted[3 * 71 * 67];
+    OK(write_reg(h, R_WIDTH, width));
+    OK(write_reg(h, R_PIXEL_FORMAT, format));
+    atomic_store(&h->camera->faults.padding, 5);
+    atomic_store(&h->camera->faults.padding_is_told, is_told);
+    SAME(read_reg(h, R_PAYLOAD_SIZE), (line + padding) * 67);
+    h->count = 0;
+    announce(h, 1, stream_number(h, STREAM_INFO_PAYLOAD_SIZE));
+    start(h);
+    uint64_t trigger = simcam_pulse(h->camera, 1);
+    OK(fetch(h, SOON, &f));
+    SAME(f.filled, (line + padding) * 67);
+    SAME(buffer_number(h, f.buffer, BUFFER_INFO_XPADDING), is_told ? padding : 0);
+    SAME(f.chunks[CHUNK_COUNTER_VALUE], trigger);
+    wanted_picture(h->sensor, (trigger - 1) % 5, format, width, 67, wanted);
+    for (size_t y = 0; y < 67; y++) SAME(memcmp(f.base + y * (line + padding), wanted + y * line, line), 0);
+    stop(h);
+    OK(DSRevokeBuffer(h->stream, f.buffer, NULL, NULL));
+}
+
+static void test_padded_lines(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &COLOUR));
+    open_device(&h, "a", &COLOUR);
+    trigger_by(&h, TRIGGER_SOURCE_LINE0);
+    OK(write_reg(&h, R_CHUNK_MODE_ACTIVE, 1));
+    check_padding(&h, Mono8, 71, 71, 5, true);
+    check_padding(&h, RGB8, 71, 213, 5, false);
+    check_padding(&h, Mono12, 64, 128, 5, true);
+    check_padding(&h, Mono12p, 70, 105, 5, true);
+    close_device(&h);
+}
+
+static void test_oldest_first(void) {
+    struct host h;
+    struct shot f;
+    HANDLE used[6];
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 3);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        atomic_store(&h.camera->faults.oldest_first, (uint64_t)oldest);
+        for (int i = 0; i < 6; i++) {
+            simcam_pulse(h.camera, 1);
+            OK(fetch(&h, SOON, &f));
+            used[i] = f.buffer;
+            requeue(&h, &f);
+        }
+        for (int i = 3; i < 6; i++) CHECK(oldest ? used[i] == used[i - 3] && used[i] != used[i - 1] : used[i] == used[0]);
+    }
+    close_device(&h);
+}
+
+static void test_missed_while_exposing(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 8);
+    OK(write_real(&h, R_EXPOSURE_TIME, 1e6)); /* long enough for any machine to send the other two meanwhile */
+    atomic_store(&h.camera->faults.misses_while_exposing, 1);
+    simcam_pulse(h.camera, 3);
+    expect(&h, 1, 1);
+    expect_nothing(&h);
+    OK(write_real(&h, R_EXPOSURE_TIME, 10.0));
+    simcam_pulse(h.camera, 1);
+    expect(&h, 4, 2);
+    SAME(read_reg(&h, R_COUNTER_VALUE), 4);
+    close_device(&h);
+}
+
+static void check_counter(struct host *h, uint64_t counter, uint64_t bits, bool is_signed, uint64_t shown) {
+    struct shot f;
+    atomic_store(&h->camera->counter, counter);
+    atomic_store(&h->camera->faults.counter_bits, bits);
+    atomic_store(&h->camera->faults.counter_is_signed, is_signed);
+    simcam_wake(h->camera);
+    expect_nothing(h);
+    simcam_pulse(h->camera, 1);
+    OK(fetch(h, SOON, &f));
+    SAME(f.chunks[CHUNK_COUNTER_VALUE], shown);
+    SAME(read_reg(h, R_COUNTER_VALUE), shown);
+    check_picture(h, &f, counter);
+    requeue(h, &f);
+}
+
+static void test_narrow_counters(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 2);
+    check_counter(&h, 65534, 16, false, 65535);
+    check_counter(&h, 65535, 16, false, 0);
+    check_counter(&h, 32767, 16, true, (uint64_t)-32768);
+    check_counter(&h, 0x7FFFFFFF, 32, true, (uint64_t)INT32_MIN);
+    check_counter(&h, 0xFFFFFFFF, 32, true, 0);
+    check_counter(&h, 0xFFFFFFFF, 0, true, 0x100000000);
+    atomic_store(&h.camera->faults.encoder_offset, -700);
+    SAME(read_reg(&h, R_ENCODER_VALUE), 0x100000000 * 100 - 700);
+    close_device(&h);
+}
+
+static void test_unplugged_after_a_trigger(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_device(&h, "a", &SMALL);
+    trigger_by(&h, TRIGGER_SOURCE_SOFTWARE);
+    announce(&h, 2, stream_number(&h, STREAM_INFO_PAYLOAD_SIZE));
+    start(&h);
+    atomic_store(&h.camera->faults.cable_ns, 60000 * (uint64_t)MS);
+    atomic_store(&h.camera->faults.next[EFFECT_UNPLUGGED], 1);
+    OK(write_reg(&h, R_TRIGGER_SOFTWARE, 1)); /* accepted */
+    EVENTUALLY(!device_plugged(h.camera));
+    check_dead(&h);
+    expect_nothing(&h);
+    SAME(atomic_load(&h.camera->counter), 1);
+    SAME(atomic_load(&h.camera->exposures), 0);
+    close_device(&h);
+}
+
+static void test_silent_for_good(void) {
+    struct host h;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    atomic_store(&h.camera->faults.silent, 2);
+    atomic_store(&h.camera->faults.stray, 1); /* nor that */
+    for (uint64_t i = 1; i <= 2; i++) {
+        SAME(simcam_pulse(h.camera, 1), i);
+        expect_nothing(&h);
+        stop(&h);
+        start(&h);
+    }
+    expect_of(&h, 2, 1, 5);
+    close_device(&h);
+}
+
+static void check_slow(struct camera *camera, enum call call, uint64_t began) {
+    SAME(atomic_load(&camera->faults.delays[call]), 0);
+    CHECK(now_ns() - began >= 50 * MS);
+}
+
+static void test_slow_calls(void) {
+    struct host h;
+    struct camera *camera = make_camera("a", &SMALL);
+    for (enum call call = 0; call < CALLS; call++) slow_down(camera, call, 50);
+    uint64_t began = now_ns();
+    open_device(&h, "a", &SMALL);
+    check_slow(camera, CALL_OPEN, began);
+    began = now_ns();
+    trigger_by(&h, TRIGGER_SOURCE_LINE0);
+    check_slow(camera, CALL_REGISTER, began);
+    announce(&h, 2, stream_number(&h, STREAM_INFO_PAYLOAD_SIZE));
+    began = now_ns();
+    start(&h);
+    check_slow(camera, CALL_START, began);
+    began = now_ns();
+    OK(write_reg(&h, R_ACQUISITION_STOP, 1));
+    check_slow(camera, CALL_ACQUISITION_STOP, began);
+    began = now_ns();
+    OK(DSStopAcquisition(h.stream, 0));
+    check_slow(camera, CALL_STOP, began);
+    began = now_ns();
+    close_device(&h);
+    check_slow(camera, CALL_CLOSE, began);
+    unmap_camera(camera);
+}
+
+/* One camera twice in the list, and names that are no UTF-8. */
+static void test_odd_listings(void) {
+    HANDLE device;
+    char id[8], text[TEXT_SIZE + 1];
+    uint32_t count;
+    struct camera *camera = make_camera("a", &SMALL);
+    unmap_camera(make_camera("b", &SMALL));
+    atomic_store(&camera->faults.is_listed_twice, 1);
+    memcpy(camera->faults.vendor, "M\xFCller", 7);
+    memset(camera->faults.model, 0xFF, NAME_SIZE); /* it fills its place */
+    OK(IFUpdateDeviceList(the_if(), NULL, 0));
+    OK(IFGetNumDevices(the_if(), &count));
+    SAME(count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        OK(IFGetDeviceID(the_if(), i, id, &(size_t){sizeof id}));
+        SAME(strcmp(id, i < 2 ? "a" : "b"), 0);
+    }
+    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    SAME(strcmp(text, "M\xFCller"), 0);
+    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_MODEL, NULL, text, &(size_t){sizeof text}));
+    SAME(strlen(text), NAME_SIZE);
+    OK(IFGetDeviceInfo(the_if(), "b", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    SAME(strcmp(text, "inspectd"), 0);
+    OK(IFOpenDevice(the_if(), "a", 3, &device)); /* once */
+    SAME(IFOpenDevice(the_if(), "a", 3, &(HANDLE){NULL}), GC_ERR_RESOURCE_IN_USE);
+    OK(DevClose(device));
+    unmap_camera(camera);
+}
+
+/* More than a pipe holds: the library waits for somebody to read, and so does the camera. */
+static void test_chatter(void) {
+    static char text[4096];
+    struct host h;
+    int pipes[2], stderr_before = dup(2);
+    size_t heard = 0;
+    unmap_camera(make_camera("a", &SMALL));
+    open_line(&h, "a", &SMALL, 4);
+    SAME(pipe(pipes), 0);
+    CHECK(dup2(pipes[1], 2) == 2);
+    atomic_store(&h.camera->faults.chatter, 200000);
+    simcam_wake(h.camera);
+    EVENTUALLY(atomic_load(&h.camera->faults.chatter) == 0);
+    simcam_pulse(h.camera, 1);
+    expect_nothing(&h);
+    while (heard < 200000) {
+        ssize_t size = read(pipes[0], text, sizeof text);
+        CHECK(size > 0);
+        heard += (size_t)size;
+    }
+    SAME(heard, 200000);
+    CHECK(dup2(stderr_before, 2) == 2);
+    expect(&h, 1, 1);
+    close(pipes[0]), close(pipes[1]), close(stderr_before);
     close_device(&h);
 }
 
@@ -1854,20 +2304,46 @@ static const struct {
     TEST(prepared_pictures), TEST(line0), TEST(software_trigger), TEST(free_run), TEST(triggers_at_once),
     TEST(timestamps), TEST(drop), TEST(incomplete), TEST(identical), TEST(starve), TEST(unplugged_while_waiting),
     TEST(unplugged_while_holding), TEST(unplugged_while_stopping), TEST(silent), TEST(slow_register),
-    TEST(clock_jumps), TEST(counter_jumps), TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
+    TEST(clock_jumps), TEST(counter_jumps),
+    TEST(planned_effects), TEST(twice), TEST(swapped), TEST(strays), TEST(stray_before_any_trigger), TEST(no_chunks),
+    TEST(ids), TEST(short), TEST(padded_lines), TEST(oldest_first), TEST(missed_while_exposing), TEST(narrow_counters),
+    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings), TEST(chatter),
+    TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
     TEST(flushing_while_streaming), TEST(small_buffers), TEST(time_outs), TEST(event_kill),
     TEST(closing_under_a_wait), TEST(closing_everything_open), TEST(200_starts), TEST(200_openings),
     TEST(starts_under_triggers), TEST(several_cameras),
 };
 
 #define FIELD(name) printf("%s %zu %zu\n", #name, offsetof(struct camera, name), sizeof((struct camera *)0)->name)
+#define FAULT(name) FIELD(faults.name)
+#define NODE(name) FIELD(nodes.name)
+#define NUMBER(name) printf("%s %d 0\n", #name, (int)name)
 
 static int print_layout(void) {
     FIELD(magic), FIELD(size), FIELD(image_count), FIELD(width), FIELD(height), FIELD(channels), FIELD(timestamp_mode);
     FIELD(serial), FIELD(user_id), FIELD(fingerprint), FIELD(wake), FIELD(reserved), FIELD(line0), FIELD(counter);
-    FIELD(clock_offset_ns), FIELD(plug), FIELD(back_ns), FIELD(exposures), FIELD(drop), FIELD(incomplete);
-    FIELD(identical), FIELD(starve_until_ns), FIELD(silent), FIELD(slow_register_ns), FIELD(reg), FIELD(pulse_ns);
+    FIELD(clock_offset_ns), FIELD(plug), FIELD(back_ns), FIELD(exposures), FIELD(nodes), FIELD(reg);
+    FIELD(pulse_ns), FIELD(faults);
+    FAULT(next), FAULT(stray), FAULT(silent), FAULT(chatter), FAULT(delays), FAULT(delay_ns), FAULT(starve_until_ns);
+    FAULT(cable_ns), FAULT(wrong_id), FAULT(id_offset), FAULT(id_bits), FAULT(id_skips_zero), FAULT(id_kind);
+    FAULT(counter_bits), FAULT(counter_is_signed), FAULT(encoder_offset), FAULT(misses_while_exposing);
+    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(is_listed_twice), FAULT(vendor);
+    FAULT(model), FAULT(plan);
+    NODE(missing), NODE(unavailable), NODE(exposure_step_ns), NODE(size_step), NODE(command_ns), NODE(busy_until_ns);
+    NODE(user_set);
     printf("camera 0 %zu\n", sizeof(struct camera));
+    return 0;
+}
+
+/* The numbers that Python uses as well. */
+static int print_numbers(void) {
+    NUMBER(EFFECT_MISSED), NUMBER(EFFECT_UNPLUGGED), NUMBER(EFFECT_DROPPED), NUMBER(EFFECT_INCOMPLETE);
+    NUMBER(EFFECT_SHORT), NUMBER(EFFECT_IDENTICAL), NUMBER(EFFECT_NO_CHUNKS), NUMBER(EFFECT_NO_ID);
+    NUMBER(EFFECT_WRONG_ID), NUMBER(EFFECT_TWICE), NUMBER(EFFECT_SWAPPED), NUMBER(EFFECT_STRAY_BEFORE);
+    NUMBER(EFFECT_STRAY_AFTER), NUMBER(EFFECT_BITS), NUMBER(PLANNED), NUMBER(PULSES);
+    NUMBER(CALL_OPEN), NUMBER(CALL_REGISTER), NUMBER(CALL_START), NUMBER(CALL_ACQUISITION_STOP), NUMBER(CALL_STOP);
+    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(SHORT_TELLS_BOTH);
+    NUMBER(SHORT_TELLS_LINES), NUMBER(SHORT_TELLS_SIZE);
     return 0;
 }
 
@@ -1875,6 +2351,7 @@ int main(int count, char **arguments) {
     unsigned run = 0;
     const char *only = count > 1 ? arguments[1] : NULL;
     if (only && strcmp(only, "layout") == 0) return print_layout();
+    if (only && strcmp(only, "numbers") == 0) return print_numbers();
     OK(GCInitLib());
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (only && strcmp(only, tests[i].name)) continue;

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from inspectd.acquire.simcam import world
+from inspectd.acquire.simcam import faults, world
 
 SOURCES = Path(world.__file__).parent
 TEST = Path(__file__).with_suffix(".c")
@@ -40,7 +40,7 @@ def build(folder: Path, flags: list[str]) -> Path:
     if probe.returncode:
         pytest.skip(f"the C compiler can't {' '.join(flags)}: {probe.stderr.strip().splitlines()[-1]}")
     program = folder / "test_simcam"
-    files = [TEST, SOURCES / "device.c", SOURCES / "stream.c"]
+    files = [TEST, *(SOURCES / f"{name}.c" for name in ("device", "faults", "nodes", "stream"))]
     subprocess.run([compiler(), *WARNINGS, *flags, "-I", SOURCES, *files, "-o", program], check=True, timeout=60)
     return program
 
@@ -65,11 +65,14 @@ def runnable(program: Path, folder: Path) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]]:
-    """Offset and size of each field of `struct camera`, by the C compiler."""
-    folder = tmp_path_factory.mktemp("layout")
-    lines = run([build(folder, [])], folder, "layout").stdout.splitlines()
-    return {name: (int(offset), int(size)) for name, offset, size in map(str.split, lines)}
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test program without sanitizers."""
+    return build(tmp_path_factory.mktemp("plain"), [])
+
+
+def triples(program: Path, what: str) -> dict[str, tuple[int, int]]:
+    lines = run([program], program.parent, what).stdout.splitlines()
+    return {name: (int(first), int(second)) for name, first, second in map(str.split, lines)}
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
@@ -84,10 +87,28 @@ def test_simcam_holds_under_the_sanitizer(sanitizer: str, tmp_path: Path) -> Non
     assert not re.search("Sanitizer|runtime error", done.stdout), done.stdout
 
 
-def test_the_layout_is_that_of_python(layout: dict[str, tuple[int, int]]) -> None:
-    fields = {name: getattr(world.Memory, name) for name, *_ in world.Memory._fields_}
-    python = {name: (field.offset, field.size) for name, field in fields.items()}
-    assert layout == {**python, "camera": (0, ctypes.sizeof(world.Memory))}
+def fields_of(structure: type[ctypes.Structure], prefix: str = "", at: int = 0) -> dict[str, tuple[int, int]]:
+    """Offset and size of each field, and of the fields of structures within."""
+    found = {}
+    for name, kind, *_ in structure._fields_:
+        field = getattr(structure, name)
+        found[prefix + name] = at + field.offset, field.size
+        if issubclass(kind, ctypes.Structure):
+            found |= fields_of(kind, f"{name}.", at + field.offset)
+    return found
+
+
+def test_the_layout_is_that_of_python(plain: Path) -> None:
+    python = fields_of(world.Memory)
+    assert triples(plain, "layout") == {**python, "camera": (0, ctypes.sizeof(world.Memory))}
+
+
+def test_the_numbers_are_those_of_python(plain: Path) -> None:
+    python = {f"EFFECT_{effect.name}": effect.bit_length() - 1 for effect in faults.Effect}
+    lists = {"CALL": faults.Call, "IDS": faults.Ids, "SHORT_TELLS": faults.ShortTells}
+    python |= {f"{prefix}_{one.name}": int(one) for prefix, members in lists.items() for one in members}
+    python |= {"EFFECT_BITS": faults.EFFECT_BITS, "PLANNED": faults.PLANNED, "PULSES": world.PULSES}
+    assert {name: value for name, (value, _) in triples(plain, "numbers").items()} == python
 
 
 def test_the_library_was_built_from_these_files() -> None:
