@@ -32,6 +32,7 @@ from inspectd.runtime.errors import CameraError
 from inspectd.runtime.frame import Reason
 from inspectd.settings.camera import GenicamCamera
 
+NO_ENCODER = "the frame carries no chunk EncoderValue: it can't be told which part it shows"
 PROBE_S = 0.5
 """Seconds between questions for a register while a camera sends nothing: is it idle, or dead?"""
 EXTRA_S = 0.5
@@ -150,10 +151,7 @@ class Genicam:
         if part_id == "encoder" and reason is None:
             encoder = int(self._session.chunk(delivered, f"Chunk{CHUNK_OF[part_id]}") or 0)
             if not encoder:
-                reason, detail = (
-                    Reason.INCOMPLETE,
-                    "it carries no encoder value: which part it shows can't be told",
-                )
+                reason, detail = Reason.INCOMPLETE, NO_ENCODER
         moment_ns = seen_ns if exposed_ns is None else exposed_ns
         return Exposure(found.trigger, moment_ns, encoder, evidence.device_ns or 0, reason, detail, restarted)
 

@@ -89,7 +89,7 @@ class Session:
 
     def waiting(self) -> Delivered | None:
         """The oldest filled buffer, whole or not, if there is one already."""
-        return None if _number(self._stream, "num_awaiting_delivery") == 0 else self.wait(0.001)
+        return None if number(self._stream, "num_awaiting_delivery") == 0 else self.wait(0.001)
 
     def _wait_outside_the_lock(self, timeout_s: float) -> Any:
         event, size = _NewBuffer(), ctypes.c_size_t(ctypes.sizeof(_NewBuffer))

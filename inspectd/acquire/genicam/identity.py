@@ -130,7 +130,10 @@ class ByNumber:
         if evidence.unfit:
             return self._next(Reason.INCOMPLETE, evidence.unfit)
         if number is None:
-            return self._next(Reason.INCOMPLETE, f"it carries no {self._name}: which part it shows can't be told")
+            what = "chunk CounterValue" if self._has_counter else "frame id"
+            return self._next(
+                Reason.INCOMPLETE, f"the frame carries no {what}: it can't be told which part it shows"
+            )
         found = self._numbered(number, evidence)
         self._surplus = self._surplus + 1 if isinstance(found, Surplus) else 0
         return found

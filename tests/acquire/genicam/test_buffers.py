@@ -21,7 +21,7 @@ def shown(camera: Genicam) -> tuple[Exposure, str]:
         if (found := camera.wait(0.05)) is not None:
             break
     assert isinstance(found, Exposure)
-    return found, camera.read(np.zeros((HEIGHT, WIDTH, 1), np.uint8))
+    return found, found.detail or camera.read(np.zeros((HEIGHT, WIDTH, 1), np.uint8))
 
 
 @pytest.mark.parametrize("part_id", ["frame_id", "counter"])

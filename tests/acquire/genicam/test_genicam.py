@@ -338,7 +338,7 @@ def test_a_frame_that_does_not_say_whose_it_is_shows_no_part(make: Make) -> None
         camera.open()
         camera.start()
         sim.rig.pulse()
-        assert take(camera) == (1, "it carries no counter: which part it shows can't be told")
+        assert take(camera) == (1, "the frame carries no chunk CounterValue: it can't be told which part it shows")
     finally:
         camera.close()
 
