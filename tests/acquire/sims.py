@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 96, 64
 
 def picture(index: int, channels: int = 1) -> U8:
     """Image `index`: grey level 10 * (index + 1), its index in the first pixel."""
-    image = np.full((HEIGHT, WIDTH, channels), 10 * (index + 1), np.uint8)
+    image = np.full((HEIGHT, WIDTH, channels), 10 * (index + 1) % 256, np.uint8)
     image[0, 0] = index
     return image
 
@@ -36,7 +36,7 @@ class Sim:
         pictures = folder / "pictures"
         pictures.mkdir(exist_ok=True)
         for i in range(images):
-            write_png(pictures / f"{i}.png", picture(i, channels))
+            write_png(pictures / f"{i:03}.png", picture(i, channels))
         files = sorted(pictures.iterdir())
         world.make_camera(folder, "cam", files, (HEIGHT, WIDTH, channels), "SIM-cam", timestamps)
         settings = {"trigger": "line", "part_id": "counter"} | config

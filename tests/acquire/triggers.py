@@ -43,6 +43,36 @@ class Setup(NamedTuple):
     counter: int = 0
 
 
+class Oracle:
+    """Checks the results of one camera: which picture was taken for which part.
+
+    Part ids and pictures are counted alike, until a result says that counting restarted.
+    """
+
+    def __init__(self, pictures: int = 2**64) -> None:
+        """pictures: after so many the same ones come again."""
+        self.pictures = pictures
+        self.offset: int | None = None
+        self.last_part = self.results = self.parts = self.judged = 0
+
+    def take(self, items: Iterable[Counted | Alarm], shown: int | None) -> None:
+        """Check results as they come out; one may be judged, by the picture `shown`, if that is not None."""
+        found = [item for item in items if isinstance(item, Counted)]
+        assert len(found) <= 2 * MAX_SINGLES + 2, "results must be bounded"
+        for item in found:
+            self.results, self.parts = self.results + 1, self.parts + item.parts
+            assert item.part_id > self.last_part, "two results for one part"
+            self.last_part = item.part_id + item.parts - 1
+            if item.counting_restarted:
+                self.offset = None
+            if item.reason is not None:
+                continue
+            assert shown is not None and item.parts == 1
+            offset = (item.part_id - shown) % self.pictures
+            assert self.offset in (None, offset), "a part was judged on another part's picture"
+            self.offset, self.judged = offset, self.judged + 1
+
+
 class Line:
     """A camera and the daemon's books of it; every result is checked as it comes."""
 
@@ -51,10 +81,10 @@ class Line:
         self.account = Account(0, 1, PERIOD_NS)
         self.trigger, self.counter, self.now_ns, self.offset_ns = 0, setup.counter, 10**12, 0
         self.next_id, self.sent = setup.first_id, 0
-        self.offset: int | None = None
+        self.oracle = Oracle()
         self.judged: set[int] = set()
         self.exposed: set[int | None] = {0}
-        self.last_part, self.results, self.parts, self.events = 0, 0, 0, 0
+        self.events = 0
         self.is_due, self.is_clock_trusted, self.jumped_at = False, True, -6
         self.switches = [(0, 1)]  # from which part on, which setup
         self.start()
@@ -234,30 +264,26 @@ class Line:
 
     def take(self, items: Iterable[Counted | Alarm], frame: Frame | None = None) -> None:
         """Check results as they come out. Only a result of `frame` may be judged."""
-        found = [item for item in items if isinstance(item, Counted)]
-        assert len(found) <= 2 * MAX_SINGLES + 2, "results must be bounded"
+        found = list(items)
         for item in found:
-            self.results, self.parts = self.results + 1, self.parts + item.parts
-            assert item.part_id > self.last_part, "two results for one part"
-            self.last_part = item.part_id + item.parts - 1
-            for part_id in (item.part_id, self.last_part):
-                setup = next(number for first, number in reversed(self.switches) if first <= part_id)
-                assert item.setup == setup, "a part was inspected under another part's recipe"
-            self.switches = self.switches[-2:]
-            if item.counting_restarted:
-                self.offset = None
-            if item.reason is not None:
-                continue
-            assert frame is not None and item.parts == 1
+            if isinstance(item, Counted):
+                for part_id in (item.part_id, item.part_id + item.parts - 1):
+                    setup = next(number for first, number in reversed(self.switches) if first <= part_id)
+                    assert item.setup == setup, "a part was inspected under another part's recipe"
+                self.switches = self.switches[-2:]
+        if frame is not None:
             assert frame.trigger is not None, "a picture that nobody triggered was judged"
-            assert frame.trigger not in self.judged, "a picture was judged twice"
-            self.judged.add(frame.trigger)
-            if self.setup.mode == "encoder":
-                continue_ = item.part_id - 100 * (frame.trigger + self.setup.counter) - 7
-            else:
-                continue_ = item.part_id - frame.trigger
-            assert self.offset in (None, continue_), "a part was judged on another part's picture"
-            self.offset = continue_
+            by_encoder = self.setup.mode == "encoder"
+            number = 100 * (frame.trigger + self.setup.counter) + 7 if by_encoder else frame.trigger
+            assert number not in self.judged, "a picture was judged twice"
+            self.judged.add(number)
+            self.oracle.take(found, number)
+        else:
+            self.oracle.take(found, None)
+
+    @property
+    def last_part(self) -> int:
+        return self.oracle.last_part
 
 
 def any_camera(random: Random) -> Line:

@@ -23,8 +23,6 @@ MANY, HASTE = 16, 4
 camera exposes no faster than it can."""
 MAX_SURPLUS = 4
 """Frames in a row that show no new trigger after which the numbers are not those of triggers."""
-EARLY_NS = 1_000_000
-"""By so much the exposure may seem to precede its software trigger, in ns: clocks drift between two readings."""
 
 
 class Evidence(NamedTuple):
@@ -261,7 +259,7 @@ class ByTrigger:
             return Surplus("it came before")
         self._witnesses.note(evidence)
         if evidence.exposed_ns is not None:
-            if evidence.exposed_ns + EARLY_NS < sent_ns:
+            if evidence.exposed_ns < sent_ns:
                 return Surplus("it was exposed before its trigger was sent")
         elif id_step is not None and id_step > 1:
             return self._shown(count, Reason.CAMERA, "more frames were counted than triggers")

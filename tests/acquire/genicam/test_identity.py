@@ -46,7 +46,7 @@ def test_whatever_a_camera_does_no_part_is_judged_on_another_ones_picture(events
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, {line.setup}: {error}") from error
         seed, happened = seed + 1, happened + line.events
-        judged, results = judged + len(line.judged), results + line.results
+        judged, results = judged + line.oracle.judged, results + line.oracle.results
     assert judged > 0.5 * happened and results < 1.1 * happened
     print(f"{happened} events of {seed} cameras: {judged} parts judged, {results} results")
 
