@@ -204,7 +204,6 @@ FILES = ("results", "query", "control", "images", "results.lock", "query.lock", 
 
 
 def test_files_deleted_under_a_running_daemon_are_made_anew(line: Line) -> None:
-    line.write()
     with Results(line.endpoint) as subscriber:
         daemon = line.start()
         collect(subscriber, state_is("ContinuousExecution"))
