@@ -1,9 +1,12 @@
 """The sockets' files, deleted while the daemon runs: missed, told, and bound again."""
 
+import json
 import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +145,49 @@ def test_a_tcp_endpoint_has_no_file() -> None:
     ends = Endpoints(Publish(results=free_endpoint()))
     assert ends.look() == ""
     ends.close()
+
+
+CROWD = """
+import socket, sys
+kept = []
+for _ in sys.stdin:
+    try:
+        for _ in range(8):
+            kept.append(socket.socket(socket.AF_UNIX))
+            kept[-1].connect(sys.argv[1])
+    except OSError:
+        break
+    print(len(kept), flush=True)
+print("no more", flush=True)
+sys.stdin.read()
+"""
+DAEMON = """
+import json, resource, subprocess, sys, time
+from pathlib import Path
+from inspectd.publish.endpoints import Endpoints
+from inspectd.settings.publish import Publish
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+folder = Path(sys.argv[1])
+ends = Endpoints(Publish(results=f"ipc://{folder}/results"))
+crowd = subprocess.Popen([sys.executable, "-c", sys.argv[2], f"{folder}/query"], stdin=-1, stdout=-1, text=True)
+connected, said = 0, ""
+while connected != "no more":
+    print("more", file=crowd.stdin, flush=True)
+    connected, most = crowd.stdout.readline().strip(), connected
+    said = ends.look()
+assert said and not any((folder / key).exists() for key in ("results", "query", "control"))
+crowd.communicate()
+while ends.look():
+    time.sleep(0.01)
+assert (folder / "query").is_socket()
+print(json.dumps([said, int(most)]))
+"""
+
+
+def test_a_crowd_that_takes_all_descriptors_does_not_end_the_daemon(tmp_path: Path) -> None:
+    """libzmq aborts the process at the limit, so it is one of its own."""
+    command = [sys.executable, "-c", DAEMON, str(tmp_path), CROWD]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    said, connected = json.loads(done.stdout.splitlines()[-1])
+    assert said == "3 Unix sockets take nobody more: hardly any descriptor is left" and 100 < connected < 500
