@@ -171,8 +171,7 @@ def test_the_protocol_document_names_every_field_verdict_and_reason() -> None:
 
 
 def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
-    from inspectd.publish import loop as publisher
-    from inspectd.publish import query, sockets
+    from inspectd.publish import endpoints, query, sockets, unseen
     from inspectd.publish.journal import history
     from inspectd.subscribe import client
     from inspectd.subscribe import sockets as connecting
@@ -182,12 +181,15 @@ def test_the_protocol_document_has_the_numbers_of_the_code() -> None:
         ("at most {} KiB (more ends the connection)", sockets.MAX_INCOMING // 1024),
         ("at most 256 (of this daemon {}), and often fewer", history.MAX_ENTRIES),
         ("while {} other clients wait", query.MAX_WAITING),
-        ("{} answers wait for it", publisher.QUERY_HWM),
+        ("{} answers wait for it", endpoints.QUERY_HWM),
         ("let both ends notice after {} s", sockets.SILENT_PEER_MS / 1000),
         ("No answer for {:g} s", client.ANSWER_S),
         ("does not answer for {:.0f} s", client.UNREACHABLE_S),
         ("Nothing came on either socket for {:.0f} s", client.SILENCE_S),
         ("`ZMQ_RECONNECT_IVL` | {} ms", connecting.RECONNECT_MS),
+        ("A camera has {} of them in reserve", unseen.AT_ONCE),
+        ("they wait, {:g} s, then", unseen.FIRST_PAUSE_NS / 1e9),
+        ("up to {:g} minutes", unseen.LONGEST_PAUSE_NS / 60e9),
         ("({} MiB by default", JournalConfig().segments * JournalConfig().segment_mib),
     ):
         assert said.format(number) in text

@@ -23,6 +23,7 @@ from tests.lines import (
     camera_runs_again,
     collect,
     each,
+    inspectd,
     results_of,
     state_is,
     stop,
@@ -197,6 +198,58 @@ def test_a_gap_of_more_than_ten_thousand_is_told_to_the_last_and_in_few_results(
     seen = sum(r.reason not in (Reason.LOST, Reason.CAMERA) for r in kept)
     assert len(kept) <= 2 * seen + AT_ONCE + 20
     assert beats_of(events)[-1].cameras["top"].balanced
+
+
+FILES = ("results", "query", "control", "images", "results.lock", "query.lock", "control.lock", "images.lock")
+
+
+def test_files_deleted_under_a_running_daemon_are_made_anew(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        gone = [line.folder / name for name in FILES] + [line.state_dir / "lock"]
+        for path in gone:
+            path.unlink()
+        collect(subscriber, lambda _: all(path.exists() for path in gone))
+        with Results(line.endpoint) as new:
+            collect(new, lambda events: bool(results_of(events)))
+        collect(subscriber, lambda events: bool(results_of(events)))  # it was never disconnected
+        second = inspectd("run", "-c", line.config)
+        assert second.returncode == 69 and f"process {daemon.pid} holds" in second.stderr
+        assert stop(daemon) == 0, line.log
+    assert line.log.count("a lock was deleted: it is made anew") == 5
+    assert line.log.count("a socket's file was deleted: it is bound again") == 4
+
+
+def test_a_second_daemon_that_finds_the_lock_deleted_does_not_write_the_journal(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        daemon.send_signal(signal.SIGSTOP)  # it can't make it anew
+        (line.state_dir / "lock").unlink()
+        second = inspectd("run", "-c", line.config)
+        assert second.returncode == 69 and "another daemon writes the journal" in second.stderr
+        assert second.stderr.count("\n") == 1
+        daemon.send_signal(signal.SIGCONT)
+        collect(subscriber, lambda events: len(results_of(events)) >= 5)
+        collect(subscriber, lambda _: "a lock was deleted" in line.log)
+        assert stop(daemon) == 0, line.log
+    kept = list(read_entries(line.state_dir / "journal"))
+    assert [entry.seq for entry in kept] == list(range(1, len(kept) + 1))
+
+
+def test_something_in_the_place_of_a_socket_is_an_error_that_says_so(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        (line.folder / "query").unlink()
+        (line.folder / "query").mkdir()
+        events = collect(subscriber, state_is("Error"))
+        assert "something else lies there now" in beats_of(events)[-1].detail
+        collect(subscriber, lambda events: len(results_of(events)) >= 5)
+        (line.folder / "query").rmdir()
+        collect(subscriber, state_is("ContinuousExecution"))
+        assert stop(daemon) == 0, line.log
 
 
 def all_out(events: list[Event], triggered: int) -> bool:

@@ -1,7 +1,10 @@
 """The public ZeroMQ sockets: results, query, control; bound, guarded, and bound again where their files go."""
 
+import os
+import resource
 from contextlib import ExitStack
 
+import structlog
 import zmq
 
 from inspectd.publish.control import limit_queues
@@ -10,6 +13,7 @@ from inspectd.publish.security import Security, read_keyring
 from inspectd.publish.sockets import bind, ipc_path, opened
 from inspectd.settings.publish import ENDPOINTS, Publish
 
+log = structlog.get_logger()
 Socket = zmq.Socket[bytes]
 MAX_TOPIC = 512
 """Most bytes of a subscription; the longest topic has 70, and CURVE's handshake 280. Each byte of those that a
@@ -20,6 +24,11 @@ KEPT_LISTENERS = 16
 """Number of times that a socket is bound again beside its earlier binds, which keep the connections that they have
 taken. Then all of these are ended, and clients connect anew: each bind takes a descriptor."""
 
+CROWDED, CROWDED_AGAIN = 0.5, 0.4
+"""Share of the descriptors that may be in use until Unix sockets take nobody more, and below which they do again.
+At the limit libzmq 4.3.5 aborts the process when somebody connects to one (EMFILE, ipc_listener.cpp:297); so there
+is room left for who connects between two looks."""
+
 
 class Endpoints:
     """The three sockets, and what guards them. Made by any thread, then used by the publish thread alone."""
@@ -28,6 +37,7 @@ class Endpoints:
         """Bind all three; raises UnavailableError, and then none is."""
         self._config = config
         self._paths: dict[str, OwnPath] = {}
+        self._is_crowded = False
         self._binds = dict.fromkeys(ENDPOINTS, 0)
         with ExitStack() as undo:
             keyring = read_keyring(config)
@@ -57,6 +67,15 @@ class Endpoints:
 
     def look(self) -> str:
         """Look whether the sockets' files are there still; gives what is wrong with them, else nothing."""
+        was_crowded = self._is_crowded
+        self._is_crowded = bool(self._paths) and _is_crowded(CROWDED_AGAIN if was_crowded else CROWDED)
+        if self._is_crowded:
+            for path in self._paths.values():
+                path.hide()
+            trouble = f"{len(self._paths)} Unix sockets take nobody more: hardly any descriptor is left"
+            if not was_crowded:
+                log.error(trouble)
+            return trouble
         for key, path in self._paths.items():
             path.look(lambda key=key: self._bind(key))  # type: ignore[misc]
         return "; ".join(path.trouble for path in self._paths.values() if path.trouble)
@@ -74,3 +93,13 @@ class Endpoints:
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
         self._undo.close()
+
+
+def _is_crowded(share: float) -> bool:
+    """Whether more than this share of the descriptors that the process may have are in use."""
+    try:
+        lowest = os.dup(0)  # the lowest number that is free
+    except OSError:
+        return True
+    os.close(lowest)
+    return lowest >= share * resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -128,7 +128,7 @@ class ImageServer:
             reader.close()
         self._waker.close()
         self._listener.close()
-        self._own.unlink()
+        self._own.hide()
         for fd in self._fds:
             os.close(fd)
         self._own.close()

@@ -77,8 +77,8 @@ class OwnPath:
         except FileNotFoundError:
             return False
 
-    def unlink(self) -> None:
-        """Delete the socket's file, if it is still ours."""
+    def hide(self) -> None:
+        """Delete the socket's file, if it is still ours: nobody else can connect until it is bound again."""
         if self._is_there():
             self._path.unlink()
 

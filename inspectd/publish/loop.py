@@ -38,8 +38,6 @@ MAX_UNSEEN = 32
 NOT_JUDGED = (Reason.DEADLINE, Reason.ENGINE, Reason.NOT_READY)
 """Reasons for which a received frame has no answer that could be late."""
 BUSY_MS = 1
-LOOK_NS = 1_000_000_000
-"""Nanoseconds between two looks at the files of the sockets."""
 SHARE, SHARE_IN_FLIGHT = 0.5, 0.1
 """Most of this thread's time that services get, however much is asked for, and while a frame is on its way: the
 other stages need the cores, and Python runs one thread at a time."""
@@ -77,7 +75,7 @@ class Publisher:
         self._failure = ""  # the journal's, as last logged
         self._paid_ns = 0
         """Time until which services have used up their share."""
-        self.trouble, self._next_look_ns = "", 0
+        self.trouble = ""
         """Why nobody can connect to a socket any more, for the line's state; empty: everybody can."""
         with ExitStack() as undo:
             self._endpoints = ends = undo.enter_context(closing(Endpoints(config)))
@@ -211,13 +209,11 @@ class Publisher:
 
     def _look(self) -> None:
         """Look whether the sockets' files are still there: whoever deletes one keeps all others out."""
-        self._next_look_ns = now_ns() + LOOK_NS
         troubles = [self._endpoints.look(), self._images.look() if self._images is not None else ""]
         self.trouble = "; ".join(trouble for trouble in troubles if trouble)
 
     def _beat(self) -> None:
-        if now_ns() >= self._next_look_ns:
-            self._look()
+        self._look()
         if self._journal.failure != self._failure:
             self._failure = self._journal.failure
             log.error("the journal fails, the line goes on without", problem=self._failure)

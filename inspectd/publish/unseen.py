@@ -28,7 +28,7 @@ class Unseen:
     """What waits to be published, of all cameras; for the publish thread."""
 
     def __init__(self, cameras: int, ledger: Ledger) -> None:
-        self._cameras = [_Camera() for _ in range(cameras)]
+        self._cameras = [_Reserve() for _ in range(cameras)]
         self._ledger = ledger
 
     def put(self, frame: Frame, judgement: Judgement) -> None:
@@ -71,8 +71,8 @@ class Unseen:
                 yield camera.waiting.popleft()
 
 
-class _Camera:
-    """What waits of one camera, oldest first."""
+class _Reserve:
+    """What waits of one camera, oldest first, and how much of it may go out now."""
 
     def __init__(self) -> None:
         self.waiting: deque[Ended] = deque()

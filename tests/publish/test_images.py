@@ -380,3 +380,69 @@ print(len(server._readers))
     path.parent.chmod(0o777)
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (shown.stdout.splitlines()[-1:], shown.returncode) == ([str(MAX_UNREAD // 64)], 0), shown.stderr
+
+
+def test_a_socket_that_was_deleted_is_bound_again_and_readers_stay(
+    served: Served, path: Path, rings: dict[str, Ring]
+) -> None:
+    with connect(path) as old:
+        for fd in greeting(old)[1]:
+            os.close(fd)
+        for _ in range(3):
+            path.unlink()
+            assert served.server.look() == ""
+            with connect(path) as new:
+                said, fds = greeting(new)
+                assert said["cameras"] and stat.S_IMODE(path.stat().st_mode) == 0o660
+            for fd in fds:
+                os.close(fd)
+        old.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            old.recv(1)
+
+
+def test_what_lies_in_its_place_is_told_and_not_deleted_at_the_end(path: Path, rings: dict[str, Ring]) -> None:
+    served = Served(path, rings)
+    path.unlink()
+    path.write_text("someone's own")
+    trouble = f"publish.images: {path}: its file was deleted, and something else lies there now: remove that"
+    assert served.server.look() == trouble
+    served.stop()
+    assert path.read_text() == "someone's own"
+
+
+def test_without_a_descriptor_left_it_neither_spins_nor_ends_and_takes_readers_later(
+    path: Path, rings: dict[str, Ring]
+) -> None:
+    program = f"""
+import json, os, resource, select, socket, sys, time
+from pathlib import Path
+from inspectd.publish import images
+from inspectd.publish.images import ImageServer
+from inspectd.runtime.ring import Shape, create
+server = ImageServer(Path({str(path)!r}), "line1", {{"top": create(1, Shape(64, 64, 1), "top")}})
+poll = select.poll()
+poll.register(server.sockets()[0], select.POLLIN)
+reader = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+reader.connect({str(path)!r})
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+wakes = tries = 0
+until_s = time.monotonic() + 2.5 * images.RETRY_NS / 1e9
+while time.monotonic() < until_s:  # as the publish loop does
+    ready = poll.poll(20)
+    wakes += bool(ready)
+    if ready or server.busy:
+        tries += 1
+        assert not server.serve()
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+while not server.counts["images_greeted"]:
+    if poll.poll(20) or server.busy:
+        server.serve()
+print(json.dumps([wakes, tries, len(json.loads(reader.recv(65536))["cameras"])]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    wakes, tries, cameras = json.loads(done.stdout.splitlines()[-1])
+    assert wakes == 1 and 2 <= tries <= 4 and cameras == 1
+    assert done.stdout.count("readers of pictures can't be taken now") == 1

@@ -20,7 +20,7 @@ from inspectd.runtime.frame import Reason, unknown
 from inspectd.wire.endpoints import beside
 from inspectd_train.dev.protocol_files import SCHEMAS, files
 from tests.lines import Line, stop
-from tests.makers import frame
+from tests.makers import frame, gap
 from tests.publish import lines
 from tests.wire.containers import write_frames
 
@@ -70,6 +70,7 @@ class Recorder:
             if frames[0].startswith(b"res/"):
                 self.newest = dict(zip(NAMES, HEADER.unpack(frames[1]), strict=True))
                 name = body["verdict"].lower() + (f"_{body['reason']}" if body["verdict"] == "UNKNOWN" else "")
+                name += "_range" if "last_part_id" in body else ""
                 self.found.setdefault(name, frames)
             else:
                 self.beat = body
@@ -184,7 +185,8 @@ def by_hand(folder: Path) -> dict[str, list[bytes]]:
     heard.until(lambda: heard.beat)
     line.put(frame(1, slot=0), unknown(Reason.ENGINE, "the inference failed"))
     line.put(frame(2, slot=0), unknown(Reason.NOT_READY, "paused"))
-    heard.until(lambda: "unknown_not_ready" in heard.found)
+    line.put(gap(3, 1000), unknown(Reason.CAMERA))
+    heard.until(lambda: {"unknown_not_ready", "unknown_camera_range"} <= heard.found.keys())
     heard.close()
     line.stop()
     return {name: frames for name, frames in heard.found.items() if name.startswith("unknown_")}

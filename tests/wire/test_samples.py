@@ -120,8 +120,13 @@ def test_a_schema_finds_faults() -> None:
         assert faults({**request, key: bad}, schema)
 
 
+def folder_of(version: int, minor: int) -> str:
+    """Name of the folder of a version's samples: 1, 1b, 1c, ..."""
+    return f"{version}{'' if minor == wire.FIRST_MINOR else chr(ord('a') + minor - wire.FIRST_MINOR)}"
+
+
 def test_every_verdict_and_reason_of_this_version_is_recorded() -> None:
-    recorded = expected(SAMPLES / str(wire.VERSION))
+    recorded = expected(SAMPLES / folder_of(wire.VERSION, wire.MINOR))
     found = {(one["body"]["verdict"], one["body"]["reason"]) for one in recorded.values() if "header" in one
              and one["header"]["verdict"]}  # fmt: skip
     assert {reason for _, reason in found} == set(Reason) and {verdict for verdict, _ in found} == set(Verdict)
@@ -129,6 +134,7 @@ def test_every_verdict_and_reason_of_this_version_is_recorded() -> None:
     asked = {one["body"]["verb"] for name, one in recorded.items() if kind(name) == "control_request"}
     assert asked == {verb.__struct_config__.tag for verb in get_args(requests.Request)}
     assert recorded["answer_replay_of_ended_epoch"]["body"]["next"] is not None
+    assert any(one["header"]["flags"] & wire.Flag.RANGE for one in recorded.values() if "header" in one)
     for folder in VERSIONS:
         assert {path.stem for path in folder.glob("*.bin")} == expected(folder).keys()
         assert sum(path.stat().st_size for path in folder.rglob("*")) < 100_000

@@ -488,6 +488,42 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Journal(tmp_path / "file/j", SMALL, BOOT)
 
 
+def test_one_daemon_writes_a_journal_whatever_other_lock_the_second_one_holds(tmp_path: Path, make: Make) -> None:
+    journal = make(tmp_path / "j")
+    written = write(journal, 3)
+    with pytest.raises(UnavailableError) as caught:
+        make(tmp_path / "j")
+    assert str(caught.value) == (
+        f"another daemon writes the journal {tmp_path}/j; stop it first, or give this line another state_dir"
+    )
+    written += write(journal, 3)
+    assert list(read_entries(tmp_path / "j")) == written
+    journal.close()
+    assert make(tmp_path / "j").epoch == journal.epoch
+
+
+def test_a_start_that_fails_lets_go_of_the_lock(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "j").mkdir()
+    (tmp_path / "j/000.journal").mkdir()
+    with pytest.raises(UnavailableError):
+        make(tmp_path / "j")
+    (tmp_path / "j/000.journal").rmdir()
+    assert make(tmp_path / "j").seq == 0
+
+
+def test_a_file_that_is_deleted_while_it_is_written_is_told(tmp_path: Path, make: Make) -> None:
+    journal = make(tmp_path / "j")
+    write(journal, 3)
+    journal.segments[-1].path.unlink()
+    until(lambda: journal.failure)
+    assert journal.failure == "results are not kept: a file of the journal was deleted"
+    write(journal, 1)
+    assert journal.seq == 4  # it went out all the same
+    journal.close()
+    again = make(tmp_path / "j")
+    assert again.epoch != journal.epoch
+
+
 def test_the_boot_id_is_the_kernels() -> None:
     assert len(boot_id()) == 36
     assert boot_id() == boot_id()
@@ -505,8 +541,9 @@ def test_damage_never_repeats_a_number_in_an_epoch(
     journal = Journal(folder, JournalConfig(segment_mib=1, segments=3), BOOT)
     written = write(journal, 17, 100_000)
     used, newest = journal._at, max(folder.glob("*.journal"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-    if clean:
-        close(journal)
+    if not clean:
+        journal.failure = "killed"  # no mark of a clean end
+    close(journal)
     data = bytearray(newest.read_bytes())
     at = int(where * used)
     match damage:
