@@ -82,12 +82,12 @@ EXPORT GC_ERROR GCInitLib(void) {
     return done(atomic_exchange(&initialized, true) ? GC_ERR_RESOURCE_IN_USE : GC_ERR_SUCCESS);
 }
 
-static void close_system(struct handle *system);
+static void shut_system(struct handle *system);
 
 EXPORT GC_ERROR GCCloseLib(void) {
     if (!atomic_exchange(&initialized, false)) return done(GC_ERR_NOT_INITIALIZED);
     struct handle *system = handle_retire(handle_of(KIND_SYSTEM, &the_system), KIND_SYSTEM);
-    if (system) close_system(system); /* with all that is still open */
+    if (system) shut_system(system); /* with all that is still open */
     return GC_ERR_SUCCESS;
 }
 
@@ -121,7 +121,7 @@ EXPORT GC_ERROR GCGetInfo(CMD what, INFO_DATATYPE *type, void *buffer, size_t *s
 
 /* ---- system ---- */
 
-static GC_ERROR ask_system(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_system(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     (void)of; /* there is one */
     return system_info(what, type, buffer, size);
 }
@@ -137,7 +137,7 @@ EXPORT GC_ERROR TLOpen(HANDLE *system) {
 EXPORT GC_ERROR TLClose(HANDLE handle) {
     struct handle *system = handle_retire(handle, KIND_SYSTEM);
     if (!system) return no_handle();
-    close_system(system);
+    shut_system(system);
     return GC_ERR_SUCCESS;
 }
 
@@ -166,7 +166,7 @@ EXPORT GC_ERROR TLGetInterfaceID(HANDLE handle, uint32_t index, char *id, size_t
     return index ? done(GC_ERR_INVALID_INDEX) : put_text(INTERFACE_ID, NULL, id, size);
 }
 
-static GC_ERROR ask_interface(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_interface(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     (void)of; /* there is one */
     switch (what) {
     case INTERFACE_INFO_ID: case INTERFACE_INFO_DISPLAYNAME: return put_text(INTERFACE_ID, type, buffer, size);
@@ -179,7 +179,7 @@ EXPORT GC_ERROR TLGetInterfaceInfo(HANDLE handle, const char *id, CMD what, INFO
                                    size_t *size) {
     HOLD(void, system, handle, KIND_SYSTEM);
     NEED(id);
-    return strcmp(id, INTERFACE_ID) ? done(GC_ERR_INVALID_ID) : ask_interface(NULL, what, type, buffer, size);
+    return strcmp(id, INTERFACE_ID) ? done(GC_ERR_INVALID_ID) : tell_interface(NULL, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR TLOpenInterface(HANDLE handle, const char *id, HANDLE *interface) {
@@ -191,33 +191,33 @@ EXPORT GC_ERROR TLOpenInterface(HANDLE handle, const char *id, HANDLE *interface
 
 /* ---- interface ---- */
 
-static void close_device(struct handle *device);
+static void shut_device(struct handle *device);
 
 /* Who closes a module closes all that was opened through it. */
-static void close_interface(struct handle *interface) {
+static void shut_interface(struct handle *interface) {
     struct handle *device;
     handle_drain(interface, NULL); /* from now on nobody opens another device */
-    while ((device = handle_retire(handle_any(KIND_DEVICE), KIND_DEVICE))) close_device(device);
+    while ((device = handle_retire(handle_any(KIND_DEVICE), KIND_DEVICE))) shut_device(device);
     handle_drop(interface);
 }
 
-static void close_system(struct handle *system) {
+static void shut_system(struct handle *system) {
     handle_drain(system, NULL);
     struct handle *interface = handle_retire(handle_of(KIND_INTERFACE, &the_interface), KIND_INTERFACE);
-    if (interface) close_interface(interface);
+    if (interface) shut_interface(interface);
     handle_drop(system);
 }
 
 EXPORT GC_ERROR IFClose(HANDLE handle) {
     struct handle *interface = handle_retire(handle, KIND_INTERFACE);
     if (!interface) return no_handle();
-    close_interface(interface);
+    shut_interface(interface);
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR IFGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     HOLD(void, interface, handle, KIND_INTERFACE);
-    return ask_interface(NULL, what, type, buffer, size);
+    return tell_interface(NULL, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR IFGetParentTL(HANDLE handle, HANDLE *system) {
@@ -332,7 +332,7 @@ static bool take(const struct device *device) {
     return true;
 }
 
-static GC_ERROR ask_listed(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_listed(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     const char *id = of;
     struct device device;
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
@@ -346,7 +346,7 @@ EXPORT GC_ERROR IFGetDeviceInfo(HANDLE handle, const char *id, CMD what, INFO_DA
                                 size_t *size) {
     HOLD(void, interface, handle, KIND_INTERFACE);
     NEED(id);
-    return ask_listed(id, what, type, buffer, size);
+    return tell_listed(id, what, type, buffer, size);
 }
 
 static void let_go(struct open_camera *opened) {
@@ -383,7 +383,7 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE handle, const char *id, CMD access, HANDLE *
 
 static void end_waits(void *opened) { stream_end_waits(opened); }
 
-static void close_device(struct handle *device) {
+static void shut_device(struct handle *device) {
     struct open_camera *opened = handle_object(device);
     handle_drain(device, NULL); /* from now on nobody opens its stream */
     handle_end(KIND_REMOTE, opened, NULL);
@@ -396,11 +396,11 @@ static void close_device(struct handle *device) {
 EXPORT GC_ERROR DevClose(HANDLE handle) {
     struct handle *device = handle_retire(handle, KIND_DEVICE);
     if (!device) return no_handle();
-    close_device(device);
+    shut_device(device);
     return GC_ERR_SUCCESS;
 }
 
-static GC_ERROR ask_device(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_device(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     const struct open_camera *opened = of;
     int status = device_alive(&opened->device) ? DEVICE_ACCESS_STATUS_OPEN_READWRITE : DEVICE_ACCESS_STATUS_NOACCESS;
     return device_info(&opened->device, opened->id, status, what, type, buffer, size);
@@ -408,7 +408,7 @@ static GC_ERROR ask_device(const void *of, CMD what, INFO_DATATYPE *type, void *
 
 EXPORT GC_ERROR DevGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     HOLD(struct open_camera, opened, handle, KIND_DEVICE);
-    return ask_device(opened, what, type, buffer, size);
+    return tell_device(opened, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR DevGetPort(HANDLE handle, HANDLE *port) {
@@ -444,7 +444,7 @@ EXPORT GC_ERROR DevOpenDataStream(HANDLE handle, const char *id, HANDLE *stream)
     return done(handle_make(KIND_STREAM, opened, stream));
 }
 
-static GC_ERROR ask_stream(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_stream(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     struct open_camera *opened = (struct open_camera *)(uintptr_t)of; /* counting its buffers takes its lock */
     const struct stream *stream = &opened->stream;
     switch (what) {
@@ -513,18 +513,18 @@ static int write_list(enum kind kind, uint64_t address, const void *data, size_t
 
 /* Of the module itself, and of what its list selects. */
 static int read_module_info(const void *of, enum kind kind, uint64_t address, void *data, size_t size) {
-    static info_function *const own[] = {ask_system, ask_interface, ask_device, ask_device, ask_stream};
+    static info_function *const own[] = {tell_system, tell_interface, tell_device, tell_device, tell_stream};
     char name[NAME_MAX + 1];
     if (address < LIST_INFOS) return port_read_info(own[kind], of, address, data, size);
     address -= LIST_INFOS;
     switch (kind) {
-    case KIND_SYSTEM: return port_read_info(ask_interface, of, address, data, size);
-    case KIND_DEVICE: return port_read_info(ask_stream, of, address, data, size);
+    case KIND_SYSTEM: return port_read_info(tell_interface, of, address, data, size);
+    case KIND_DEVICE: return port_read_info(tell_stream, of, address, data, size);
     case KIND_INTERFACE:
         pthread_mutex_lock(&names_lock);
         snprintf(name, sizeof name, "%s", name_count ? names[name_selected] : "");
         pthread_mutex_unlock(&names_lock);
-        return port_read_info(ask_listed, name, address, data, size);
+        return port_read_info(tell_listed, name, address, data, size);
     default: return GC_ERR_INVALID_ADDRESS;
     }
 }
@@ -720,7 +720,7 @@ EXPORT GC_ERROR DSGetParentDev(HANDLE stream, HANDLE *device) {
 
 EXPORT GC_ERROR DSGetInfo(HANDLE stream, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     HOLD(struct open_camera, opened, stream, KIND_STREAM);
-    return ask_stream(opened, what, type, buffer, size);
+    return tell_stream(opened, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR DSAnnounceBuffer(HANDLE stream, void *base, size_t size, void *user, HANDLE *buffer) {
