@@ -29,10 +29,12 @@ ADDRESSES += [0x1000 + 8 * index for index in range(24)] + [0x10000 + 8 * index 
 NUMBERS = {
     "cmd": st.integers(-1, 32), "index": st.integers(0, 3), "access": st.integers(0, 5),
     "flags": st.integers(0, 2), "event_id": st.integers(0, 3), "queue": st.integers(-1, 6),
-    "timeout": st.sampled_from([0, 0, 5]),
+    "timeout": st.sampled_from([0, 5, 20]),
     "frames": st.sampled_from([0, 1, 3, 2**64 - 1]), "size": st.sampled_from([0, 8, 6144, 6184, ROOM]),
     "address": st.sampled_from(ADDRESSES),
 }  # fmt: skip
+SANE = {"access": 4, "event_id": 1, "size": 6184, "flags": 0, "frames": 2**64 - 1}
+ACQUISITION_START = 0x1068
 IDS = {"interface_id": b"simcam", "device_id": b"cam", "stream_id": b"stream0"}
 
 
@@ -152,14 +154,14 @@ class Arguments:
 
     def add(self, word: str) -> None:
         if word in NUMBERS:
-            number = self.draw(NUMBERS[word])
+            number = SANE[word] if self.is_sane and word in SANE else self.draw(NUMBERS[word])
             is_small = word in ("cmd", "access", "flags", "event_id", "queue", "index")
             self.put(ctypes.c_int32(number) if is_small else ctypes.c_uint64(number), number)
         elif word in IDS:
             self.text(IDS[word])
         elif word in ("open", "out", "out?", "pointer"):
             self.pointer(word)
-        elif word in ("data", "value", "chunks", "told"):
+        elif word in ("data", "value", "news", "chunks", "told"):
             self.data(word)
         else:
             self.handle(word)
@@ -178,19 +180,14 @@ class Arguments:
     def data(self, word: str) -> None:
         """A place with its size, in bytes or chunks; beyond the size nothing may be written."""
         unit = 24 if word == "chunks" else 1
-        count = (
-            self.draw(st.sampled_from([0, 1, 4, 5, 7, 8, 16, 64, 300]))
-            if self.odd()
-            else 8
-            if word == "value"
-            else 300
-        )
+        usual = {"value": 8, "news": 16}.get(word, 300)
+        count = self.draw(st.sampled_from([0, 1, 4, 5, 7, 8, 16, 64, 300])) if self.odd() else usual
         place = ctypes.create_string_buffer(bytes([GUARD]) * ROOM, ROOM)
         if word == "value":
             place[:8] = struct.pack("<Q", self.draw(st.sampled_from([0, 1, 64, 2**64 - 1])))
         has_place, has_size = not self.odd(), not self.odd()
         self.put(place if has_place else None, count if has_place else None)
-        self.lacks_pointer |= word in ("value", "told") and not has_place
+        self.lacks_pointer |= word in ("value", "news", "told") and not has_place
         self.lacks_pointer |= word == "chunks" and not has_size
         if word == "told":  # what an event said, and its size
             self.put(ctypes.c_size_t(count), count)
@@ -208,7 +205,9 @@ class Arguments:
             return
         kinds = PORTS if word == "port" else (word,)
         right = self.host.open_ones(kinds)
-        if right and not self.odd():
+        if right and self.is_sane:
+            chosen = right[-1]
+        elif right and not self.odd():
             chosen = right[self.draw(st.integers(0, len(right) - 1))]
         else:
             chosen = self.draw(st.sampled_from([None, *self.host.known[-12:]]))
@@ -223,18 +222,21 @@ class Arguments:
 
 
 WAY_IN = ["GCInitLib", "TLOpen", "TLOpenInterface", "IFUpdateDeviceList", "IFOpenDevice", "DevGetPort"]
-WAY_IN += [
-    "DevOpenDataStream",
-    "GCRegisterEvent",
-    *["DSAllocAndAnnounceBuffer", "DSQueueBuffer"] * 3,
-    "DSStartAcquisition",
-]
+WAY_IN += ["DevOpenDataStream", "GCRegisterEvent", *["DSAllocAndAnnounceBuffer", "DSQueueBuffer"] * 3]
+WAY_IN += ["DSStartAcquisition"]
+OFTEN = ["EventGetData", "DSQueueBuffer", "DSGetBufferInfo", "DSGetBufferChunkData", "DSRevokeBuffer"] * 5
 
 
 def any_calls(host: Host, draw: Callable[..., Any]) -> None:
-    for name in WAY_IN[: draw(st.integers(0, len(WAY_IN)))]:
+    way_in = WAY_IN[: max(0, draw(st.integers(-len(WAY_IN), len(WAY_IN))))] or WAY_IN
+    for name in way_in:
         host.call(name, Arguments(host, draw, FUNCTIONS[name], is_sane=True))
-    for name in draw(st.lists(st.sampled_from(sorted(FUNCTIONS)), max_size=40)):
+    if way_in == WAY_IN:
+        (remote,), size = host.open_ones(("remote",)), ctypes.c_size_t(8)
+        one = ctypes.byref(ctypes.c_uint64(1))
+        at = ctypes.c_void_p(remote.number), ctypes.c_uint64(ACQUISITION_START)
+        assert host.library.GCWritePort(*at, one, ctypes.byref(size)) == 0
+    for name in draw(st.lists(st.sampled_from(sorted(FUNCTIONS) + OFTEN), max_size=40)):
         host.call(name, Arguments(host, draw, FUNCTIONS[name], is_sane=False))
 
 

@@ -1,8 +1,8 @@
 """The GenTL functions and what they take, for gentl_calls.py: a word for each argument, two for some.
 
-`data` is a place and its size, `value` the same where it must be there, `told` an event's data, `chunks` a place
-for chunks. `open` is where a new handle goes, `out` where another answer goes, `out?` the same where it may be
-left out.
+`data` is a place and its size, `value` and `news` the same where it must be there, `told` an event's data,
+`chunks` a place for chunks. `open` is where a new handle goes, `out` where another answer goes, `out?` the same
+where it may be left out.
 """
 
 PORTS = ("system", "interface", "device", "remote", "stream")
@@ -23,7 +23,7 @@ FUNCTIONS = {
     "GCReadPort": "port address value", "GCWritePort": "port address value", "GCGetPortInfo": f"port {INFO}",
     "GCGetNumPortURLs": "port out", "GCGetPortURL": "port data", "GCGetPortURLInfo": f"port index {INFO}",
     "GCRegisterEvent": "port event_id open", "GCUnregisterEvent": "port event_id",
-    "EventGetData": "event value timeout", "EventGetDataInfo": f"event told {INFO}",
+    "EventGetData": "event news timeout", "EventGetDataInfo": f"event told {INFO}",
     "EventGetInfo": f"event {INFO}", "EventFlush": "event", "EventKill": "event",
     "DSClose": "stream", "DSGetParentDev": "stream out", "DSGetInfo": f"stream {INFO}",
     "DSAnnounceBuffer": "stream memory size pointer open", "DSAllocAndAnnounceBuffer": "stream size pointer open",

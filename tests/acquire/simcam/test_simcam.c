@@ -1740,6 +1740,48 @@ static void test_closing_under_a_wait(void) {
     }
 }
 
+/* One thread closes what others are using: they are refused, and nothing is freed under them. */
+static void *uses_it(void *argument) {
+    struct host *h = argument;
+    struct new_buffer_event told;
+    uint64_t word;
+    for (int error = 0; error != GC_ERR_INVALID_HANDLE && error != GC_ERR_NOT_INITIALIZED;) {
+        size_t size = sizeof told, small = sizeof word;
+        error = EventGetData(h->event, &told, &size, 1);
+        if (!error) DSQueueBuffer(h->stream, told.buffer);
+        DSGetInfo(h->stream, STREAM_INFO_NUM_QUEUED, NULL, &word, &small);
+        DSStopAcquisition(h->stream, 0);
+        DSStartAcquisition(h->stream, 0, FOREVER);
+        small = sizeof word;
+        GCReadPort(h->port, REGISTERS, &word, &small);
+        GCReadPort(h->stream, 0, &word, &small);
+    }
+    return NULL;
+}
+
+static void test_closing_under_calls(void) {
+    pthread_t threads[3];
+    struct host h;
+    struct camera *camera = make_camera("a", &SMALL);
+    for (int i = 0; i < 8; i++) {
+        open_line(&h, "a", &SMALL, 4);
+        for (int n = 0; n < 3; n++) threads[n] = in_thread(uses_it, &h);
+        for (int n = 0; n < 20; n++) {
+            simcam_pulse(camera, 1);
+            sleep_ms(1);
+        }
+        if (i % 4 == 0) OK(DSClose(h.stream));
+        else if (i % 4 == 1) OK(DevClose(h.device));
+        else if (i % 4 == 2) OK(IFClose(the_if));
+        else OK(TLClose(the_tl));
+        for (int n = 0; n < 3; n++) result_of(threads[n]);
+        unmap_camera(h.camera);
+        OK(GCCloseLib());
+        open_library();
+    }
+    unmap_camera(camera);
+}
+
 /* ---- closing and starting anew ---- */
 
 static void test_closing_everything_open(void) {
@@ -1959,8 +2001,8 @@ static const struct {
     TEST(unplugged_while_holding), TEST(unplugged_while_stopping), TEST(silent), TEST(slow_register),
     TEST(clock_jumps), TEST(counter_jumps), TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
     TEST(flushing_while_streaming), TEST(small_buffers), TEST(time_outs), TEST(event_kill),
-    TEST(closing_under_a_wait), TEST(closing_everything_open), TEST(200_starts), TEST(200_openings),
-    TEST(frames_wanted), TEST(starts_under_triggers), TEST(several_cameras),
+    TEST(closing_under_a_wait), TEST(closing_under_calls), TEST(closing_everything_open), TEST(200_starts),
+    TEST(200_openings), TEST(frames_wanted), TEST(starts_under_triggers), TEST(several_cameras),
 };
 
 #define FIELD(name) printf("%s %zu %zu\n", #name, offsetof(struct camera, name), sizeof((struct camera *)0)->name)
