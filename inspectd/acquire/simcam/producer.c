@@ -608,7 +608,8 @@ EXPORT GC_ERROR GCGetNumPortURLs(HANDLE handle, uint32_t *count) {
 }
 
 /* The description is read through the port itself, at an address in it. */
-EXPORT GC_ERROR GCGetPortURLInfo(HANDLE handle, uint32_t index, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+EXPORT GC_ERROR GCGetPortURLInfo(HANDLE handle, uint32_t index, CMD what, INFO_DATATYPE *type, void *buffer,
+                                 size_t *size) {
     HELD held;
     enum kind kind;
     char url[128];
