@@ -1,7 +1,5 @@
 """Builds simcam, the simulated GenICam camera; all else stands in pyproject.toml."""
 
-from glob import glob
-
 from setuptools import Extension, setup
 
 FOLDER = "inspectd/acquire/simcam"
@@ -10,7 +8,10 @@ setup(
         Extension(
             "inspectd.acquire.simcam._producer",
             [f"{FOLDER}/{name}.c" for name in ("device", "handles", "ports", "producer", "stream")],
-            depends=glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.xml"),  # the descriptions become part of it
+            depends=[
+                *(f"{FOLDER}/{name}.h" for name in ("device", "gentl", "handles", "ports", "stream")),
+                *(f"{FOLDER}/{name}.xml" for name in ("camera", "device", "interface", "stream", "system")),
+            ],
             extra_compile_args=[
                 "-std=c11",
                 "-O2",
