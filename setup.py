@@ -7,8 +7,14 @@ setup(
     ext_modules=[
         Extension(
             "inspectd.acquire.simcam._producer",
-            [f"{FOLDER}/{name}.c" for name in ("device", "faults", "nodes", "producer", "stream")],
-            depends=[f"{FOLDER}/{name}.h" for name in ("device", "faults", "gentl", "stream")],
+            [
+                f"{FOLDER}/{name}.c"
+                for name in ("device", "faults", "handles", "nodes", "ports", "producer", "stream")
+            ],
+            depends=[
+                *(f"{FOLDER}/{name}.h" for name in ("device", "faults", "gentl", "handles", "ports", "stream")),
+                *(f"{FOLDER}/{name}.xml" for name in ("camera", "device", "interface", "stream", "system")),
+            ],
             extra_compile_args=[
                 "-std=c11",
                 "-O2",
@@ -17,6 +23,7 @@ setup(
                 "-Werror",
                 "-Wconversion",
                 "-fvisibility=hidden",
+                f"-Wa,-I{FOLDER}",
             ],
             extra_link_args=["-pthread"],
             optional=True,  # without a C compiler there is no simulated camera, and all else works
