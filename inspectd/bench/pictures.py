@@ -18,9 +18,9 @@ APART_PX = 24.0
 def alternate(settings: Settings, judge: Callable[[Path], Judgement], folder: Path) -> list[Judgement]:
     """Link pictures of the config's folder into `folder`, a clean one and a defective one in turn.
 
-    Defective ones come first whose defects lie in the lower half, where a short frame shows another picture. judge:
-    what `inspectd replay` says of an image file. Returns what it says of each that was linked. Raises UserError if
-    there are none of one sort.
+    Of the defective ones those come first whose defects lie in the lower half, where a short frame shows another
+    picture. judge: what `inspectd replay` says of an image file. Returns what it says of each that was linked.
+    Raises UserError if there are none of one sort.
     """
     source, _, height = pictures_of(settings)
     judged = [(path, judge(path)) for path in image_files(source)[:MOST_JUDGED]]
