@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 10
 BESIDE = $(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m 'not proof and not alone'
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
-INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/simcam/*.[ch])
+INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/simcam/*.[ch]) $(wildcard inspectd/acquire/simcam/*.xml)
 
 .PHONY: run test test-gpu proof lint venv clean
 

@@ -1,5 +1,7 @@
 """Builds simcam, the simulated GenICam camera; all else stands in pyproject.toml."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 FOLDER = "inspectd/acquire/simcam"
@@ -7,8 +9,8 @@ setup(
     ext_modules=[
         Extension(
             "inspectd.acquire.simcam._producer",
-            [f"{FOLDER}/{name}.c" for name in ("device", "faults", "producer", "stream")],
-            depends=[f"{FOLDER}/{name}.h" for name in ("device", "faults", "gentl", "stream")],
+            [f"{FOLDER}/{name}.c" for name in ("device", "faults", "handles", "ports", "producer", "stream")],
+            depends=glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.xml"),  # the descriptions become part of it
             extra_compile_args=[
                 "-std=c11",
                 "-O2",
@@ -17,6 +19,7 @@ setup(
                 "-Werror",
                 "-Wconversion",
                 "-fvisibility=hidden",
+                f"-Wa,-I{FOLDER}",
             ],
             extra_link_args=["-pthread"],
             optional=True,  # without a C compiler there is no simulated camera, and all else works

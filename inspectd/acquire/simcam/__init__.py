@@ -2,5 +2,7 @@
 
 gentl.h              the standard's constants          device.c    the camera: registers, triggers, pictures
 producer.c           the GenTL functions               stream.c    its acquisition thread and buffers
-camera.xml           its features                      world.py    makes cameras, and does things to them
+handles.c            which handles are open            world.py    makes cameras, and does things to them
+ports.c              what GenApi reads of a module     *.xml       the descriptions: system, interface, device
+                                                                   (its local side), camera, stream
 """

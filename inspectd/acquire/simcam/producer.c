@@ -1,5 +1,5 @@
 /* simcam's GenTL surface: one system, one interface, a camera per NAME.camera file in the folder $INSPECTD_SIMCAM.
- * A handle points to an object that begins with its kind; stream.c makes the frames. */
+ * handles.c knows which handles there are, ports.c what GenApi reads of the modules; stream.c makes the frames. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "ports.h"
 #include "stream.h"
 
 #define MAX_CAMERAS 64
@@ -19,12 +20,13 @@
 #define VERSION "1.0"
 #define TL_TYPE "Custom"
 #define INTERFACE_ID "simcam"
+#define STREAM_ID "stream0"
 
 static char names[MAX_CAMERAS][NAME_MAX + 1]; /* of the cameras, as the last update found them */
-static uint32_t name_count;
+static uint32_t name_count, name_selected; /* the one whose infos the interface's port shows */
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_bool initialized;
-static struct object the_system = {KIND_SYSTEM}, the_interface = {KIND_INTERFACE};
+static atomic_bool initialized, interfaces_listed; /* since the system was opened */
+static char the_system, the_interface; /* what their handles stand for */
 
 /* ---- what every call needs ---- */
 
@@ -35,7 +37,16 @@ static GC_ERROR done(int error) {
     return error;
 }
 
-static bool is(HANDLE handle, enum kind kind) { return handle && ((const struct object *)handle)->kind == kind; }
+static GC_ERROR no_handle(void) { return done(initialized ? GC_ERR_INVALID_HANDLE : GC_ERR_NOT_INITIALIZED); }
+
+/* `name` is the object of a handle of this kind, until the function ends, which it does here if the handle is none. */
+#define HOLD(type, name, number, kind) \
+    HELD held_##name = handle_hold(number, kind); \
+    type *name = held_##name.object; \
+    if (!name) return no_handle()
+
+#define NEED(pointer) \
+    if (!(pointer)) return done(GC_ERR_INVALID_PARAMETER)
 
 /* GenTL's way to hand out data: without a buffer only the size is told. */
 static GC_ERROR put(const void *data, size_t length, void *buffer, size_t *size) {
@@ -71,8 +82,13 @@ EXPORT GC_ERROR GCInitLib(void) {
     return done(atomic_exchange(&initialized, true) ? GC_ERR_RESOURCE_IN_USE : GC_ERR_SUCCESS);
 }
 
+static void shut_system(struct handle *system);
+
 EXPORT GC_ERROR GCCloseLib(void) {
-    return done(atomic_exchange(&initialized, false) ? GC_ERR_SUCCESS : GC_ERR_NOT_INITIALIZED);
+    if (!atomic_exchange(&initialized, false)) return done(GC_ERR_NOT_INITIALIZED);
+    struct handle *system = handle_retire(handle_of(KIND_SYSTEM, &the_system), KIND_SYSTEM);
+    if (system) shut_system(system); /* with all that is still open */
+    return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR GCGetLastError(GC_ERROR *code, char *text, size_t *size) {
@@ -105,36 +121,53 @@ EXPORT GC_ERROR GCGetInfo(CMD what, INFO_DATATYPE *type, void *buffer, size_t *s
 
 /* ---- system ---- */
 
-EXPORT GC_ERROR TLOpen(HANDLE *system) {
-    if (!initialized) return done(GC_ERR_NOT_INITIALIZED);
-    *system = &the_system;
-    return GC_ERR_SUCCESS;
-}
-
-EXPORT GC_ERROR TLClose(HANDLE system) { return done(is(system, KIND_SYSTEM) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE); }
-
-EXPORT GC_ERROR TLGetInfo(HANDLE system, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    if (!is(system, KIND_SYSTEM)) return done(GC_ERR_INVALID_HANDLE);
+static GC_ERROR tell_system(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    (void)of; /* there is one */
     return system_info(what, type, buffer, size);
 }
 
-EXPORT GC_ERROR TLUpdateInterfaceList(HANDLE system, bool8_t *changed, uint64_t timeout_ms) {
+EXPORT GC_ERROR TLOpen(HANDLE *system) {
+    if (!initialized) return done(GC_ERR_NOT_INITIALIZED);
+    NEED(system);
+    int error = handle_make(KIND_SYSTEM, &the_system, system);
+    if (!error) interfaces_listed = false;
+    return done(error);
+}
+
+EXPORT GC_ERROR TLClose(HANDLE handle) {
+    struct handle *system = handle_retire(handle, KIND_SYSTEM);
+    if (!system) return no_handle();
+    shut_system(system);
+    return GC_ERR_SUCCESS;
+}
+
+EXPORT GC_ERROR TLGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    HOLD(void, system, handle, KIND_SYSTEM);
+    return system_info(what, type, buffer, size);
+}
+
+EXPORT GC_ERROR TLUpdateInterfaceList(HANDLE handle, bool8_t *changed, uint64_t timeout_ms) {
     (void)timeout_ms;
-    if (changed) *changed = 0;
-    return done(is(system, KIND_SYSTEM) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
+    HOLD(void, system, handle, KIND_SYSTEM);
+    bool is_new = !atomic_exchange(&interfaces_listed, true);
+    if (changed) *changed = is_new;
+    return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR TLGetNumInterfaces(HANDLE system, uint32_t *count) {
+EXPORT GC_ERROR TLGetNumInterfaces(HANDLE handle, uint32_t *count) {
+    HOLD(void, system, handle, KIND_SYSTEM);
+    NEED(count);
     *count = 1;
-    return done(is(system, KIND_SYSTEM) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
+    return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR TLGetInterfaceID(HANDLE system, uint32_t index, char *id, size_t *size) {
-    if (!is(system, KIND_SYSTEM)) return done(GC_ERR_INVALID_HANDLE);
+EXPORT GC_ERROR TLGetInterfaceID(HANDLE handle, uint32_t index, char *id, size_t *size) {
+    HOLD(void, system, handle, KIND_SYSTEM);
     return index ? done(GC_ERR_INVALID_INDEX) : put_text(INTERFACE_ID, NULL, id, size);
 }
 
-static GC_ERROR interface_info(CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+static GC_ERROR tell_interface(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    (void)of; /* there is one */
     switch (what) {
     case INTERFACE_INFO_ID: case INTERFACE_INFO_DISPLAYNAME: return put_text(INTERFACE_ID, type, buffer, size);
     case INTERFACE_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
@@ -142,33 +175,56 @@ static GC_ERROR interface_info(CMD what, INFO_DATATYPE *type, void *buffer, size
     }
 }
 
-EXPORT GC_ERROR TLGetInterfaceInfo(HANDLE system, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
+EXPORT GC_ERROR TLGetInterfaceInfo(HANDLE handle, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
                                    size_t *size) {
-    if (!is(system, KIND_SYSTEM)) return done(GC_ERR_INVALID_HANDLE);
-    return strcmp(id, INTERFACE_ID) ? done(GC_ERR_INVALID_ID) : interface_info(what, type, buffer, size);
+    HOLD(void, system, handle, KIND_SYSTEM);
+    NEED(id);
+    return strcmp(id, INTERFACE_ID) ? done(GC_ERR_INVALID_ID) : tell_interface(NULL, what, type, buffer, size);
 }
 
-EXPORT GC_ERROR TLOpenInterface(HANDLE system, const char *id, HANDLE *interface) {
-    if (!is(system, KIND_SYSTEM)) return done(GC_ERR_INVALID_HANDLE);
+EXPORT GC_ERROR TLOpenInterface(HANDLE handle, const char *id, HANDLE *interface) {
+    HOLD(void, system, handle, KIND_SYSTEM);
+    NEED(id && interface);
     if (strcmp(id, INTERFACE_ID)) return done(GC_ERR_INVALID_ID);
-    *interface = &the_interface;
-    return GC_ERR_SUCCESS;
+    return done(handle_make(KIND_INTERFACE, &the_interface, interface));
 }
 
 /* ---- interface ---- */
 
-EXPORT GC_ERROR IFClose(HANDLE interface) {
-    return done(is(interface, KIND_INTERFACE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
+static void shut_device(struct handle *device);
+
+/* Who closes a module closes all that was opened through it. */
+static void shut_interface(struct handle *interface) {
+    struct handle *device;
+    handle_drain(interface, NULL); /* from now on nobody opens another device */
+    while ((device = handle_retire(handle_any(KIND_DEVICE), KIND_DEVICE))) shut_device(device);
+    handle_drop(interface);
 }
 
-EXPORT GC_ERROR IFGetInfo(HANDLE interface, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
-    return interface_info(what, type, buffer, size);
+static void shut_system(struct handle *system) {
+    handle_drain(system, NULL);
+    struct handle *interface = handle_retire(handle_of(KIND_INTERFACE, &the_interface), KIND_INTERFACE);
+    if (interface) shut_interface(interface);
+    handle_drop(system);
 }
 
-EXPORT GC_ERROR IFGetParentTL(HANDLE interface, HANDLE *system) {
-    *system = &the_system;
-    return done(is(interface, KIND_INTERFACE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
+EXPORT GC_ERROR IFClose(HANDLE handle) {
+    struct handle *interface = handle_retire(handle, KIND_INTERFACE);
+    if (!interface) return no_handle();
+    shut_interface(interface);
+    return GC_ERR_SUCCESS;
+}
+
+EXPORT GC_ERROR IFGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    return tell_interface(NULL, what, type, buffer, size);
+}
+
+EXPORT GC_ERROR IFGetParentTL(HANDLE handle, HANDLE *system) {
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    NEED(system);
+    *system = handle_of(KIND_SYSTEM, &the_system);
+    return GC_ERR_SUCCESS;
 }
 
 static const char *folder(void) {
@@ -189,11 +245,9 @@ static bool find(const char *name, struct device *device) {
 
 static int compare(const void *a, const void *b) { return strcmp(a, b); }
 
-EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t timeout_ms) {
-    (void)timeout_ms;
-    if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
+/* Under the lock: the cameras of the folder, sorted. */
+static void list_names(void) {
     DIR *listing = opendir(folder());
-    pthread_mutex_lock(&names_lock);
     name_count = 0;
     for (struct dirent *entry; listing && name_count < MAX_CAMERAS && (entry = readdir(listing));) {
         struct device device;
@@ -208,21 +262,35 @@ EXPORT GC_ERROR IFUpdateDeviceList(HANDLE interface, bool8_t *changed, uint64_t 
         for (int i = 0; i <= is_twice; i++) memcpy(names[name_count++], name, sizeof name);
     }
     qsort(names, name_count, sizeof names[0], compare);
-    pthread_mutex_unlock(&names_lock);
     if (listing) closedir(listing);
+}
+
+static void update_names(void) {
+    pthread_mutex_lock(&names_lock);
+    list_names();
+    if (name_selected >= name_count) name_selected = 0;
+    pthread_mutex_unlock(&names_lock);
+}
+
+EXPORT GC_ERROR IFUpdateDeviceList(HANDLE handle, bool8_t *changed, uint64_t timeout_ms) {
+    (void)timeout_ms;
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    update_names();
     if (changed) *changed = 1;
     return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR IFGetNumDevices(HANDLE interface, uint32_t *count) {
+EXPORT GC_ERROR IFGetNumDevices(HANDLE handle, uint32_t *count) {
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    NEED(count);
     pthread_mutex_lock(&names_lock);
     *count = name_count;
     pthread_mutex_unlock(&names_lock);
-    return done(is(interface, KIND_INTERFACE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
+    return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR IFGetDeviceID(HANDLE interface, uint32_t index, char *id, size_t *size) {
-    if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
+EXPORT GC_ERROR IFGetDeviceID(HANDLE handle, uint32_t index, char *id, size_t *size) {
+    HOLD(void, interface, handle, KIND_INTERFACE);
     pthread_mutex_lock(&names_lock);
     GC_ERROR error = index >= name_count ? done(GC_ERR_INVALID_INDEX) : put_text(names[index], NULL, id, size);
     pthread_mutex_unlock(&names_lock);
@@ -268,10 +336,9 @@ static bool take(const struct device *device) {
     return true;
 }
 
-EXPORT GC_ERROR IFGetDeviceInfo(HANDLE interface, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
-                                size_t *size) {
+static GC_ERROR tell_listed(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    const char *id = of;
     struct device device;
-    if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
     int status = is_free(&device) ? DEVICE_ACCESS_STATUS_READWRITE : DEVICE_ACCESS_STATUS_BUSY;
     GC_ERROR error = device_info(&device, id, status, what, type, buffer, size);
@@ -279,10 +346,26 @@ EXPORT GC_ERROR IFGetDeviceInfo(HANDLE interface, const char *id, CMD what, INFO
     return error;
 }
 
-EXPORT GC_ERROR IFOpenDevice(HANDLE interface, const char *id, CMD access, HANDLE *opened) {
+EXPORT GC_ERROR IFGetDeviceInfo(HANDLE handle, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
+                                size_t *size) {
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    NEED(id);
+    return tell_listed(id, what, type, buffer, size);
+}
+
+static void let_go(struct open_camera *opened) {
+    stream_close(opened);
+    pthread_mutex_destroy(&opened->starting);
+    device_unmap(&opened->device);
+    free(opened);
+}
+
+EXPORT GC_ERROR IFOpenDevice(HANDLE handle, const char *id, CMD access, HANDLE *opened) {
     struct device device;
+    HANDLE remote;
     (void)access; /* whoever opens a camera has it alone, as most cameras grant no more */
-    if (!is(interface, KIND_INTERFACE)) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(void, interface, handle, KIND_INTERFACE);
+    NEED(id && opened);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
     faults_delay(&device.camera->faults, CALL_OPEN);
     struct open_camera *made = take(&device) ? calloc(1, sizeof *made) : NULL;
@@ -291,85 +374,195 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE interface, const char *id, CMD access, HANDL
         return done(GC_ERR_RESOURCE_IN_USE);
     }
     device.camera->reg[R_TL_PARAMS_LOCKED] = 0; /* whoever had it before may have been killed */
-    made->object.kind = KIND_DEVICE;
-    made->remote.kind = KIND_REMOTE;
     made->device = device;
     snprintf(made->id, sizeof made->id, "%s", id);
+    pthread_mutex_init(&made->starting, NULL);
     stream_init(made);
-    *opened = made;
-    return GC_ERR_SUCCESS;
+    int error = handle_make(KIND_REMOTE, made, &remote);
+    if (!error && (error = handle_make(KIND_DEVICE, made, opened))) handle_end(KIND_REMOTE, made, NULL);
+    if (error) let_go(made);
+    return done(error);
 }
 
 /* ---- device ---- */
 
-static struct open_camera *opened_by(HANDLE handle) {
-    if (is(handle, KIND_DEVICE)) return handle;
-    if (is(handle, KIND_REMOTE)) return (struct open_camera *)((char *)handle - offsetof(struct open_camera, remote));
-    if (is(handle, KIND_STREAM)) return (struct open_camera *)((char *)handle - offsetof(struct open_camera, stream));
-    return NULL;
+static void end_waits(void *opened) { stream_end_waits(opened); }
+
+static void shut_device(struct handle *device) {
+    struct open_camera *opened = handle_object(device);
+    faults_delay(&opened->device.camera->faults, CALL_CLOSE);
+    handle_drain(device, NULL); /* from now on nobody opens its stream */
+    handle_end(KIND_REMOTE, opened, NULL);
+    handle_end(KIND_STREAM, opened, NULL);
+    handle_end(KIND_EVENT, opened, end_waits);
+    handle_drop(device);
+    let_go(opened);
 }
 
 EXPORT GC_ERROR DevClose(HANDLE handle) {
-    if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
-    struct open_camera *opened = handle;
-    faults_delay(&opened->device.camera->faults, CALL_CLOSE);
-    stream_close(opened);
-    device_unmap(&opened->device);
-    opened->object.kind = opened->remote.kind = KIND_NONE;
-    free(opened);
+    struct handle *device = handle_retire(handle, KIND_DEVICE);
+    if (!device) return no_handle();
+    shut_device(device);
     return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR DevGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
-    const struct open_camera *opened = handle;
+static GC_ERROR tell_device(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    const struct open_camera *opened = of;
     int status = device_alive(&opened->device) ? DEVICE_ACCESS_STATUS_OPEN_READWRITE : DEVICE_ACCESS_STATUS_NOACCESS;
     return device_info(&opened->device, opened->id, status, what, type, buffer, size);
 }
 
+EXPORT GC_ERROR DevGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    return tell_device(opened, what, type, buffer, size);
+}
+
 EXPORT GC_ERROR DevGetPort(HANDLE handle, HANDLE *port) {
-    if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
-    *port = &((struct open_camera *)handle)->remote;
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    NEED(port);
+    *port = handle_of(KIND_REMOTE, opened);
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR DevGetParentIF(HANDLE handle, HANDLE *interface) {
-    *interface = &the_interface;
-    return done(is(handle, KIND_DEVICE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
-}
-
-EXPORT GC_ERROR DevGetNumDataStreams(HANDLE handle, uint32_t *count) {
-    *count = 1;
-    return done(is(handle, KIND_DEVICE) ? GC_ERR_SUCCESS : GC_ERR_INVALID_HANDLE);
-}
-
-EXPORT GC_ERROR DevGetDataStreamID(HANDLE handle, uint32_t index, char *id, size_t *size) {
-    if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
-    return index ? done(GC_ERR_INVALID_INDEX) : put_text("stream0", NULL, id, size);
-}
-
-EXPORT GC_ERROR DevOpenDataStream(HANDLE handle, const char *id, HANDLE *stream) {
-    if (!is(handle, KIND_DEVICE)) return done(GC_ERR_INVALID_HANDLE);
-    struct open_camera *opened = handle;
-    if (strcmp(id, "stream0")) return done(GC_ERR_INVALID_ID);
-    if (opened->stream.object.kind == KIND_STREAM) return done(GC_ERR_RESOURCE_IN_USE);
-    opened->stream.object.kind = KIND_STREAM;
-    *stream = &opened->stream;
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    NEED(interface);
+    *interface = handle_of(KIND_INTERFACE, &the_interface);
     return GC_ERR_SUCCESS;
 }
 
-/* ---- ports: the remote device and the stream have registers and a description ---- */
+EXPORT GC_ERROR DevGetNumDataStreams(HANDLE handle, uint32_t *count) {
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    NEED(count);
+    *count = 1;
+    return GC_ERR_SUCCESS;
+}
+
+EXPORT GC_ERROR DevGetDataStreamID(HANDLE handle, uint32_t index, char *id, size_t *size) {
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    return index ? done(GC_ERR_INVALID_INDEX) : put_text(STREAM_ID, NULL, id, size);
+}
+
+EXPORT GC_ERROR DevOpenDataStream(HANDLE handle, const char *id, HANDLE *stream) {
+    HOLD(struct open_camera, opened, handle, KIND_DEVICE);
+    NEED(id && stream);
+    if (strcmp(id, STREAM_ID)) return done(GC_ERR_INVALID_ID);
+    return done(handle_make(KIND_STREAM, opened, stream));
+}
+
+static GC_ERROR tell_stream(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    struct open_camera *opened = (struct open_camera *)(uintptr_t)of; /* counting its buffers takes its lock */
+    const struct stream *stream = &opened->stream;
+    switch (what) {
+    case STREAM_INFO_ID: return put_text(STREAM_ID, type, buffer, size);
+    case STREAM_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
+    case STREAM_INFO_NUM_DELIVERED: return put_number(stream->delivered, INFO_DATATYPE_UINT64, type, buffer, size);
+    case STREAM_INFO_NUM_UNDERRUN: return put_number(stream->underrun, INFO_DATATYPE_UINT64, type, buffer, size);
+    case STREAM_INFO_NUM_STARTED: return put_number(stream->started, INFO_DATATYPE_UINT64, type, buffer, size);
+    case STREAM_INFO_NUM_ANNOUNCED: return put_number(stream->announced, INFO_DATATYPE_SIZET, type, buffer, size);
+    case STREAM_INFO_NUM_QUEUED: return put_number(stream_count(opened, QUEUED), INFO_DATATYPE_SIZET, type, buffer, size);
+    case STREAM_INFO_NUM_AWAIT_DELIVERY:
+        return put_number(stream_count(opened, WAITING), INFO_DATATYPE_SIZET, type, buffer, size);
+    case STREAM_INFO_IS_GRABBING: return put_number(stream_is_running(opened), INFO_DATATYPE_BOOL8, type, buffer, size);
+    case STREAM_INFO_DEFINES_PAYLOADSIZE: return put_number(1, INFO_DATATYPE_BOOL8, type, buffer, size);
+    case STREAM_INFO_PAYLOAD_SIZE: return put_number(stream_payload_size(opened), INFO_DATATYPE_SIZET, type, buffer, size);
+    case STREAM_INFO_NUM_CHUNKS_MAX: return put_number(CHUNKS, INFO_DATATYPE_SIZET, type, buffer, size);
+    case STREAM_INFO_BUF_ANNOUNCE_MIN: case STREAM_INFO_BUF_ALIGNMENT:
+        return put_number(1, INFO_DATATYPE_SIZET, type, buffer, size);
+    default: return done(GC_ERR_NOT_IMPLEMENTED);
+    }
+}
+
+/* ---- ports: each module has registers and a description ---- */
+
+/* Holds what has a port, of whatever kind. */
+static bool hold_port(HANDLE handle, struct held *held, enum kind *kind) {
+    for (*kind = KIND_SYSTEM; *kind <= KIND_STREAM; (*kind)++) {
+        *held = handle_hold(handle, *kind);
+        if (held->object) return true;
+    }
+    return false;
+}
+
+static int read_list(enum kind kind, uint64_t address, void *data, size_t size) {
+    uint32_t count = 1, selected = 0; /* one interface, one stream */
+    if (kind == KIND_INTERFACE) {
+        pthread_mutex_lock(&names_lock);
+        count = name_count, selected = name_selected;
+        pthread_mutex_unlock(&names_lock);
+    }
+    switch (address) {
+    case LIST_SELECTOR: return port_read_number(selected, data, size);
+    case LIST_COUNT: return port_read_number(count, data, size);
+    case LIST_LAST: return port_read_number(count ? count - 1 : 0, data, size);
+    default: return GC_ERR_INVALID_ADDRESS;
+    }
+}
+
+static int write_list(enum kind kind, uint64_t address, const void *data, size_t size) {
+    uint64_t value;
+    int error = GC_ERR_SUCCESS;
+    if (kind != KIND_SYSTEM && kind != KIND_INTERFACE) return GC_ERR_ACCESS_DENIED;
+    if (size != sizeof value || (address != LIST_UPDATE && address != LIST_SELECTOR)) return GC_ERR_INVALID_ADDRESS;
+    memcpy(&value, data, sizeof value);
+    if (kind == KIND_SYSTEM) return address == LIST_SELECTOR && value ? GC_ERR_INVALID_PARAMETER : GC_ERR_SUCCESS;
+    if (address == LIST_UPDATE) {
+        update_names();
+        return GC_ERR_SUCCESS;
+    }
+    pthread_mutex_lock(&names_lock);
+    if (value < name_count) name_selected = (uint32_t)value;
+    else error = GC_ERR_INVALID_PARAMETER;
+    pthread_mutex_unlock(&names_lock);
+    return error;
+}
+
+/* Of the module itself, and of what its list selects. */
+static int read_module_info(const void *of, enum kind kind, uint64_t address, void *data, size_t size) {
+    static info_function *const own[] = {tell_system, tell_interface, tell_device, tell_device, tell_stream};
+    char name[NAME_MAX + 1];
+    if (address < LIST_INFOS) return port_read_info(own[kind], of, address, data, size);
+    address -= LIST_INFOS;
+    switch (kind) {
+    case KIND_SYSTEM: return port_read_info(tell_interface, of, address, data, size);
+    case KIND_DEVICE: return port_read_info(tell_stream, of, address, data, size);
+    case KIND_INTERFACE:
+        pthread_mutex_lock(&names_lock);
+        snprintf(name, sizeof name, "%s", name_count ? names[name_selected] : "");
+        pthread_mutex_unlock(&names_lock);
+        return port_read_info(tell_listed, name, address, data, size);
+    default: return GC_ERR_INVALID_ADDRESS;
+    }
+}
+
+static int read_port(void *of, enum kind kind, uint64_t address, void *data, size_t size) {
+    struct open_camera *opened = of;
+    bool is_dead = kind == KIND_REMOTE && !device_alive(&opened->device);
+    if (port_holds(address) && is_dead) return GC_ERR_IO;
+    if (address >= DESCRIPTION) return port_read_description(kind, address, data, size);
+    if (port_holds(address)) return read_module_info(of, kind, address, data, size);
+    if (kind == KIND_STREAM) return stream_read(opened, address, data, size);
+    if (kind != KIND_REMOTE) return read_list(kind, address, data, size);
+    int error = device_read(&opened->device, address, data, size);
+    if (error || address != REGISTERS + 8 * R_PAYLOAD_SIZE) return error;
+    return port_read_number(stream_payload_size(opened), data, size); /* the device knows of no chunks */
+}
 
 EXPORT GC_ERROR GCReadPort(HANDLE port, uint64_t address, void *buffer, size_t *size) {
-    struct open_camera *opened = opened_by(port);
-    if (is(port, KIND_REMOTE)) return done(device_read(&opened->device, address, buffer, *size));
-    if (is(port, KIND_STREAM)) return done(stream_read(opened, address, buffer, *size));
-    return done(opened ? GC_ERR_NOT_IMPLEMENTED : GC_ERR_INVALID_HANDLE);
+    HELD held;
+    enum kind kind;
+    if (!hold_port(port, &held, &kind)) return no_handle();
+    NEED(buffer && size);
+    return done(read_port(held.object, kind, address, buffer, *size));
 }
 
 EXPORT GC_ERROR GCWritePort(HANDLE port, uint64_t address, const void *buffer, size_t *size) {
-    struct open_camera *opened = opened_by(port);
-    if (!is(port, KIND_REMOTE)) return done(opened ? GC_ERR_NOT_IMPLEMENTED : GC_ERR_INVALID_HANDLE);
+    HELD held;
+    enum kind kind;
+    if (!hold_port(port, &held, &kind)) return no_handle();
+    NEED(buffer && size);
+    if (kind != KIND_REMOTE) return done(write_list(kind, address, buffer, *size));
+    struct open_camera *opened = held.object;
     int error = device_write(&opened->device, address, buffer, *size);
     if (error) return done(error);
     switch (address) {
@@ -384,83 +577,99 @@ EXPORT GC_ERROR GCWritePort(HANDLE port, uint64_t address, const void *buffer, s
     return GC_ERR_SUCCESS;
 }
 
+static const char *module_id(enum kind kind, const void *of) {
+    switch (kind) {
+    case KIND_SYSTEM: return MODEL;
+    case KIND_INTERFACE: return INTERFACE_ID;
+    case KIND_STREAM: return STREAM_ID;
+    default: return ((const struct open_camera *)of)->id;
+    }
+}
+
 EXPORT GC_ERROR GCGetPortInfo(HANDLE port, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    bool remote = is(port, KIND_REMOTE), stream = is(port, KIND_STREAM);
-    if (!remote && !stream && !is(port, KIND_DEVICE) && !is(port, KIND_SYSTEM) && !is(port, KIND_INTERFACE))
-        return done(GC_ERR_INVALID_HANDLE);
+    HELD held;
+    enum kind kind;
+    if (!hold_port(port, &held, &kind)) return no_handle();
+    bool is_writable = kind == KIND_SYSTEM || kind == KIND_INTERFACE || kind == KIND_REMOTE;
     switch (what) {
-    case PORT_INFO_ID: return put_text(MODEL, type, buffer, size);
+    case PORT_INFO_ID: return put_text(module_id(kind, held.object), type, buffer, size);
     case PORT_INFO_VENDOR: return put_text(VENDOR, type, buffer, size);
     case PORT_INFO_MODEL: return put_text(MODEL, type, buffer, size);
     case PORT_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     case PORT_INFO_VERSION: return put_text(VERSION, type, buffer, size);
-    case PORT_INFO_MODULE: return put_text(remote ? "Device" : stream ? "TLDataStream" : "TLSystem", type, buffer, size);
-    case PORT_INFO_PORTNAME: return put_text(stream ? "StreamPort" : "Device", type, buffer, size);
+    case PORT_INFO_MODULE: return put_text(port_of(kind)->module, type, buffer, size);
+    case PORT_INFO_PORTNAME: return put_text(port_of(kind)->name, type, buffer, size);
     case PORT_INFO_LITTLE_ENDIAN: case PORT_INFO_ACCESS_READ: return put_number(1, INFO_DATATYPE_BOOL8, type, buffer, size);
-    case PORT_INFO_ACCESS_WRITE: return put_number(remote, INFO_DATATYPE_BOOL8, type, buffer, size);
+    case PORT_INFO_ACCESS_WRITE: return put_number(is_writable, INFO_DATATYPE_BOOL8, type, buffer, size);
     case PORT_INFO_BIG_ENDIAN: case PORT_INFO_ACCESS_NA: case PORT_INFO_ACCESS_NI:
         return put_number(0, INFO_DATATYPE_BOOL8, type, buffer, size);
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
 }
 
-EXPORT GC_ERROR GCGetNumPortURLs(HANDLE port, uint32_t *count) {
+EXPORT GC_ERROR GCGetNumPortURLs(HANDLE handle, uint32_t *count) {
+    HELD held;
+    enum kind kind;
+    if (!hold_port(handle, &held, &kind)) return no_handle();
+    NEED(count);
     *count = 1;
-    return done(is(port, KIND_REMOTE) || is(port, KIND_STREAM) ? GC_ERR_SUCCESS : GC_ERR_NOT_AVAILABLE);
+    return GC_ERR_SUCCESS;
 }
 
-/* The descriptions lie beside this library: camera.xml and stream.xml. */
-static GC_ERROR port_url(HANDLE port, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    Dl_info here;
-    char path[PATH_MAX], url[PATH_MAX + 32];
-    if (!is(port, KIND_REMOTE) && !is(port, KIND_STREAM)) return done(GC_ERR_NOT_AVAILABLE);
-    if (!dladdr(&names, &here) || !realpath(here.dli_fname, path)) return done(GC_ERR_NOT_AVAILABLE);
-    char *slash = strrchr(path, '/');
-    *(slash ? slash : path) = 0;
-    snprintf(url, sizeof url, "file://%s/%s.xml", path, is(port, KIND_REMOTE) ? "camera" : "stream");
-    return put_text(url, type, buffer, size);
-}
-
-EXPORT GC_ERROR GCGetPortURL(HANDLE port, char *url, size_t *size) { return port_url(port, NULL, url, size); }
-
-EXPORT GC_ERROR GCGetPortURLInfo(HANDLE port, uint32_t index, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+/* The description is read through the port itself, at an address in it. */
+EXPORT GC_ERROR GCGetPortURLInfo(HANDLE handle, uint32_t index, CMD what, INFO_DATATYPE *type, void *buffer,
+                                 size_t *size) {
+    HELD held;
+    enum kind kind;
+    char url[128];
+    if (!hold_port(handle, &held, &kind)) return no_handle();
     if (index) return done(GC_ERR_INVALID_INDEX);
+    const struct port *port = port_of(kind);
+    size_t length = (size_t)(port->end - port->text);
     switch (what) {
-    case URL_INFO_URL: return port_url(port, type, buffer, size);
-    case URL_INFO_SCHEMA_VER_MAJOR: case URL_INFO_SCHEMA_VER_MINOR:
+    case URL_INFO_URL:
+        snprintf(url, sizeof url, "Local:%s;%x;%zx", port->file, DESCRIPTION, length);
+        return put_text(url, type, buffer, size);
+    case URL_INFO_SCHEMA_VER_MAJOR: case URL_INFO_SCHEMA_VER_MINOR: case URL_INFO_FILE_VER_MAJOR:
         return put_number(1, INFO_DATATYPE_INT32, type, buffer, size);
-    case URL_INFO_SCHEME: return put_number(URL_SCHEME_FILE, INFO_DATATYPE_INT32, type, buffer, size);
+    case URL_INFO_FILE_VER_MINOR: case URL_INFO_FILE_VER_SUBMINOR:
+        return put_number(0, INFO_DATATYPE_INT32, type, buffer, size);
+    case URL_INFO_FILE_REGISTER_ADDRESS: return put_number(DESCRIPTION, INFO_DATATYPE_UINT64, type, buffer, size);
+    case URL_INFO_FILE_SIZE: return put_number(length, INFO_DATATYPE_UINT64, type, buffer, size);
+    case URL_INFO_SCHEME: return put_number(URL_SCHEME_LOCAL, INFO_DATATYPE_INT32, type, buffer, size);
+    case URL_INFO_FILENAME: return put_text(port->file, type, buffer, size);
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
+}
+
+EXPORT GC_ERROR GCGetPortURL(HANDLE port, char *url, size_t *size) {
+    return GCGetPortURLInfo(port, 0, URL_INFO_URL, NULL, url, size);
 }
 
 /* ---- events and streams: see stream.c ---- */
 
 EXPORT GC_ERROR GCRegisterEvent(HANDLE source, CMD event, HANDLE *registered) {
-    if (!is(source, KIND_STREAM) || event != EVENT_NEW_BUFFER) return done(GC_ERR_NOT_IMPLEMENTED);
-    struct stream *stream = source;
-    stream->event.kind = KIND_EVENT;
-    *registered = &stream->event;
-    return GC_ERR_SUCCESS;
-}
-
-static struct open_camera *opened_by_event(HANDLE event) {
-    if (!is(event, KIND_EVENT)) return NULL;
-    return (struct open_camera *)((char *)event - offsetof(struct open_camera, stream.event));
+    HELD held;
+    enum kind kind;
+    if (!hold_port(source, &held, &kind)) return no_handle();
+    NEED(registered);
+    if (kind != KIND_STREAM || event != EVENT_NEW_BUFFER) return done(GC_ERR_NOT_IMPLEMENTED);
+    return done(handle_make(KIND_EVENT, held.object, registered));
 }
 
 EXPORT GC_ERROR GCUnregisterEvent(HANDLE source, CMD event) {
-    if (!is(source, KIND_STREAM) || event != EVENT_NEW_BUFFER) return done(GC_ERR_NOT_IMPLEMENTED);
-    stream_end_waits(opened_by(source));
-    ((struct stream *)source)->event.kind = KIND_NONE;
-    return GC_ERR_SUCCESS;
+    HELD held;
+    enum kind kind;
+    if (!hold_port(source, &held, &kind)) return no_handle();
+    if (kind != KIND_STREAM || event != EVENT_NEW_BUFFER) return done(GC_ERR_NOT_IMPLEMENTED);
+    bool is_ended = handle_end(KIND_EVENT, held.object, end_waits);
+    return done(is_ended ? GC_ERR_SUCCESS : GC_ERR_INVALID_PARAMETER);
 }
 
 EXPORT GC_ERROR EventGetData(HANDLE event, void *buffer, size_t *size, uint64_t timeout_ms) {
-    struct open_camera *opened = opened_by_event(event);
     struct new_buffer_event data;
-    if (!opened) return done(GC_ERR_INVALID_HANDLE);
-    if (!buffer || !size) return done(GC_ERR_INVALID_PARAMETER); /* a buffer would be fetched, and told to nobody */
+    HOLD(struct open_camera, opened, event, KIND_EVENT);
+    NEED(buffer && size); /* a buffer would be fetched, and told to nobody */
     if (*size < sizeof data) return done(GC_ERR_BUFFER_TOO_SMALL);
     int error = stream_wait(opened, timeout_ms, &data);
     return error ? done(error) : put(&data, sizeof data, buffer, size);
@@ -468,7 +677,8 @@ EXPORT GC_ERROR EventGetData(HANDLE event, void *buffer, size_t *size, uint64_t 
 
 EXPORT GC_ERROR EventGetDataInfo(HANDLE event, const void *in, size_t in_size, CMD what, INFO_DATATYPE *type, void *out,
                                  size_t *size) {
-    if (!opened_by_event(event)) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, event, KIND_EVENT);
+    NEED(in);
     if (in_size < sizeof(struct new_buffer_event)) return done(GC_ERR_INVALID_PARAMETER);
     const struct new_buffer_event *data = in;
     if (what != EVENT_DATA_ID && what != EVENT_DATA_VALUE) return done(GC_ERR_NOT_IMPLEMENTED);
@@ -477,8 +687,7 @@ EXPORT GC_ERROR EventGetDataInfo(HANDLE event, const void *in, size_t in_size, C
 }
 
 EXPORT GC_ERROR EventGetInfo(HANDLE event, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    struct open_camera *opened = opened_by_event(event);
-    if (!opened) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, event, KIND_EVENT);
     switch (what) {
     case EVENT_EVENT_TYPE: return put_number(EVENT_NEW_BUFFER, INFO_DATATYPE_INT32, type, buffer, size);
     case EVENT_NUM_IN_QUEUE: return put_number(stream_count(opened, WAITING), INFO_DATATYPE_SIZET, type, buffer, size);
@@ -490,99 +699,94 @@ EXPORT GC_ERROR EventGetInfo(HANDLE event, CMD what, INFO_DATATYPE *type, void *
 }
 
 EXPORT GC_ERROR EventFlush(HANDLE event) {
-    struct open_camera *opened = opened_by_event(event);
-    return done(opened ? stream_flush(opened, ACQ_QUEUE_OUTPUT_DISCARD) : GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, event, KIND_EVENT);
+    return done(stream_flush(opened, ACQ_QUEUE_OUTPUT_DISCARD));
 }
 
 EXPORT GC_ERROR EventKill(HANDLE event) {
-    struct open_camera *opened = opened_by_event(event);
-    if (!opened) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, event, KIND_EVENT);
     stream_kill(opened);
     return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR DSClose(HANDLE stream) {
-    struct open_camera *opened = opened_by(stream);
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
+EXPORT GC_ERROR DSClose(HANDLE handle) {
+    struct handle *stream = handle_retire(handle, KIND_STREAM);
+    if (!stream) return no_handle();
+    struct open_camera *opened = handle_object(stream);
+    handle_drain(stream, NULL); /* from now on nobody registers its event */
+    handle_end(KIND_EVENT, opened, end_waits);
     stream_close(opened);
     stream_init(opened);
+    handle_drop(stream);
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR DSGetParentDev(HANDLE stream, HANDLE *device) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    *device = &opened_by(stream)->object;
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(device);
+    *device = handle_of(KIND_DEVICE, opened);
     return GC_ERR_SUCCESS;
 }
 
-EXPORT GC_ERROR DSGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    if (!is(handle, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    struct open_camera *opened = opened_by(handle);
-    const struct stream *stream = handle;
-    switch (what) {
-    case STREAM_INFO_ID: return put_text("stream0", type, buffer, size);
-    case STREAM_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
-    case STREAM_INFO_NUM_DELIVERED: return put_number(stream->delivered, INFO_DATATYPE_UINT64, type, buffer, size);
-    case STREAM_INFO_NUM_UNDERRUN: return put_number(stream->underrun, INFO_DATATYPE_UINT64, type, buffer, size);
-    case STREAM_INFO_NUM_STARTED: return put_number(stream->started, INFO_DATATYPE_UINT64, type, buffer, size);
-    case STREAM_INFO_NUM_ANNOUNCED: return put_number(stream->announced, INFO_DATATYPE_SIZET, type, buffer, size);
-    case STREAM_INFO_NUM_QUEUED: return put_number(stream_count(opened, QUEUED), INFO_DATATYPE_SIZET, type, buffer, size);
-    case STREAM_INFO_NUM_AWAIT_DELIVERY:
-        return put_number(stream_count(opened, WAITING), INFO_DATATYPE_SIZET, type, buffer, size);
-    case STREAM_INFO_IS_GRABBING: return put_number(stream->running, INFO_DATATYPE_BOOL8, type, buffer, size);
-    case STREAM_INFO_DEFINES_PAYLOADSIZE: return put_number(1, INFO_DATATYPE_BOOL8, type, buffer, size);
-    case STREAM_INFO_PAYLOAD_SIZE: return put_number(stream_payload_size(opened), INFO_DATATYPE_SIZET, type, buffer, size);
-    case STREAM_INFO_NUM_CHUNKS_MAX: return put_number(CHUNKS, INFO_DATATYPE_SIZET, type, buffer, size);
-    case STREAM_INFO_BUF_ANNOUNCE_MIN: case STREAM_INFO_BUF_ALIGNMENT:
-        return put_number(1, INFO_DATATYPE_SIZET, type, buffer, size);
-    default: return done(GC_ERR_NOT_IMPLEMENTED);
-    }
+EXPORT GC_ERROR DSGetInfo(HANDLE stream, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    return tell_stream(opened, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR DSAnnounceBuffer(HANDLE stream, void *base, size_t size, void *user, HANDLE *buffer) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    if (!base) return done(GC_ERR_INVALID_PARAMETER);
-    return done(stream_announce(opened_by(stream), base, size, user, buffer));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(base && buffer);
+    return done(stream_announce(opened, base, size, user, buffer));
 }
 
 EXPORT GC_ERROR DSAllocAndAnnounceBuffer(HANDLE stream, size_t size, void *user, HANDLE *buffer) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    return done(stream_announce(opened_by(stream), NULL, size, user, buffer));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(buffer);
+    return done(stream_announce(opened, NULL, size, user, buffer));
 }
 
 EXPORT GC_ERROR DSRevokeBuffer(HANDLE stream, HANDLE buffer, void **base, void **user) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    return done(stream_revoke(opened_by(stream), buffer, base, user));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    return done(stream_revoke(opened, buffer, base, user));
 }
 
 EXPORT GC_ERROR DSQueueBuffer(HANDLE stream, HANDLE buffer) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    return done(stream_queue(opened_by(stream), buffer));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    return done(stream_queue(opened, buffer));
 }
 
 EXPORT GC_ERROR DSFlushQueue(HANDLE stream, CMD operation) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    return done(stream_flush(opened_by(stream), operation));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    return done(stream_flush(opened, operation));
 }
 
 EXPORT GC_ERROR DSGetBufferID(HANDLE stream, uint32_t index, HANDLE *buffer) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    *buffer = stream_buffer_at(opened_by(stream), index);
-    return done(*buffer ? GC_ERR_SUCCESS : GC_ERR_INVALID_INDEX);
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(buffer);
+    HANDLE found = stream_buffer_at(opened, index);
+    if (!found) return done(GC_ERR_INVALID_INDEX);
+    *buffer = found;
+    return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR DSStartAcquisition(HANDLE stream, CMD flags, uint64_t frames) {
-    (void)flags, (void)frames; /* AcquisitionMode is the remote device's own matter */
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    return done(stream_start(opened_by(stream)));
+    (void)flags;
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(frames);
+    pthread_mutex_lock(&opened->starting);
+    int error = stream_start(opened, frames);
+    pthread_mutex_unlock(&opened->starting);
+    return done(error);
 }
 
 EXPORT GC_ERROR DSStopAcquisition(HANDLE stream, CMD flags) {
     (void)flags;
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
-    stream_stop(opened_by(stream));
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    pthread_mutex_lock(&opened->starting);
+    stream_stop(opened);
+    pthread_mutex_unlock(&opened->starting);
     /* A camera that is gone does not confirm: real producers then fail half-way, and the host must cope. */
-    return done(device_alive(&opened_by(stream)->device) ? GC_ERR_SUCCESS : GC_ERR_IO);
+    return done(device_alive(&opened->device) ? GC_ERR_SUCCESS : GC_ERR_IO);
 }
 
 static GC_ERROR buffer_time(const struct open_camera *opened, const struct buffer *buffer, CMD what, INFO_DATATYPE *type,
@@ -594,15 +798,15 @@ static GC_ERROR buffer_time(const struct open_camera *opened, const struct buffe
 }
 
 EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DATATYPE *type, void *out, size_t *size) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
     struct buffer seen;
-    if (!stream_look(opened_by(stream), handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
+    if (!stream_look(opened, handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
     const struct buffer *b = &seen;
     uint64_t number;
     INFO_DATATYPE kind = INFO_DATATYPE_SIZET;
     switch (what) {
     case BUFFER_INFO_TIMESTAMP: case BUFFER_INFO_TIMESTAMP_NS:
-        return buffer_time(opened_by(stream), b, what, type, out, size);
+        return buffer_time(opened, b, what, type, out, size);
     case BUFFER_INFO_TLTYPE: return put_text(TL_TYPE, type, out, size);
     case BUFFER_INFO_BASE: number = (uintptr_t)b->base, kind = INFO_DATATYPE_PTR; break;
     case BUFFER_INFO_USER_PTR: number = (uintptr_t)b->user, kind = INFO_DATATYPE_PTR; break;
@@ -621,7 +825,7 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
     case BUFFER_INFO_CONTAINS_CHUNKDATA: number = b->has_chunks, kind = INFO_DATATYPE_BOOL8; break;
     case BUFFER_INFO_PIXEL_ENDIANNESS: number = PIXELENDIANNESS_LITTLE, kind = INFO_DATATYPE_INT32; break;
     case BUFFER_INFO_SIZE: number = b->size; break;
-    case BUFFER_INFO_SIZE_FILLED: case BUFFER_INFO_DATA_SIZE: number = b->filled; break;
+    case BUFFER_INFO_SIZE_FILLED: case BUFFER_INFO_DATA_SIZE: number = stream_size_filled(b); break;
     case BUFFER_INFO_WIDTH: number = b->width; break;
     case BUFFER_INFO_HEIGHT: number = b->height; break;
     case BUFFER_INFO_DELIVERED_IMAGEHEIGHT: number = b->lines; break;
@@ -636,9 +840,10 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
 }
 
 EXPORT GC_ERROR DSGetBufferChunkData(HANDLE stream, HANDLE handle, struct single_chunk_data *chunks, size_t *count) {
-    if (!is(stream, KIND_STREAM)) return done(GC_ERR_INVALID_HANDLE);
+    HOLD(struct open_camera, opened, stream, KIND_STREAM);
+    NEED(count);
     struct buffer seen;
-    if (!stream_look(opened_by(stream), handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
+    if (!stream_look(opened, handle, &seen)) return done(GC_ERR_INVALID_HANDLE);
     size_t found = seen.has_chunks ? CHUNKS : 0;
     if (chunks) {
         if (*count < found) return done(GC_ERR_BUFFER_TOO_SMALL);

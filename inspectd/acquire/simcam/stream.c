@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "stream.h"
 
+#include "handles.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -26,10 +28,9 @@ void stream_close(struct open_camera *opened) {
     struct stream *stream = &opened->stream;
     stream_stop(opened);
     stream_end_waits(opened);
-    while (stream->buffers) stream_revoke(opened, stream->buffers, NULL, NULL);
+    while (stream->buffers) stream_revoke(opened, stream->buffers->handle, NULL, NULL);
     pthread_cond_destroy(&stream->ready);
     pthread_mutex_destroy(&stream->lock);
-    stream->object.kind = stream->event.kind = KIND_NONE;
 }
 
 /* ---- buffers; all under the lock ---- */
@@ -60,7 +61,7 @@ static void move(struct stream *stream, struct buffer *buffer, enum buffer_state
 /* The buffer of a handle, which may be of one that was revoked; NULL if there is none. */
 static struct buffer *known(const struct stream *stream, HANDLE handle) {
     struct buffer *b = stream->buffers;
-    while (b && b != handle) b = b->next;
+    while (b && b->handle != handle) b = b->next;
     return b;
 }
 
@@ -73,7 +74,7 @@ int stream_announce(struct open_camera *opened, void *base, size_t size, void *u
         free(buffer);
         return GC_ERR_OUT_OF_MEMORY;
     }
-    buffer->object.kind = KIND_BUFFER;
+    buffer->handle = handle_new();
     buffer->user = user;
     buffer->size = size;
     pthread_mutex_lock(&opened->stream.lock);
@@ -81,8 +82,8 @@ int stream_announce(struct open_camera *opened, void *base, size_t size, void *u
     while (*end) end = &(*end)->next;
     *end = buffer; /* the index of the others stays theirs */
     opened->stream.announced++;
+    *made = buffer->handle;
     pthread_mutex_unlock(&opened->stream.lock);
-    *made = buffer;
     return GC_ERR_SUCCESS;
 }
 
@@ -92,9 +93,9 @@ int stream_revoke(struct open_camera *opened, HANDLE handle, void **base, void *
     pthread_mutex_lock(&stream->lock);
     for (struct buffer **at = &stream->buffers; *at; at = &(*at)->next) {
         struct buffer *buffer = *at;
-        if (buffer != handle) continue;
+        if (buffer->handle != handle) continue;
         bool is_at_work = buffer->state == QUEUED || buffer->state == FILLING || buffer->state == WAITING;
-        error = stream->running && is_at_work ? GC_ERR_BUSY : GC_ERR_SUCCESS;
+        error = stream->running && stream->wanted && is_at_work ? GC_ERR_BUSY : GC_ERR_SUCCESS;
         if (error) break;
         *at = buffer->next;
         stream->announced--;
@@ -151,12 +152,13 @@ int stream_flush(struct open_camera *opened, CMD operation) {
     return GC_ERR_SUCCESS;
 }
 
-struct buffer *stream_buffer_at(struct open_camera *opened, uint32_t index) {
+HANDLE stream_buffer_at(struct open_camera *opened, uint32_t index) {
     pthread_mutex_lock(&opened->stream.lock);
-    struct buffer *b = opened->stream.buffers;
+    const struct buffer *b = opened->stream.buffers;
     while (b && index--) b = b->next;
+    HANDLE handle = b ? b->handle : NULL;
     pthread_mutex_unlock(&opened->stream.lock);
-    return b;
+    return handle;
 }
 
 size_t stream_count(struct open_camera *opened, enum buffer_state state) {
@@ -179,10 +181,17 @@ bool stream_look(struct open_camera *opened, HANDLE handle, struct buffer *seen)
     return b != NULL;
 }
 
+/* Chunks stand behind the picture, at whole words. */
+static size_t with_chunks(size_t picture) { return (picture + 7) / 8 * 8 + 8 * CHUNKS; }
+
+size_t stream_size_filled(const struct buffer *buffer) {
+    return buffer->has_chunks ? with_chunks(buffer->filled) : buffer->filled;
+}
+
 size_t stream_payload_size(const struct open_camera *opened) {
     const struct camera *camera = opened->device.camera;
     size_t picture = sent_size(camera, camera->reg[R_PIXEL_FORMAT], camera->reg[R_WIDTH], camera->reg[R_HEIGHT]);
-    return (picture + 7) / 8 * 8 + 8 * CHUNKS;
+    return camera->reg[R_CHUNK_MODE_ACTIVE] ? with_chunks(picture) : picture;
 }
 
 int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buffer_event *data) {
@@ -202,7 +211,7 @@ int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buff
     } else if (buffer) {
         move(stream, buffer, DELIVERED);
         stream->delivered++;
-        *data = (struct new_buffer_event){buffer, buffer->user};
+        *data = (struct new_buffer_event){buffer->handle, buffer->user};
         error = GC_ERR_SUCCESS;
     }
     if (!--stream->waiting) pthread_cond_broadcast(&stream->ready); /* to stream_end_waits */
@@ -258,7 +267,8 @@ static void put_chunks(const struct camera *camera, struct buffer *buffer, const
         [CHUNK_ENCODER_VALUE] = device_encoder(camera, frame->counter),
     };
     bool is_sent = camera->reg[R_CHUNK_MODE_ACTIVE] && !has(frame, EFFECT_NO_CHUNKS);
-    buffer->chunks_at = (sent_size(camera, buffer->pixel_format, buffer->width, buffer->height) + 7) / 8 * 8;
+    size_t whole = sent_size(camera, buffer->pixel_format, buffer->width, buffer->height);
+    buffer->chunks_at = ((buffer->incomplete ? whole : buffer->filled) + 7) / 8 * 8; /* behind what was sent */
     buffer->has_chunks = is_sent && buffer->chunks_at + sizeof values <= buffer->size;
     if (buffer->has_chunks) memcpy(buffer->base + buffer->chunks_at, values, sizeof values);
 }
@@ -336,6 +346,7 @@ static struct buffer *begin(struct open_camera *opened) {
 static void hand_over(struct stream *stream, struct buffer *buffer, enum buffer_state to) {
     pthread_mutex_lock(&stream->lock);
     move(stream, buffer, to);
+    if (to == WAITING && stream->wanted && stream->wanted != UINT64_MAX) stream->wanted--;
     pthread_cond_broadcast(&stream->ready);
     pthread_mutex_unlock(&stream->lock);
 }
@@ -443,7 +454,7 @@ static void *acquire(void *argument) {
     pthread_mutex_lock(&stream->lock);
     for (;;) {
         uint32_t wake = atomic_load(&camera->wake); /* before anything is looked at: what comes later ends the sleep */
-        if (stream->stopping) break;
+        if (stream->stopping || !stream->wanted) break;
         bool works = stream->exposing && device_alive(&opened->device);
         bool is_free = works && !camera->reg[R_TRIGGER_MODE];
         if (is_free) run_free(opened);
@@ -468,15 +479,24 @@ static void *acquire(void *argument) {
     return NULL;
 }
 
-int stream_start(struct open_camera *opened) {
+bool stream_is_running(struct open_camera *opened) {
+    pthread_mutex_lock(&opened->stream.lock);
+    bool is_running = opened->stream.running && opened->stream.wanted;
+    pthread_mutex_unlock(&opened->stream.lock);
+    return is_running;
+}
+
+int stream_start(struct open_camera *opened, uint64_t frames) {
     struct stream *stream = &opened->stream;
     int error = GC_ERR_RESOURCE_IN_USE;
     faults_delay(&opened->device.camera->faults, CALL_START);
     if (!device_alive(&opened->device)) return GC_ERR_IO;
+    if (!stream_is_running(opened)) stream_stop(opened); /* its thread may have ended by itself */
     pthread_mutex_lock(&stream->lock);
     if (!stream->running) {
         stream->started = 0; /* ids begin anew at every start, as most cameras' do */
         stream->stopping = false;
+        stream->wanted = frames;
         stream->kills = 0;
         error = pthread_create(&stream->thread, NULL, acquire, opened) ? GC_ERR_OUT_OF_MEMORY : GC_ERR_SUCCESS;
         stream->running = !error;

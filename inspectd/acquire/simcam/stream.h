@@ -8,18 +8,13 @@
 #include "device.h"
 #include "gentl.h"
 
-enum kind { KIND_NONE, KIND_SYSTEM = 0x51AC0001, KIND_INTERFACE, KIND_DEVICE, KIND_REMOTE, KIND_STREAM, KIND_EVENT, KIND_BUFFER };
-struct object {
-    enum kind kind;
-};
-
 /* Chunks, behind the picture, 8 bytes each, in this order. */
 enum { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNK_COUNTER_VALUE, CHUNK_ENCODER_VALUE, CHUNKS };
 #define CHUNK_IDS 0x51CA0000u
 
 enum buffer_state { ANNOUNCED, QUEUED, FILLING, WAITING, DELIVERED }; /* WAITING: filled, not fetched yet */
 struct buffer {
-    struct object object;
+    HANDLE handle;
     enum buffer_state state;
     uint64_t order; /* of queueing or filling: the lowest is the oldest */
     uint8_t *base;
@@ -35,12 +30,12 @@ struct buffer {
 };
 
 struct stream {
-    struct object object, event;
     pthread_mutex_t lock;
     pthread_cond_t ready; /* a buffer waits, or somebody must stop waiting */
     pthread_t thread;
     _Atomic bool running;
     bool exposing, stopping;
+    uint64_t wanted; /* so many frames until it stops by itself; UINT64_MAX: it does not; 0: it has */
     uint64_t waiting; /* threads in stream_wait */
     uint64_t kills;   /* calls of EventKill: each ends one wait */
     struct buffer *buffers;
@@ -54,16 +49,17 @@ struct stream {
 };
 
 struct open_camera {
-    struct object object, remote;
     struct device device;
     char id[NAME_MAX + 1];
     struct stream stream;
+    pthread_mutex_t starting; /* one call at a time starts or stops it */
 };
 
 /* All give a GenTL error code where they give an int. */
 void stream_init(struct open_camera *opened);
 void stream_close(struct open_camera *opened); /* stops, and forgets the buffers */
-int stream_start(struct open_camera *opened);
+int stream_start(struct open_camera *opened, uint64_t frames); /* it stops by itself after so many */
+bool stream_is_running(struct open_camera *opened);
 void stream_stop(struct open_camera *opened);
 void stream_expose(struct open_camera *opened, bool on); /* AcquisitionStart, AcquisitionStop */
 void stream_software_trigger(struct open_camera *opened);
@@ -74,11 +70,12 @@ int stream_announce(struct open_camera *opened, void *base, size_t size, void *u
 int stream_revoke(struct open_camera *opened, HANDLE buffer, void **base, void **user);
 int stream_queue(struct open_camera *opened, HANDLE buffer);
 int stream_flush(struct open_camera *opened, CMD operation);
-struct buffer *stream_buffer_at(struct open_camera *opened, uint32_t index);
+HANDLE stream_buffer_at(struct open_camera *opened, uint32_t index); /* NULL if there is none */
 size_t stream_count(struct open_camera *opened, enum buffer_state state); /* QUEUED: with what is being filled */
 /* How a buffer is now; false if it is none of this stream's. While it is being filled nothing is known of its frame. */
 bool stream_look(struct open_camera *opened, HANDLE buffer, struct buffer *seen);
-size_t stream_payload_size(const struct open_camera *opened);
+size_t stream_payload_size(const struct open_camera *opened); /* of a whole frame with its chunks */
+size_t stream_size_filled(const struct buffer *buffer);      /* of what came of it, with its chunks */
 int stream_read(struct open_camera *opened, uint64_t address, void *data, size_t size); /* registers of stream.xml */
 
 #endif

@@ -40,8 +40,9 @@ def build(folder: Path, flags: list[str]) -> Path:
     if probe.returncode:
         pytest.skip(f"the C compiler can't {' '.join(flags)}: {probe.stderr.strip().splitlines()[-1]}")
     program = folder / "test_simcam"
-    files = [TEST, *(SOURCES / f"{name}.c" for name in ("device", "faults", "stream"))]
-    subprocess.run([compiler(), *WARNINGS, *flags, "-I", SOURCES, *files, "-o", program], check=True, timeout=60)
+    files = [TEST, *(SOURCES / f"{name}.c" for name in ("device", "faults", "handles", "ports", "stream"))]
+    places = ["-I", SOURCES, f"-Wa,-I{SOURCES}"]
+    subprocess.run([compiler(), *WARNINGS, *flags, *places, *files, "-o", program], check=True, timeout=60)
     return program
 
 
