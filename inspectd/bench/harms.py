@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from inspectd.acquire.simcam.faults import Call, Effect, Ids, ShortTells
+from inspectd.acquire.simcam.faults import Call, Effect, Ids, Listed, ShortTells
 from inspectd.bench.trial import REOPEN_S, Trial
 
 HANG_S, ALWAYS = 3600.0, 10**9
@@ -125,9 +125,13 @@ def padded(trial: Trial) -> None:
     trial.rig.faults.pad_lines(8, is_told=False)
 
 
-def listed_twice(trial: Trial) -> None:
-    """Let the producer list the camera twice."""
-    trial.rig.faults.is_listed_twice = 1
+def listed(how: Listed) -> Do:
+    """Let the producer list the camera more than once."""
+
+    def change(trial: Trial) -> None:
+        trial.rig.faults.listed = how
+
+    return reopened(change)
 
 
 def odd_names(trial: Trial) -> None:

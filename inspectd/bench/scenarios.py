@@ -3,7 +3,7 @@
 from signal import SIGKILL, SIGSTOP
 from typing import NamedTuple
 
-from inspectd.acquire.simcam.faults import Call, Effect, Ids, ShortTells
+from inspectd.acquire.simcam.faults import Call, Effect, Ids, Listed, ShortTells
 from inspectd.bench import harms as do
 from inspectd.bench.harms import ALWAYS, HANG_S, INCOMPLETE_WITH_ID, STRAYS, Do
 from inspectd.bench.trial import RATE_HZ
@@ -81,7 +81,8 @@ def scenarios() -> list[Scenario]:
         Scenario("unplugged for 1 s", LINE, do.unplugged, 1.0, 2.0),
         Scenario("unplugged for 1 s, power lost", LINE, do.power_lost, 1.0, 2.0, forgets=True),
         Scenario("back with another serial for 2 s", LINE, do.exchanged, 2.0, 3.0, do.well_again),
-        Scenario("listed twice for 2 s", LINE, do.reopened(do.listed_twice), 2.0, 3.0, do.well_again),
+        Scenario("listed twice for 2 s", LINE, do.listed(Listed.TWICE), 2.0, 3.0, do.well_again),
+        Scenario("listed by two interfaces for 2 s", LINE, do.listed(Listed.BY_TWO), 2.0, 3.0, do.well_again),
         Scenario("names that are no UTF-8 for 2 s", LINE, do.reopened(do.odd_names), 2.0, 3.0, do.well_again),
         Scenario("lines padded for 1 s, nothing says so", LINE, do.reopened(do.padded), 1.0, 3.0, do.well_again),
         Scenario("register access of 6 s", LINE, do.slow_register, 6.0, 3.0),

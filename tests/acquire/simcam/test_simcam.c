@@ -1891,7 +1891,7 @@ static void test_odd_listings(void) {
     uint32_t count;
     struct camera *camera = make_camera("a", &SMALL);
     unmap_camera(make_camera("b", &SMALL));
-    atomic_store(&camera->faults.is_listed_twice, 1);
+    atomic_store(&camera->faults.listed, LISTED_TWICE);
     memcpy(camera->faults.vendor, "M\xFCller", 7);
     memset(camera->faults.model, 0xFF, NAME_SIZE); /* it fills its place */
     OK(IFUpdateDeviceList(the_if, NULL, 0));
@@ -1910,6 +1910,47 @@ static void test_odd_listings(void) {
     OK(IFOpenDevice(the_if, "a", 3, &device)); /* once */
     SAME(IFOpenDevice(the_if, "a", 3, &(HANDLE){NULL}), GC_ERR_RESOURCE_IN_USE);
     OK(DevClose(device));
+    unmap_camera(camera);
+}
+
+/* The camera b is seen through a second interface as well; a device belongs to the one it was opened through. */
+static void test_two_interfaces(void) {
+    HANDLE second, first_device, second_device, parent;
+    char id[16];
+    uint32_t count;
+    bool8_t changed;
+    unmap_camera(make_camera("a", &SMALL));
+    struct camera *camera = make_camera("b", &SMALL);
+    SAME(TLOpenInterface(the_tl, "simcam2", &second), GC_ERR_INVALID_ID);
+    atomic_store(&camera->faults.listed, LISTED_BY_TWO);
+    OK(TLUpdateInterfaceList(the_tl, &changed, 0));
+    SAME(changed, 1);
+    OK(TLGetNumInterfaces(the_tl, &count));
+    SAME(count, 2);
+    OK(TLGetInterfaceID(the_tl, 1, id, &(size_t){sizeof id}));
+    SAME(strcmp(id, "simcam2"), 0);
+    OK(TLOpenInterface(the_tl, id, &second));
+    SAME(TLOpenInterface(the_tl, id, &parent), GC_ERR_RESOURCE_IN_USE);
+    OK(IFUpdateDeviceList(second, NULL, 0));
+    OK(IFGetNumDevices(second, &count));
+    SAME(count, 1);
+    OK(IFGetDeviceID(second, 0, id, &(size_t){sizeof id}));
+    SAME(strcmp(id, "b"), 0);
+    OK(IFUpdateDeviceList(the_if, NULL, 0));
+    OK(IFGetNumDevices(the_if, &count));
+    SAME(count, 2);
+    OK(IFOpenDevice(second, "b", 3, &second_device));
+    OK(IFOpenDevice(the_if, "a", 3, &first_device));
+    OK(DevGetParentIF(second_device, &parent));
+    CHECK(parent == second);
+    OK(IFClose(second)); /* with its device, and no other */
+    SAME(DevClose(second_device), GC_ERR_INVALID_HANDLE);
+    OK(DevClose(first_device));
+    atomic_store(&camera->faults.listed, LISTED_ONCE);
+    OK(TLUpdateInterfaceList(the_tl, &changed, 0));
+    SAME(changed, 1);
+    OK(TLGetNumInterfaces(the_tl, &count));
+    SAME(count, 1);
     unmap_camera(camera);
 }
 
@@ -2454,7 +2495,8 @@ static const struct {
     TEST(clock_jumps), TEST(counter_jumps),
     TEST(planned_effects), TEST(twice), TEST(swapped), TEST(strays), TEST(stray_before_any_trigger), TEST(no_chunks),
     TEST(ids), TEST(short), TEST(padded_lines), TEST(oldest_first), TEST(missed_while_exposing), TEST(narrow_counters),
-    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings), TEST(chatter),
+    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings),
+    TEST(two_interfaces), TEST(chatter),
     TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
     TEST(flushing_while_streaming), TEST(small_buffers), TEST(time_outs), TEST(event_kill),
     TEST(closing_under_a_wait), TEST(closing_under_calls), TEST(closing_everything_open), TEST(200_starts),
@@ -2472,7 +2514,7 @@ static int print_layout(void) {
     FAULT(next), FAULT(stray), FAULT(silent), FAULT(chatter), FAULT(delays), FAULT(delay_ns), FAULT(starve_until_ns);
     FAULT(cable_ns), FAULT(wrong_id), FAULT(id_offset), FAULT(id_bits), FAULT(id_skips_zero), FAULT(id_kind);
     FAULT(counter_bits), FAULT(counter_is_signed), FAULT(encoder_offset), FAULT(misses_while_exposing);
-    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(is_listed_twice), FAULT(vendor);
+    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(listed), FAULT(vendor);
     FAULT(model), FAULT(plan);
     printf("camera 0 %zu\n", sizeof(struct camera));
     return 0;
@@ -2485,8 +2527,9 @@ static int print_numbers(void) {
     NUMBER(EFFECT_WRONG_ID), NUMBER(EFFECT_TWICE), NUMBER(EFFECT_SWAPPED), NUMBER(EFFECT_STRAY_BEFORE);
     NUMBER(EFFECT_STRAY_AFTER), NUMBER(EFFECT_BITS), NUMBER(PLANNED), NUMBER(PULSES);
     NUMBER(CALL_OPEN), NUMBER(CALL_REGISTER), NUMBER(CALL_START), NUMBER(CALL_ACQUISITION_STOP), NUMBER(CALL_STOP);
-    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(SHORT_TELLS_BOTH);
-    NUMBER(SHORT_TELLS_LINES), NUMBER(SHORT_TELLS_SIZE);
+    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(LISTED_ONCE);
+    NUMBER(LISTED_TWICE), NUMBER(LISTED_BY_TWO), NUMBER(SHORT_TELLS_BOTH), NUMBER(SHORT_TELLS_LINES);
+    NUMBER(SHORT_TELLS_SIZE);
     return 0;
 }
 

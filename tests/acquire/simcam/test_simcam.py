@@ -106,7 +106,7 @@ def test_the_layout_is_that_of_python(plain: Path) -> None:
 
 def test_the_numbers_are_those_of_python(plain: Path) -> None:
     python = {f"EFFECT_{effect.name}": effect.bit_length() - 1 for effect in faults.Effect}
-    lists = {"CALL": faults.Call, "IDS": faults.Ids, "SHORT_TELLS": faults.ShortTells}
+    lists = {"CALL": faults.Call, "IDS": faults.Ids, "LISTED": faults.Listed, "SHORT_TELLS": faults.ShortTells}
     python |= {f"{prefix}_{one.name}": int(one) for prefix, members in lists.items() for one in members}
     python |= {"EFFECT_BITS": faults.EFFECT_BITS, "PLANNED": faults.PLANNED, "PULSES": world.PULSES}
     assert {name: value for name, (value, _) in triples(plain, "numbers").items()} == python
