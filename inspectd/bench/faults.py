@@ -88,7 +88,7 @@ def _run_all(
 
 
 def _run(scenario: Scenario, line: BenchLine, pictures: list[Judgement]) -> ScenarioOutcome:
-    trial, ended_ns, trouble = Trial(line, scenario.kind.trigger), time.monotonic_ns(), ""
+    trial, ended_ns, trouble = Trial(line, scenario.kind.trigger, scenario.kind.part_id), time.monotonic_ns(), ""
     try:
         ended_ns = _play(scenario, trial)
     except UserError as error:

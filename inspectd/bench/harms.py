@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from inspectd.acquire.simcam.faults import Call, Effect, Ids, Listed, ShortTells
-from inspectd.bench.trial import REOPEN_S, Trial
+from inspectd.bench.trial import Trial
 
 HANG_S, ALWAYS = 3600.0, 10**9
 INCOMPLETE_WITH_ID = Effect.INCOMPLETE | Effect.WRONG_ID
@@ -71,11 +71,21 @@ def healed(trial: Trial) -> None:
 
 
 def reopened(change: Do) -> Do:
-    """Change something, and let the camera be opened anew."""
+    """Change something, and let the camera be opened anew; triggers go on meanwhile."""
 
     def harm(trial: Trial) -> None:
         change(trial)
         trial.reopen()
+
+    return harm
+
+
+def in_force(change: Do) -> Do:
+    """Change something, let the camera be opened anew, and wait for it: the next trigger is the first one so."""
+
+    def harm(trial: Trial) -> None:
+        change(trial)
+        trial.reopen_and_wait()
 
     return harm
 
@@ -90,7 +100,7 @@ def well_again(trial: Trial) -> None:
 
 def ids(first: int, bits: int = 64, skips_zero: bool = False) -> Do:
     """Let frame ids begin there, and wrap after so many bits."""
-    return reopened(lambda trial: trial.rig.faults.number_frames(first, bits, skips_zero))
+    return in_force(lambda trial: trial.rig.faults.number_frames(first, bits, skips_zero))
 
 
 def ids_of_kind(kind: Ids) -> Do:
@@ -99,14 +109,12 @@ def ids_of_kind(kind: Ids) -> Do:
     def change(trial: Trial) -> None:
         trial.rig.faults.id_kind = kind
 
-    return reopened(change)
+    return in_force(change)
 
 
 def lossy_ids(trial: Trial) -> None:
     """Lose the very frame at which the ids of 16 bits wrap through 0."""
-    trial.rig.faults.number_frames(65_520, 16)
-    trial.reopen()
-    trial.pause(REOPEN_S + 1.5)
+    ids(65_520, 16)(trial)
     trial.rig.plan(trial.rig.memory.counter + 17, Effect.DROPPED)
 
 
@@ -117,12 +125,12 @@ def narrow(bits: int, is_signed: bool, counter: int) -> Do:
         trial.rig.faults.narrow_counter(bits, is_signed)
         trial.rig.memory.counter = counter
 
-    return reopened(change)
+    return in_force(change)
 
 
-def padded(trial: Trial) -> None:
-    """Let lines be padded, and nothing say so."""
-    trial.rig.faults.pad_lines(8, is_told=False)
+def padded(is_told: bool) -> Do:
+    """Let lines be padded, and something say so or nothing."""
+    return in_force(lambda trial: trial.rig.faults.pad_lines(8, is_told))
 
 
 def listed(how: Listed) -> Do:

@@ -33,10 +33,11 @@ class Fired(NamedTuple):
 class Trial:
     """Triggers on one line, and the results that came since it was made."""
 
-    def __init__(self, line: BenchLine, trigger: str) -> None:
+    def __init__(self, line: BenchLine, trigger: str, part_id: str) -> None:
+        """trigger, part_id: the camera's, as in the config."""
         self.line, self.rig = line, line.rig
         self.fired: list[Fired] = []
-        self._trigger = trigger
+        self._trigger, self._part_id = trigger, part_id
         self._first = self.rig.memory.counter
         self._books = line.view.books.triggered if line.view else 0
         line.results.clear()
@@ -87,6 +88,21 @@ class Trial:
         """Pull the cable for a moment: the camera is opened and started anew."""
         self.rig.unplug(REOPEN_S)
 
+    def reopen_and_wait(self) -> None:
+        """The same, and wait until it streams again; raises UserError if it does not."""
+        before = self._openings
+        self.reopen()
+        self.line.until(
+            lambda: self._openings > before and self.line.view is not None and self.line.view.state != "dead",
+            SETTLE_S,
+            "the camera does not come back",
+        )
+
+    @property
+    def _openings(self) -> int:
+        view = self.line.view
+        return view.losses.reconnects + view.process_starts if view is not None else 0
+
     def end(self) -> None:
         """Wait for the last results. Of a camera in free run the trial ends with its newest exposure."""
         if self._trigger == "free_run":
@@ -127,37 +143,42 @@ class Trial:
             return False
         return self._trigger == "free_run" or view.books.triggered - self._books == len(self.results)
 
-    def numbers(self) -> Iterator[int]:
-        """The number of the trigger that each result is of, in the order of `results`; 0 = none that is known.
-
-        Software triggers are known by their part's name, exposures in free run by the camera's count, pulses by
-        their order. Where a result says that the counting restarted, the next part judged is known by its time.
-        """
-        if self._trigger == "software":
-            named = {fired.part_ref: fired.number for fired in self.fired}
-            yield from (named.get(result.part_ref, 0) for result in self.results)
-        elif self._trigger == "free_run":
-            yield from (result.frame_id for result in self.results)
-        else:
-            yield from self._in_order()
-
-    def _in_order(self) -> Iterator[int]:
-        index: int | None = 0
-        for result in self.results:
-            if result.counting_restarted:
-                index = None
-            if index is None and self.fired and result.verdict in JUDGED:
-                index = self._nearest(moment_ns(result))
-            yield self.fired[index].number if index is not None and index < len(self.fired) else 0
-            index = None if index is None else index + 1
-
-    def _nearest(self, moment: int) -> int:
-        return min(range(len(self.fired)), key=lambda i: abs(self.fired[i].at_ns - moment))
+    def numbers(self) -> list[int]:
+        """The number of the trigger that each result is of, in the order of `results`."""
+        return numbers_of(self.results, self.fired, self._trigger, self._part_id)
 
     def first_judged_ns(self, after_ns: int) -> int | None:
         """Moment of the first trigger after this one whose part was judged; None if there is none yet."""
         moments = (moment_ns(r) for r in self.results if r.verdict in JUDGED)
         return min((moment for moment in moments if moment > after_ns), default=None)
+
+
+def numbers_of(results: list[Result], fired: list[Fired], trigger: str, part_id: str) -> list[int]:
+    """Return the number of the trigger that each result is of; 0 = none that was sent, or not known.
+
+    Software triggers are known by their part's name, others by the camera's count of them where it has one. Else
+    by their order; where a result says that the counting restarted, the next part that was judged by its time.
+    """
+    if trigger == "software":
+        named = {one.part_ref: one.number for one in fired}
+        return [named.get(result.part_ref, 0) for result in results]
+    if part_id == "counter":
+        sent = {one.number: one.number for one in fired}
+        short = {number % 2**16: number for number in sent}  # of a counter that has few bits
+        return [sent.get(r.frame_id, short.get(r.frame_id % 2**16, 0)) for r in results]
+    return list(_in_order(results, fired))
+
+
+def _in_order(results: list[Result], fired: list[Fired]) -> Iterator[int]:
+    index: int | None = 0
+    for result in results:
+        if result.counting_restarted:
+            index = None
+        if index is None and fired and result.verdict in JUDGED:
+            moment = moment_ns(result)
+            index = min(range(len(fired)), key=lambda i: abs(fired[i].at_ns - moment))
+        yield fired[index].number if index is not None and index < len(fired) else 0
+        index = None if index is None else index + 1
 
 
 def moment_ns(result: Result) -> int:

@@ -1,5 +1,6 @@
 """`inspectd bench faults`: its table, its pictures, and how a verdict shows which picture was judged."""
 
+import time
 from itertools import groupby
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 
 from inspectd.bench.pictures import MOST, alternate, is_of
 from inspectd.bench.scenarios import scenarios
+from inspectd.bench.trial import Fired, numbers_of
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Reason, Region, Verdict, unknown
 from inspectd.settings import config
+from inspectd.wire.results import ModelRef, RecipeRef, Result, Times
 
 CLEAN = Judgement(Verdict.PASS, Reason.NONE)
 ROOT = Path(__file__).parents[2]
@@ -68,3 +71,47 @@ def test_which_picture_a_verdict_is_of() -> None:
     near, far = region(110, 200, 50), region(300, 200, 50)
     assert is_of(Verdict.FAIL, (near, region(300, 20, 8)), defective(100, 200))
     assert not is_of(Verdict.FAIL, (far, region(100, 200, 8)), defective(100, 200))
+
+
+def result(
+    part_id: int,
+    frame_id: int = 0,
+    part_ref: str = "",
+    at_ns: int = 0,
+    restarted: bool = False,
+    verdict: Verdict = Verdict.PASS,
+) -> Result:
+    utc_ns = at_ns - time.monotonic_ns() + time.time_ns()
+    return Result(
+        line="line", camera="sim", part_id=part_id, part_ref=part_ref, frame_id=frame_id, verdict=verdict,
+        reason=Reason.NONE, simulated=True, counting_restarted=restarted, recipe=RecipeRef("", ""),
+        model=ModelRef("", ""), times=Times(utc_ns, None, None, None, 0.0, 0.0),
+    )  # fmt: skip
+
+
+FIRED = [Fired(10 + i, 10**9 * (1 + i), str(i)) for i in range(5)]
+"""Five triggers a second apart, from number 10 on."""
+
+
+def test_parts_without_a_count_are_known_by_their_order() -> None:
+    found = [result(7), result(8, verdict=Verdict.UNKNOWN), result(9)]
+    assert numbers_of(found, FIRED, "line", "frame_id") == [10, 11, 12]
+    assert numbers_of([result(i) for i in range(7)], FIRED, "line", "encoder") == [10, 11, 12, 13, 14, 0, 0]
+
+
+def test_after_a_restart_the_next_part_that_was_judged_is_known_by_its_time() -> None:
+    lost = result(8, restarted=True, verdict=Verdict.UNKNOWN)
+    found = [result(7), lost, result(9, at_ns=4 * 10**9 + 1000), result(10)]
+    assert numbers_of(found, FIRED, "line", "frame_id") == [10, 0, 13, 14]
+    assert numbers_of([result(7, restarted=True)], [], "line", "frame_id") == [0]
+
+
+def test_counted_parts_are_known_by_the_count_however_few_bits_it_has() -> None:
+    found = [result(1, frame_id=12), result(2, frame_id=12 + 2**16), result(3, frame_id=12 - 2**32), result(4, 99)]
+    assert numbers_of(found, FIRED, "line", "counter") == [12, 12, 12, 0]
+
+
+def test_software_triggers_are_known_by_their_part() -> None:
+    fired = [*FIRED, Fired(0, 6 * 10**9, "5")]  # which the camera did not take
+    found = [result(1, part_ref="3"), result(2, part_ref="5"), result(3)]
+    assert numbers_of(found, fired, "software", "frame_id") == [13, 0, 0]
