@@ -26,10 +26,14 @@ def frames(effects: Effect, count: int = 1) -> Do:
 
 
 def burst(effects: Effect, count: int) -> Do:
-    """Do this to the first frames of a burst of three; the buffer that has been free longest is filled first."""
+    """Do this to the first frames of a burst of three; the buffer that has been free longest is filled first.
+
+    The first one shows a defective part: of two clean ones no verdict tells which is which.
+    """
 
     def harm(trial: Trial) -> None:
         trial.rig.faults.oldest_first = 1
+        trial.burst(1 + trial.rig.memory.counter % 2)
         trial.pause(0.2)
         trial.rig.next(effects, count)
         trial.burst(3)
