@@ -98,7 +98,6 @@ def well_again(trial: Trial) -> None:
     """End what was changed, and let the camera be opened anew."""
     trial.rig.heal()
     trial.rig.rename("SIM-sim")
-    trial.rig.memory.user_id = b"sim"
     trial.reopen()
 
 
@@ -147,9 +146,8 @@ def listed(how: Listed) -> Do:
 
 
 def odd_names(trial: Trial) -> None:
-    """Let its vendor and its user's name be no UTF-8."""
-    trial.rig.faults.vendor = b"M\xfcller"
-    trial.rig.memory.user_id = b"\xff\xfe"
+    """Let its vendor and its model be no UTF-8."""
+    trial.rig.faults.vendor, trial.rig.faults.model = b"M\xfcller", b"\xff\xfe"
 
 
 # ---- clock, counter, encoder; cable, calls, silence ----
