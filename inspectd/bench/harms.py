@@ -106,13 +106,15 @@ def ids(first: int, bits: int = 64, skips_zero: bool = False) -> Do:
     return in_force(lambda trial: trial.rig.faults.number_frames(first, bits, skips_zero))
 
 
-def ids_of_kind(kind: Ids) -> Do:
-    """Let frame ids be all 0, or absent."""
+def no_ids(kind: Ids) -> Do:
+    """Let frame ids be all 0, or absent, and two frames be lost 2 s later; the daemon may refuse such a camera."""
 
     def change(trial: Trial) -> None:
         trial.rig.faults.id_kind = kind
+        for after in (40, 41):
+            trial.rig.plan(trial.rig.memory.counter + after, Effect.DROPPED)
 
-    return in_force(change)
+    return reopened(change)
 
 
 def lossy_ids(trial: Trial) -> None:
@@ -133,7 +135,7 @@ def narrow(bits: int, is_signed: bool, counter: int) -> Do:
 
 def padded(is_told: bool) -> Do:
     """Let lines be padded, and something say so or nothing."""
-    return in_force(lambda trial: trial.rig.faults.pad_lines(8, is_told))
+    return reopened(lambda trial: trial.rig.faults.pad_lines(8, is_told))
 
 
 def listed(how: Listed) -> Do:
