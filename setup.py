@@ -11,10 +11,7 @@ setup(
                 f"{FOLDER}/{name}.c"
                 for name in ("device", "faults", "handles", "nodes", "ports", "producer", "stream")
             ],
-            depends=[
-                *(f"{FOLDER}/{name}.h" for name in ("device", "faults", "gentl", "handles", "ports", "stream")),
-                *(f"{FOLDER}/{name}.xml" for name in ("camera", "device", "interface", "stream", "system")),
-            ],
+            depends=glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.xml"),  # the descriptions become part of it
             extra_compile_args=[
                 "-std=c11",
                 "-O2",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -237,27 +238,29 @@ main()
 """
 
 
-def check_faults(shown: subprocess.CompletedProcess[str], count: int) -> None:
+def check_faults(shown: subprocess.CompletedProcess[str], least: int) -> list[dict[str, Any]]:
     assert shown.returncode == 0, shown.stderr
-    scenarios = json.loads(shown.stdout)["scenarios"]
-    assert len(scenarios) == count
-    for scenario in scenarios:
-        assert scenario["balanced"] and scenario["triggered"] > 0, scenario
-    for name in UNPLUGGED:
-        (unplugged,) = (s for s in scenarios if s["name"] == name)
-        assert unplugged["recovery_s"] <= 2.0
+    scenarios: list[dict[str, Any]] = json.loads(shown.stdout)["scenarios"]
+    assert len(scenarios) >= least
+    assert [s for s in scenarios if not s["balanced"] or s["wrong_pictures"] or s["trouble"]] == []
+    assert all(s["triggered"] > 0 and s["results_total"] == sum(s["results"].values()) for s in scenarios)
+    assert all(s["recovery_s"] is not None for s in scenarios if s["name"] in UNPLUGGED)
+    return scenarios
 
 
 @needs_simcam
 def test_bench_faults_finds_the_books_balanced(clone: Path) -> None:
-    """Some of its faults; all take a minute and more."""
+    """Some of its faults; all take many minutes."""
     check_faults(run_as_shown(shlex.join(["python", "-c", SOME, "bench", "faults", "--json"]), clone), 5)
 
 
 @needs_simcam
 @pytest.mark.proof
+@pytest.mark.timeout(3700)
 def test_bench_faults_finds_every_book_balanced(clone: Path) -> None:
-    check_faults(run_as_shown("inspectd bench faults --json", clone), 16)
+    scenarios = check_faults(run_as_shown("inspectd bench faults --json", clone, 3600), 40)
+    assert [s for s in scenarios if s["recovery_s"] is not None and s["recovery_s"] > s["within_s"]] == []
+    assert all(s["recovery_s"] <= 2.0 for s in scenarios if s["name"] in UNPLUGGED)
 
 
 def test_bench_wire(clone: Path) -> None:

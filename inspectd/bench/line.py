@@ -16,7 +16,7 @@ from inspectd.acquire.simcam.world import Rig, camera_path
 from inspectd.runtime.errors import ConfigError, UserError
 from inspectd.settings.camera import FolderCamera, SimCamera
 from inspectd.settings.config import Settings
-from inspectd.subscribe import Beat, Received, Results
+from inspectd.subscribe import Beat, Control, Received, Results
 from inspectd.wire.results import CameraView
 
 CAMERA = "sim"
@@ -37,10 +37,11 @@ def _quoted(path: Path) -> str:
     return msgspec.json.encode(str(path)).decode()  # a TOML text as well
 
 
-def _recipe_text(settings: Settings) -> str:
+def _recipe_text(settings: Settings, deadline_ms: int | None) -> str:
     """The recipe's limits, without its regions of a camera that is not here; a frozen camera is reported."""
     recipe = settings.recipe
-    lines = [f"model = {_quoted(recipe.model_dir.resolve())}", f"deadline_ms = {recipe.recipe.deadline_ms}"]
+    lines = [f"model = {_quoted(recipe.model_dir.resolve())}"]
+    lines += [f"deadline_ms = {deadline_ms or recipe.recipe.deadline_ms}"]
     lines += ["[image]", "refuse_identical = true"]
     for name, limits in recipe.recipe.limits.items():
         kept = ((key, value) for key, value in msgspec.to_builtins(limits).items() if value is not None)
@@ -51,8 +52,21 @@ def _recipe_text(settings: Settings) -> str:
 class BenchLine:
     """`with` starts the daemon and waits until its camera streams; the end stops it."""
 
-    def __init__(self, settings: Settings, folder: Path, camera: str, high_water_mark: int = 100_000) -> None:
-        images, width, height = pictures_of(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        camera: str,
+        high_water_mark: int = 100_000,
+        images: Path | None = None,
+        is_heard: bool = True,
+        deadline_ms: int | None = None,
+    ) -> None:
+        """camera: its keys in the config; images: another folder than the config's; is_heard: stderr is read;
+        deadline_ms: another one than the recipe's.
+        """
+        shown, width, height = pictures_of(settings)
+        self._is_heard = is_heard
         self.folder, self.endpoint = folder, f"ipc://{folder}/results"
         self.state_dir = folder / "state" / "bench"
         self.results: list[Received] = []
@@ -60,20 +74,22 @@ class BenchLine:
         self.state = ""
         self.counts: dict[str, int] = {}
         """Numbers of what clients asked, by the last heartbeat."""
-        (folder / "recipe.toml").write_text(_recipe_text(settings))
+        (folder / "recipe.toml").write_text(_recipe_text(settings, deadline_ms))
         self._config = folder / "config.toml"
         self._config.write_text(
             f'line = "bench"\nrecipes = ["recipe.toml"]\n'
             f'state_dir = "state"\n\n[publish]\nresults = "{self.endpoint}"\n'
             f"high_water_mark = {high_water_mark}\n\n"
-            f'[[camera]]\nname = "{CAMERA}"\nkind = "sim"\nfolder = {_quoted(images)}\n'
+            f'[[camera]]\nname = "{CAMERA}"\nkind = "sim"\nfolder = {_quoted(images or shown)}\n'
             f"width = {width}\nheight = {height}\n{camera}\n"
         )
 
     def __enter__(self) -> "BenchLine":
         self._log = (self.folder / "log").open("w")
         command = [sys.executable, "-P", "-m", "inspectd", "run", "-c", str(self._config)]
-        self.daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        stderr = self._log if self._is_heard else subprocess.PIPE
+        self.daemon = subprocess.Popen(command, stdout=self._log, stderr=stderr)
+        self.control = Control(f"ipc://{self.folder}/control")
         self._subscriber = Results(self.endpoint, high_water_mark=1_000_000)
         self.until(lambda: self.state == "ContinuousExecution", START_S, "the camera does not stream")
         self.rig = Rig(camera_path(sim.sim_folder(self.state_dir), CAMERA))
@@ -87,7 +103,10 @@ class BenchLine:
             self.daemon.kill()
             self.daemon.wait()
         self._subscriber.close()
+        self.control.close()
         self._log.close()
+        if self.daemon.stderr is not None:
+            self.daemon.stderr.close()
         if hasattr(self, "rig"):
             self.rig.close()
 

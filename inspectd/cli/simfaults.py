@@ -146,7 +146,7 @@ KINDS: dict[str, Kind] = {
     "vendor": called("vendor", "is its vendor"),
     "model": called("model", "is its model"),
     "user-id": called("user_id", "is the name that its user gave it", of="memory"),
-    "listed-twice": chosen("is_listed_twice", "no|yes", "is it listed twice?"),
+    "listed": chosen("listed", "once|twice|by-two", "by two: by two interfaces"),
     "first-id": counted("ID", "is the first frame's after a start", _first_id, most=MOST_ID),
     "id-bits": counted("BITS", "count its frame ids", _id_bits, least=1, most=64),
     "id-zero": chosen("id_skips_zero", "yes|no", "does 0 follow on the highest id?"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.acquire.simcam.faults import Call, Effect, Ids
+from inspectd.acquire.simcam.faults import Call, Effect, Ids, Listed
 from inspectd.acquire.simcam.world import Faults, Rig, camera_path, make_camera
 from inspectd.cli.simfaults import KINDS, table
 from inspectd.runtime.image_files import write_png
@@ -46,7 +46,7 @@ CHANGED = {
     "vendor": ("M\udcfcller", lambda rig: rig.faults.vendor == b"M\xfcller"),
     "model": ("", lambda rig: rig.faults.model == b""),
     "user-id": ("\udcff", lambda rig: rig.memory.user_id == b"\xff"),
-    "listed-twice": ("yes", lambda rig: rig.faults.is_listed_twice == 1),
+    "listed": ("by-two", lambda rig: rig.faults.listed == Listed.BY_TWO),
     "first-id": ("0", lambda rig: rig.faults.id_offset == -1),
     "id-bits": ("16", lambda rig: rig.faults.id_bits == 16),
     "id-zero": ("no", lambda rig: rig.faults.id_skips_zero == 1),

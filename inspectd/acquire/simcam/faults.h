@@ -32,6 +32,7 @@ enum effect {
 
 enum call { CALL_OPEN, CALL_REGISTER, CALL_START, CALL_ACQUISITION_STOP, CALL_STOP, CALL_CLOSE, CALLS };
 enum { IDS_COUNT = 0, IDS_ZERO = 1, IDS_ABSENT = 2 };
+enum { LISTED_ONCE = 0, LISTED_TWICE = 1, LISTED_BY_TWO = 2 };
 enum { SHORT_TELLS_BOTH = 0, SHORT_TELLS_LINES = 1, SHORT_TELLS_SIZE = 2 };
 
 /* All 0: a good camera, as most are. */
@@ -50,7 +51,7 @@ struct faults {
     _Atomic int64_t encoder_offset;
     _Atomic uint64_t misses_while_exposing, oldest_first;
     _Atomic uint64_t padding, padding_is_told; /* bytes behind each line */
-    _Atomic uint64_t short_tells, is_listed_twice;
+    _Atomic uint64_t short_tells, listed;
     char vendor[NAME_SIZE], model[NAME_SIZE]; /* empty: ours */
     _Atomic uint64_t plan[PLANNED]; /* [n % PLANNED]: trigger n, shifted by EFFECT_BITS, and its effects */
 };

@@ -68,6 +68,16 @@ class Ids(IntEnum):
     """There is no id to ask for."""
 
 
+class Listed(IntEnum):
+    """How often the producer lists one and the same camera."""
+
+    ONCE = 0
+    TWICE = 1
+    """Twice by one interface."""
+    BY_TWO = 2
+    """By two interfaces."""
+
+
 class ShortTells(IntEnum):
     """What of a short frame tells that it is short."""
 
@@ -103,7 +113,7 @@ class Faults(ctypes.Structure):
         ("padding", ctypes.c_uint64),
         ("padding_is_told", ctypes.c_uint64),
         ("short_tells", ctypes.c_uint64),
-        ("is_listed_twice", ctypes.c_uint64),
+        ("listed", ctypes.c_uint64),
         ("vendor", ctypes.c_char * 32),
         ("model", ctypes.c_char * 32),
         ("plan", ctypes.c_uint64 * PLANNED),

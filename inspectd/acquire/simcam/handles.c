@@ -76,18 +76,18 @@ void handle_let_go(struct held *held) {
     pthread_mutex_unlock(&lock);
 }
 
-static HANDLE first(enum kind kind, const void *object) {
+HANDLE handle_where(enum kind kind, bool (*fits)(const void *object, const void *with), const void *with) {
     HANDLE number = NULL;
     pthread_mutex_lock(&lock);
     for (const struct handle *h = handles; !number && h < handles + MAX_HANDLES; h++)
-        if (h->kind == kind && (!object || h->object == object)) number = h->number;
+        if (h->kind == kind && h->number && fits(h->object, with)) number = h->number;
     pthread_mutex_unlock(&lock);
     return number;
 }
 
-HANDLE handle_of(enum kind kind, const void *object) { return first(kind, object); }
+static bool is_same(const void *object, const void *with) { return object == with; }
 
-HANDLE handle_any(enum kind kind) { return first(kind, NULL); }
+HANDLE handle_of(enum kind kind, const void *object) { return handle_where(kind, is_same, object); }
 
 struct handle *handle_retire(HANDLE number, enum kind kind) {
     pthread_mutex_lock(&lock);

@@ -22,7 +22,8 @@ int handle_make(enum kind kind, void *object, HANDLE *made);
 struct held handle_hold(HANDLE handle, enum kind kind);
 void handle_let_go(struct held *held);
 HANDLE handle_of(enum kind kind, const void *object); /* NULL if there is none */
-HANDLE handle_any(enum kind kind);                    /* some handle of this kind; NULL if there is none */
+/* Some handle of this kind whose object fits with something; NULL if there is none. */
+HANDLE handle_where(enum kind kind, bool (*fits)(const void *object, const void *with), const void *with);
 
 /* Closing. The first who retires a handle has it for himself: nobody else can hold it any more. He waits until nobody
  * does; what blocks in a call is ended by `end_waits`, again and again. When all is closed he drops the handle. */

@@ -1,4 +1,5 @@
-/* simcam's GenTL surface: one system, one interface, a camera per NAME.camera file in the folder $INSPECTD_SIMCAM.
+/* simcam's GenTL surface: one system, one interface, a camera per NAME.camera file in the folder $INSPECTD_SIMCAM;
+ * a second interface where a camera shall be seen through two.
  * handles.c knows which handles there are, ports.c what GenApi reads of the modules; stream.c makes the frames. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -22,11 +23,15 @@
 #define INTERFACE_ID "simcam"
 #define STREAM_ID "stream0"
 
-static char names[MAX_CAMERAS][NAME_MAX + 1]; /* of the cameras, as the last update found them */
-static uint32_t name_count, name_selected; /* the one whose infos the interface's port shows */
-static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct interface {
+    const char *id;
+    char names[MAX_CAMERAS][NAME_MAX + 1]; /* of its cameras, as the last update found them */
+    uint32_t count, selected;              /* the camera whose infos its port shows */
+} interfaces[] = {{.id = INTERFACE_ID}, {.id = "simcam2"}};
+static uint32_t interface_count = 1, interface_selected; /* the second one is there if it has a camera */
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
 static atomic_bool initialized, interfaces_listed; /* since the system was opened */
-static char the_system, the_interface; /* what their handles stand for */
+static char the_system; /* what its handle stands for */
 
 /* ---- what every call needs ---- */
 
@@ -107,7 +112,7 @@ static GC_ERROR system_info(CMD what, INFO_DATATYPE *type, void *buffer, size_t 
     case TL_INFO_VERSION: return put_text(VERSION, type, buffer, size);
     case TL_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     case TL_INFO_PATHNAME:
-        return put_text(dladdr(&names, &here) ? here.dli_fname : "", type, buffer, size);
+        return put_text(dladdr(&interfaces, &here) ? here.dli_fname : "", type, buffer, size);
     case TL_INFO_CHAR_ENCODING: return put_number(0, INFO_DATATYPE_INT32, type, buffer, size);
     case TL_INFO_GENTL_VER_MAJOR: return put_number(1, INFO_DATATYPE_UINT32, type, buffer, size);
     case TL_INFO_GENTL_VER_MINOR: return put_number(6, INFO_DATATYPE_UINT32, type, buffer, size);
@@ -146,65 +151,89 @@ EXPORT GC_ERROR TLGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *bu
     return system_info(what, type, buffer, size);
 }
 
+static bool update_interfaces(void);
+
 EXPORT GC_ERROR TLUpdateInterfaceList(HANDLE handle, bool8_t *changed, uint64_t timeout_ms) {
     (void)timeout_ms;
     HOLD(void, system, handle, KIND_SYSTEM);
-    bool is_new = !atomic_exchange(&interfaces_listed, true);
-    if (changed) *changed = is_new;
+    bool is_new = !atomic_exchange(&interfaces_listed, true), has_changed = update_interfaces();
+    if (changed) *changed = is_new || has_changed;
     return GC_ERR_SUCCESS;
+}
+
+static uint32_t count_interfaces(void) {
+    pthread_mutex_lock(&names_lock);
+    uint32_t count = interface_count;
+    pthread_mutex_unlock(&names_lock);
+    return count;
 }
 
 EXPORT GC_ERROR TLGetNumInterfaces(HANDLE handle, uint32_t *count) {
     HOLD(void, system, handle, KIND_SYSTEM);
     NEED(count);
-    *count = 1;
+    *count = count_interfaces();
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR TLGetInterfaceID(HANDLE handle, uint32_t index, char *id, size_t *size) {
     HOLD(void, system, handle, KIND_SYSTEM);
-    return index ? done(GC_ERR_INVALID_INDEX) : put_text(INTERFACE_ID, NULL, id, size);
+    return index >= count_interfaces() ? done(GC_ERR_INVALID_INDEX) : put_text(interfaces[index].id, NULL, id, size);
 }
 
 static GC_ERROR tell_interface(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    (void)of; /* there is one */
+    const struct interface *interface = of;
     switch (what) {
-    case INTERFACE_INFO_ID: case INTERFACE_INFO_DISPLAYNAME: return put_text(INTERFACE_ID, type, buffer, size);
+    case INTERFACE_INFO_ID: case INTERFACE_INFO_DISPLAYNAME: return put_text(interface->id, type, buffer, size);
     case INTERFACE_INFO_TLTYPE: return put_text(TL_TYPE, type, buffer, size);
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
+}
+
+/* NULL if there is none with this id. */
+static struct interface *interface_called(const char *id) {
+    for (uint32_t i = count_interfaces(); i-- > 0;)
+        if (strcmp(id, interfaces[i].id) == 0) return &interfaces[i];
+    return NULL;
 }
 
 EXPORT GC_ERROR TLGetInterfaceInfo(HANDLE handle, const char *id, CMD what, INFO_DATATYPE *type, void *buffer,
                                    size_t *size) {
     HOLD(void, system, handle, KIND_SYSTEM);
     NEED(id);
-    return strcmp(id, INTERFACE_ID) ? done(GC_ERR_INVALID_ID) : tell_interface(NULL, what, type, buffer, size);
+    const struct interface *found = interface_called(id);
+    return found ? tell_interface(found, what, type, buffer, size) : done(GC_ERR_INVALID_ID);
 }
 
 EXPORT GC_ERROR TLOpenInterface(HANDLE handle, const char *id, HANDLE *interface) {
     HOLD(void, system, handle, KIND_SYSTEM);
     NEED(id && interface);
-    if (strcmp(id, INTERFACE_ID)) return done(GC_ERR_INVALID_ID);
-    return done(handle_make(KIND_INTERFACE, &the_interface, interface));
+    struct interface *found = interface_called(id);
+    return done(found ? handle_make(KIND_INTERFACE, found, interface) : GC_ERR_INVALID_ID);
 }
 
 /* ---- interface ---- */
 
 static void shut_device(struct handle *device);
 
+static bool is_through(const void *object, const void *interface) {
+    return ((const struct open_camera *)object)->interface == interface;
+}
+
 /* Who closes a module closes all that was opened through it. */
 static void shut_interface(struct handle *interface) {
+    const void *own = handle_object(interface);
     struct handle *device;
     handle_drain(interface, NULL); /* from now on nobody opens another device */
-    while ((device = handle_retire(handle_any(KIND_DEVICE), KIND_DEVICE))) shut_device(device);
+    while ((device = handle_retire(handle_where(KIND_DEVICE, is_through, own), KIND_DEVICE))) shut_device(device);
     handle_drop(interface);
 }
 
 static void shut_system(struct handle *system) {
     handle_drain(system, NULL);
-    struct handle *interface = handle_retire(handle_of(KIND_INTERFACE, &the_interface), KIND_INTERFACE);
-    if (interface) shut_interface(interface);
+    for (size_t i = 0; i < sizeof interfaces / sizeof interfaces[0]; i++) {
+        struct handle *interface = handle_retire(handle_of(KIND_INTERFACE, &interfaces[i]), KIND_INTERFACE);
+        if (interface) shut_interface(interface);
+    }
     handle_drop(system);
 }
 
@@ -216,8 +245,8 @@ EXPORT GC_ERROR IFClose(HANDLE handle) {
 }
 
 EXPORT GC_ERROR IFGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    HOLD(void, interface, handle, KIND_INTERFACE);
-    return tell_interface(NULL, what, type, buffer, size);
+    HOLD(struct interface, interface, handle, KIND_INTERFACE);
+    return tell_interface(interface, what, type, buffer, size);
 }
 
 EXPORT GC_ERROR IFGetParentTL(HANDLE handle, HANDLE *system) {
@@ -245,11 +274,18 @@ static bool find(const char *name, struct device *device) {
 
 static int compare(const void *a, const void *b) { return strcmp(a, b); }
 
+/* How often an interface lists a camera. */
+static int times_listed(const struct interface *interface, const struct camera *camera) {
+    uint64_t listed = camera->faults.listed;
+    if (interface != &interfaces[0]) return listed == LISTED_BY_TWO;
+    return listed == LISTED_TWICE ? 2 : 1;
+}
+
 /* Under the lock: the cameras of the folder, sorted. */
-static void list_names(void) {
+static void list_names(struct interface *interface) {
     DIR *listing = opendir(folder());
-    name_count = 0;
-    for (struct dirent *entry; listing && name_count < MAX_CAMERAS && (entry = readdir(listing));) {
+    interface->count = 0;
+    for (struct dirent *entry; listing && (entry = readdir(listing));) {
         struct device device;
         char name[NAME_MAX + 1];
         snprintf(name, sizeof name, "%s", entry->d_name);
@@ -257,42 +293,56 @@ static void list_names(void) {
         if (!dot || strcmp(dot, ".camera")) continue;
         *dot = 0;
         if (!find(name, &device)) continue;
-        bool is_twice = device.camera->faults.is_listed_twice && name_count + 1 < MAX_CAMERAS;
+        int times = times_listed(interface, device.camera);
         device_unmap(&device);
-        for (int i = 0; i <= is_twice; i++) memcpy(names[name_count++], name, sizeof name);
+        for (; times && interface->count < MAX_CAMERAS; times--)
+            memcpy(interface->names[interface->count++], name, sizeof name);
     }
-    qsort(names, name_count, sizeof names[0], compare);
+    qsort(interface->names, interface->count, sizeof interface->names[0], compare);
+    if (interface->selected >= interface->count) interface->selected = 0;
     if (listing) closedir(listing);
 }
 
-static void update_names(void) {
+static void update_names(struct interface *interface) {
     pthread_mutex_lock(&names_lock);
-    list_names();
-    if (name_selected >= name_count) name_selected = 0;
+    list_names(interface);
     pthread_mutex_unlock(&names_lock);
+}
+
+/* Whether there are more or fewer than before. */
+static bool update_interfaces(void) {
+    pthread_mutex_lock(&names_lock);
+    uint32_t before = interface_count;
+    list_names(&interfaces[1]);
+    interface_count = interfaces[1].count ? 2 : 1;
+    if (interface_selected >= interface_count) interface_selected = 0;
+    bool has_changed = interface_count != before;
+    pthread_mutex_unlock(&names_lock);
+    return has_changed;
 }
 
 EXPORT GC_ERROR IFUpdateDeviceList(HANDLE handle, bool8_t *changed, uint64_t timeout_ms) {
     (void)timeout_ms;
-    HOLD(void, interface, handle, KIND_INTERFACE);
-    update_names();
+    HOLD(struct interface, interface, handle, KIND_INTERFACE);
+    update_names(interface);
     if (changed) *changed = 1;
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR IFGetNumDevices(HANDLE handle, uint32_t *count) {
-    HOLD(void, interface, handle, KIND_INTERFACE);
+    HOLD(struct interface, interface, handle, KIND_INTERFACE);
     NEED(count);
     pthread_mutex_lock(&names_lock);
-    *count = name_count;
+    *count = interface->count;
     pthread_mutex_unlock(&names_lock);
     return GC_ERR_SUCCESS;
 }
 
 EXPORT GC_ERROR IFGetDeviceID(HANDLE handle, uint32_t index, char *id, size_t *size) {
-    HOLD(void, interface, handle, KIND_INTERFACE);
+    HOLD(struct interface, interface, handle, KIND_INTERFACE);
     pthread_mutex_lock(&names_lock);
-    GC_ERROR error = index >= name_count ? done(GC_ERR_INVALID_INDEX) : put_text(names[index], NULL, id, size);
+    bool is_there = index < interface->count;
+    GC_ERROR error = is_there ? put_text(interface->names[index], NULL, id, size) : done(GC_ERR_INVALID_INDEX);
     pthread_mutex_unlock(&names_lock);
     return error;
 }
@@ -364,7 +414,7 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE handle, const char *id, CMD access, HANDLE *
     struct device device;
     HANDLE remote;
     (void)access; /* whoever opens a camera has it alone, as most cameras grant no more */
-    HOLD(void, interface, handle, KIND_INTERFACE);
+    HOLD(struct interface, interface, handle, KIND_INTERFACE);
     NEED(id && opened);
     if (!find(id, &device)) return done(GC_ERR_INVALID_ID);
     faults_delay(&device.camera->faults, CALL_OPEN);
@@ -375,6 +425,7 @@ EXPORT GC_ERROR IFOpenDevice(HANDLE handle, const char *id, CMD access, HANDLE *
     }
     device.camera->reg[R_TL_PARAMS_LOCKED] = 0; /* whoever had it before may have been killed */
     made->device = device;
+    made->interface = interface;
     snprintf(made->id, sizeof made->id, "%s", id);
     pthread_mutex_init(&made->starting, NULL);
     stream_init(made);
@@ -427,7 +478,7 @@ EXPORT GC_ERROR DevGetPort(HANDLE handle, HANDLE *port) {
 EXPORT GC_ERROR DevGetParentIF(HANDLE handle, HANDLE *interface) {
     HOLD(struct open_camera, opened, handle, KIND_DEVICE);
     NEED(interface);
-    *interface = handle_of(KIND_INTERFACE, &the_interface);
+    *interface = handle_of(KIND_INTERFACE, opened->interface);
     return GC_ERR_SUCCESS;
 }
 
@@ -484,13 +535,13 @@ static bool hold_port(HANDLE handle, struct held *held, enum kind *kind) {
     return false;
 }
 
-static int read_list(enum kind kind, uint64_t address, void *data, size_t size) {
-    uint32_t count = 1, selected = 0; /* one interface, one stream */
-    if (kind == KIND_INTERFACE) {
-        pthread_mutex_lock(&names_lock);
-        count = name_count, selected = name_selected;
-        pthread_mutex_unlock(&names_lock);
-    }
+static int read_list(const void *of, enum kind kind, uint64_t address, void *data, size_t size) {
+    const struct interface *interface = of;
+    uint32_t count = 1, selected = 0; /* one stream */
+    pthread_mutex_lock(&names_lock);
+    if (kind == KIND_SYSTEM) count = interface_count, selected = interface_selected;
+    if (kind == KIND_INTERFACE) count = interface->count, selected = interface->selected;
+    pthread_mutex_unlock(&names_lock);
     switch (address) {
     case LIST_SELECTOR: return port_read_number(selected, data, size);
     case LIST_COUNT: return port_read_number(count, data, size);
@@ -499,36 +550,42 @@ static int read_list(enum kind kind, uint64_t address, void *data, size_t size) 
     }
 }
 
-static int write_list(enum kind kind, uint64_t address, const void *data, size_t size) {
+static int write_list(void *of, enum kind kind, uint64_t address, const void *data, size_t size) {
+    struct interface *interface = of;
     uint64_t value;
-    int error = GC_ERR_SUCCESS;
     if (kind != KIND_SYSTEM && kind != KIND_INTERFACE) return GC_ERR_ACCESS_DENIED;
     if (size != sizeof value || (address != LIST_UPDATE && address != LIST_SELECTOR)) return GC_ERR_INVALID_ADDRESS;
     memcpy(&value, data, sizeof value);
-    if (kind == KIND_SYSTEM) return address == LIST_SELECTOR && value ? GC_ERR_INVALID_PARAMETER : GC_ERR_SUCCESS;
     if (address == LIST_UPDATE) {
-        update_names();
+        if (kind == KIND_SYSTEM) update_interfaces();
+        else update_names(interface);
         return GC_ERR_SUCCESS;
     }
     pthread_mutex_lock(&names_lock);
-    if (value < name_count) name_selected = (uint32_t)value;
-    else error = GC_ERR_INVALID_PARAMETER;
+    uint32_t *selected = kind == KIND_SYSTEM ? &interface_selected : &interface->selected;
+    bool is_there = value < (kind == KIND_SYSTEM ? interface_count : interface->count);
+    if (is_there) *selected = (uint32_t)value;
     pthread_mutex_unlock(&names_lock);
-    return error;
+    return is_there ? GC_ERR_SUCCESS : GC_ERR_INVALID_PARAMETER;
 }
 
 /* Of the module itself, and of what its list selects. */
 static int read_module_info(const void *of, enum kind kind, uint64_t address, void *data, size_t size) {
     static info_function *const own[] = {tell_system, tell_interface, tell_device, tell_device, tell_stream};
+    const struct interface *interface = of;
     char name[NAME_MAX + 1];
     if (address < LIST_INFOS) return port_read_info(own[kind], of, address, data, size);
     address -= LIST_INFOS;
     switch (kind) {
-    case KIND_SYSTEM: return port_read_info(tell_interface, of, address, data, size);
+    case KIND_SYSTEM:
+        pthread_mutex_lock(&names_lock);
+        interface = &interfaces[interface_selected];
+        pthread_mutex_unlock(&names_lock);
+        return port_read_info(tell_interface, interface, address, data, size);
     case KIND_DEVICE: return port_read_info(tell_stream, of, address, data, size);
     case KIND_INTERFACE:
         pthread_mutex_lock(&names_lock);
-        snprintf(name, sizeof name, "%s", name_count ? names[name_selected] : "");
+        snprintf(name, sizeof name, "%s", interface->count ? interface->names[interface->selected] : "");
         pthread_mutex_unlock(&names_lock);
         return port_read_info(tell_listed, name, address, data, size);
     default: return GC_ERR_INVALID_ADDRESS;
@@ -542,7 +599,7 @@ static int read_port(void *of, enum kind kind, uint64_t address, void *data, siz
     if (address >= DESCRIPTION) return port_read_description(kind, address, data, size);
     if (port_holds(address)) return read_module_info(of, kind, address, data, size);
     if (kind == KIND_STREAM) return stream_read(opened, address, data, size);
-    if (kind != KIND_REMOTE) return read_list(kind, address, data, size);
+    if (kind != KIND_REMOTE) return read_list(of, kind, address, data, size);
     int error = device_read(&opened->device, address, data, size);
     if (error || address != REGISTERS + 8 * R_PAYLOAD_SIZE) return error;
     return port_read_number(stream_payload_size(opened), data, size); /* the device knows of no chunks */
@@ -561,7 +618,7 @@ EXPORT GC_ERROR GCWritePort(HANDLE port, uint64_t address, const void *buffer, s
     enum kind kind;
     if (!hold_port(port, &held, &kind)) return no_handle();
     NEED(buffer && size);
-    if (kind != KIND_REMOTE) return done(write_list(kind, address, buffer, *size));
+    if (kind != KIND_REMOTE) return done(write_list(held.object, kind, address, buffer, *size));
     struct open_camera *opened = held.object;
     int error = device_write(&opened->device, address, buffer, *size);
     if (error) return done(error);
@@ -580,7 +637,7 @@ EXPORT GC_ERROR GCWritePort(HANDLE port, uint64_t address, const void *buffer, s
 static const char *module_id(enum kind kind, const void *of) {
     switch (kind) {
     case KIND_SYSTEM: return MODEL;
-    case KIND_INTERFACE: return INTERFACE_ID;
+    case KIND_INTERFACE: return ((const struct interface *)of)->id;
     case KIND_STREAM: return STREAM_ID;
     default: return ((const struct open_camera *)of)->id;
     }

@@ -267,7 +267,8 @@ static void put_chunks(const struct camera *camera, struct buffer *buffer, const
         [CHUNK_ENCODER_VALUE] = device_encoder(camera, frame->counter),
     };
     bool is_sent = camera->reg[R_CHUNK_MODE_ACTIVE] && !has(frame, EFFECT_NO_CHUNKS);
-    buffer->chunks_at = (sent_size(camera, buffer->pixel_format, buffer->width, buffer->height) + 7) / 8 * 8;
+    size_t whole = sent_size(camera, buffer->pixel_format, buffer->width, buffer->height);
+    buffer->chunks_at = ((buffer->incomplete ? whole : buffer->filled) + 7) / 8 * 8; /* behind what was sent */
     buffer->has_chunks = is_sent && buffer->chunks_at + sizeof values <= buffer->size;
     if (buffer->has_chunks) memcpy(buffer->base + buffer->chunks_at, values, sizeof values);
 }

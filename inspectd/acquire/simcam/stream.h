@@ -52,6 +52,7 @@ struct open_camera {
     struct device device;
     char id[NAME_MAX + 1];
     struct stream stream;
+    const void *interface; /* that it was opened through */
     pthread_mutex_t starting; /* one call at a time starts or stops it */
 };
 

@@ -1697,11 +1697,12 @@ static void check_short(struct host *h, uint64_t tells, uint64_t lines, uint64_t
     CHECK(!f.is_incomplete && f.has_chunks);
     SAME(f.height, 67);
     SAME(buffer_number(h, f.buffer, BUFFER_INFO_DELIVERED_IMAGEHEIGHT), lines);
-    SAME(f.filled, filled);
+    SAME(f.filled, sent(&f, filled));
     wanted_picture(h->sensor, (first - 1) % 5, Mono8, 71, 67, lower);
     wanted_picture(h->sensor, first % 5, Mono8, 71, 67, upper);
     SAME(memcmp(f.base, upper, 71 * 33), 0);
-    SAME(memcmp(f.base + 71 * 33, lower + 71 * 33, 71 * 34), 0);
+    size_t after = tells == SHORT_TELLS_LINES ? 71 * 33 : 71 * 33 + 8 + 8 * CHUNKS; /* which come behind what was sent */
+    SAME(memcmp(f.base + after, lower + after, 71 * 67 - after), 0);
     requeue(h, &f);
 }
 
@@ -1724,13 +1725,14 @@ static void check_padding(struct host *h, uint64_t format, uint64_t width, size_
     OK(write_reg(h, R_PIXEL_FORMAT, format));
     atomic_store(&h->camera->faults.padding, 5);
     atomic_store(&h->camera->faults.padding_is_told, is_told);
-    SAME(read_reg(h, R_PAYLOAD_SIZE), (line + padding) * 67);
+    SAME(read_reg(h, R_PAYLOAD_SIZE), stream_number(h, STREAM_INFO_PAYLOAD_SIZE));
     h->count = 0;
     announce(h, 1, stream_number(h, STREAM_INFO_PAYLOAD_SIZE));
     start(h);
     uint64_t trigger = simcam_pulse(h->camera, 1);
     OK(fetch(h, SOON, &f));
-    SAME(f.filled, (line + padding) * 67);
+    SAME(f.filled, sent(&f, (line + padding) * 67));
+    SAME(f.filled, read_reg(h, R_PAYLOAD_SIZE));
     SAME(buffer_number(h, f.buffer, BUFFER_INFO_XPADDING), is_told ? padding : 0);
     SAME(f.chunks[CHUNK_COUNTER_VALUE], trigger);
     wanted_picture(h->sensor, (trigger - 1) % 5, format, width, 67, wanted);
@@ -1889,25 +1891,66 @@ static void test_odd_listings(void) {
     uint32_t count;
     struct camera *camera = make_camera("a", &SMALL);
     unmap_camera(make_camera("b", &SMALL));
-    atomic_store(&camera->faults.is_listed_twice, 1);
+    atomic_store(&camera->faults.listed, LISTED_TWICE);
     memcpy(camera->faults.vendor, "M\xFCller", 7);
     memset(camera->faults.model, 0xFF, NAME_SIZE); /* it fills its place */
-    OK(IFUpdateDeviceList(the_if(), NULL, 0));
-    OK(IFGetNumDevices(the_if(), &count));
+    OK(IFUpdateDeviceList(the_if, NULL, 0));
+    OK(IFGetNumDevices(the_if, &count));
     SAME(count, 3);
     for (uint32_t i = 0; i < 3; i++) {
-        OK(IFGetDeviceID(the_if(), i, id, &(size_t){sizeof id}));
+        OK(IFGetDeviceID(the_if, i, id, &(size_t){sizeof id}));
         SAME(strcmp(id, i < 2 ? "a" : "b"), 0);
     }
-    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    OK(IFGetDeviceInfo(the_if, "a", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
     SAME(strcmp(text, "M\xFCller"), 0);
-    OK(IFGetDeviceInfo(the_if(), "a", DEVICE_INFO_MODEL, NULL, text, &(size_t){sizeof text}));
+    OK(IFGetDeviceInfo(the_if, "a", DEVICE_INFO_MODEL, NULL, text, &(size_t){sizeof text}));
     SAME(strlen(text), NAME_SIZE);
-    OK(IFGetDeviceInfo(the_if(), "b", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
+    OK(IFGetDeviceInfo(the_if, "b", DEVICE_INFO_VENDOR, NULL, text, &(size_t){sizeof text}));
     SAME(strcmp(text, "inspectd"), 0);
-    OK(IFOpenDevice(the_if(), "a", 3, &device)); /* once */
-    SAME(IFOpenDevice(the_if(), "a", 3, &(HANDLE){NULL}), GC_ERR_RESOURCE_IN_USE);
+    OK(IFOpenDevice(the_if, "a", 3, &device)); /* once */
+    SAME(IFOpenDevice(the_if, "a", 3, &(HANDLE){NULL}), GC_ERR_RESOURCE_IN_USE);
     OK(DevClose(device));
+    unmap_camera(camera);
+}
+
+/* The camera b is seen through a second interface as well; a device belongs to the one it was opened through. */
+static void test_two_interfaces(void) {
+    HANDLE second, first_device, second_device, parent;
+    char id[16];
+    uint32_t count;
+    bool8_t changed;
+    unmap_camera(make_camera("a", &SMALL));
+    struct camera *camera = make_camera("b", &SMALL);
+    SAME(TLOpenInterface(the_tl, "simcam2", &second), GC_ERR_INVALID_ID);
+    atomic_store(&camera->faults.listed, LISTED_BY_TWO);
+    OK(TLUpdateInterfaceList(the_tl, &changed, 0));
+    SAME(changed, 1);
+    OK(TLGetNumInterfaces(the_tl, &count));
+    SAME(count, 2);
+    OK(TLGetInterfaceID(the_tl, 1, id, &(size_t){sizeof id}));
+    SAME(strcmp(id, "simcam2"), 0);
+    OK(TLOpenInterface(the_tl, id, &second));
+    SAME(TLOpenInterface(the_tl, id, &parent), GC_ERR_RESOURCE_IN_USE);
+    OK(IFUpdateDeviceList(second, NULL, 0));
+    OK(IFGetNumDevices(second, &count));
+    SAME(count, 1);
+    OK(IFGetDeviceID(second, 0, id, &(size_t){sizeof id}));
+    SAME(strcmp(id, "b"), 0);
+    OK(IFUpdateDeviceList(the_if, NULL, 0));
+    OK(IFGetNumDevices(the_if, &count));
+    SAME(count, 2);
+    OK(IFOpenDevice(second, "b", 3, &second_device));
+    OK(IFOpenDevice(the_if, "a", 3, &first_device));
+    OK(DevGetParentIF(second_device, &parent));
+    CHECK(parent == second);
+    OK(IFClose(second)); /* with its device, and no other */
+    SAME(DevClose(second_device), GC_ERR_INVALID_HANDLE);
+    OK(DevClose(first_device));
+    atomic_store(&camera->faults.listed, LISTED_ONCE);
+    OK(TLUpdateInterfaceList(the_tl, &changed, 0));
+    SAME(changed, 1);
+    OK(TLGetNumInterfaces(the_tl, &count));
+    SAME(count, 1);
     unmap_camera(camera);
 }
 
@@ -2315,7 +2358,7 @@ static void test_frames_wanted(void) {
         OK(write_reg(&h, R_ACQUISITION_START, 1));
         SAME(DSStartAcquisition(h.stream, 0, 2), GC_ERR_RESOURCE_IN_USE);
         SAME(stream_number(&h, STREAM_INFO_IS_GRABBING), 1);
-        atomic_store(&h.camera->drop, 1);
+        atomic_store(&h.camera->faults.next[EFFECT_DROPPED], 1);
         simcam_pulse(h.camera, 5);
         expect(&h, 5 * round + 2, 2);
         expect(&h, 5 * round + 3, 3);
@@ -2452,7 +2495,8 @@ static const struct {
     TEST(clock_jumps), TEST(counter_jumps),
     TEST(planned_effects), TEST(twice), TEST(swapped), TEST(strays), TEST(stray_before_any_trigger), TEST(no_chunks),
     TEST(ids), TEST(short), TEST(padded_lines), TEST(oldest_first), TEST(missed_while_exposing), TEST(narrow_counters),
-    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings), TEST(chatter),
+    TEST(unplugged_after_a_trigger), TEST(silent_for_good), TEST(slow_calls), TEST(odd_listings),
+    TEST(two_interfaces), TEST(chatter),
     TEST(queueing), TEST(being_filled), TEST(revoking), TEST(flushing),
     TEST(flushing_while_streaming), TEST(small_buffers), TEST(time_outs), TEST(event_kill),
     TEST(closing_under_a_wait), TEST(closing_under_calls), TEST(closing_everything_open), TEST(200_starts),
@@ -2472,7 +2516,7 @@ static int print_layout(void) {
     FAULT(next), FAULT(stray), FAULT(silent), FAULT(chatter), FAULT(delays), FAULT(delay_ns), FAULT(starve_until_ns);
     FAULT(cable_ns), FAULT(wrong_id), FAULT(id_offset), FAULT(id_bits), FAULT(id_skips_zero), FAULT(id_kind);
     FAULT(counter_bits), FAULT(counter_is_signed), FAULT(encoder_offset), FAULT(misses_while_exposing);
-    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(is_listed_twice), FAULT(vendor);
+    FAULT(oldest_first), FAULT(padding), FAULT(padding_is_told), FAULT(short_tells), FAULT(listed), FAULT(vendor);
     FAULT(model), FAULT(plan);
     NODE(missing), NODE(unavailable), NODE(exposure_step_ns), NODE(size_step), NODE(command_ns), NODE(busy_until_ns);
     NODE(user_set);
@@ -2487,8 +2531,9 @@ static int print_numbers(void) {
     NUMBER(EFFECT_WRONG_ID), NUMBER(EFFECT_TWICE), NUMBER(EFFECT_SWAPPED), NUMBER(EFFECT_STRAY_BEFORE);
     NUMBER(EFFECT_STRAY_AFTER), NUMBER(EFFECT_BITS), NUMBER(PLANNED), NUMBER(PULSES);
     NUMBER(CALL_OPEN), NUMBER(CALL_REGISTER), NUMBER(CALL_START), NUMBER(CALL_ACQUISITION_STOP), NUMBER(CALL_STOP);
-    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(SHORT_TELLS_BOTH);
-    NUMBER(SHORT_TELLS_LINES), NUMBER(SHORT_TELLS_SIZE);
+    NUMBER(CALL_CLOSE), NUMBER(IDS_COUNT), NUMBER(IDS_ZERO), NUMBER(IDS_ABSENT), NUMBER(LISTED_ONCE);
+    NUMBER(LISTED_TWICE), NUMBER(LISTED_BY_TWO), NUMBER(SHORT_TELLS_BOTH), NUMBER(SHORT_TELLS_LINES);
+    NUMBER(SHORT_TELLS_SIZE);
     return 0;
 }
 

@@ -40,7 +40,10 @@ def build(folder: Path, flags: list[str]) -> Path:
     if probe.returncode:
         pytest.skip(f"the C compiler can't {' '.join(flags)}: {probe.stderr.strip().splitlines()[-1]}")
     program = folder / "test_simcam"
-    files = [TEST, *(SOURCES / f"{name}.c" for name in ("device", "faults", "handles", "nodes", "ports", "stream"))]
+    files = [
+        TEST,
+        *(SOURCES / f"{name}.c" for name in ("device", "faults", "handles", "nodes", "ports", "stream")),
+    ]
     places = ["-I", SOURCES, f"-Wa,-I{SOURCES}"]
     subprocess.run([compiler(), *WARNINGS, *flags, *places, *files, "-o", program], check=True, timeout=60)
     return program
@@ -106,7 +109,7 @@ def test_the_layout_is_that_of_python(plain: Path) -> None:
 
 def test_the_numbers_are_those_of_python(plain: Path) -> None:
     python = {f"EFFECT_{effect.name}": effect.bit_length() - 1 for effect in faults.Effect}
-    lists = {"CALL": faults.Call, "IDS": faults.Ids, "SHORT_TELLS": faults.ShortTells}
+    lists = {"CALL": faults.Call, "IDS": faults.Ids, "LISTED": faults.Listed, "SHORT_TELLS": faults.ShortTells}
     python |= {f"{prefix}_{one.name}": int(one) for prefix, members in lists.items() for one in members}
     python |= {"EFFECT_BITS": faults.EFFECT_BITS, "PLANNED": faults.PLANNED, "PULSES": world.PULSES}
     assert {name: value for name, (value, _) in triples(plain, "numbers").items()} == python
