@@ -133,7 +133,10 @@ def test_a_command_that_is_never_done_is_refused(make: Make, monkeypatch: pytest
         ({"Device": 1}, "feature Device: it has no value that could be set"),
         ({"connect": True}, "feature connect: the camera has no such feature"),
         ({"device_name": "x"}, "feature device_name: the camera has no such feature"),
-        ({"BlackLevel": "high"}, "feature BlackLevel: 'high' was refused (allowed 0.0 to 64.0 in steps of 0.5): it "),
+        (
+            {"BlackLevel": "high"},
+            "feature BlackLevel: 'high' was refused (allowed 0.0 to 64.0 in steps of 0.5): it ",
+        ),
         ({"TriggerMode": 1}, "feature TriggerMode: 1 was refused (allowed Off, On): it takes one of its names"),
         ({"ChunkModeActive": 1}, "feature ChunkModeActive: 1 was refused: it takes true or false"),
         ({"Width": 64.5}, "feature Width: 64.5 was refused (allowed 64 to 96): it takes a whole number"),
@@ -178,13 +181,17 @@ def test_a_camera_that_rounds_far_is_refused(make: Make) -> None:
     sim = make()
     sim.rig.nodes.round_exposure(300.0)
     said = refused(sim, {"ExposureTime": 500})
-    assert said.startswith("feature ExposureTime: 500 was asked, the camera took 300.0 (allowed 10.0 to 1000000.0)")
+    assert said.startswith(
+        "feature ExposureTime: 500 was asked, the camera took 300.0 (allowed 10.0 to 1000000.0)"
+    )
 
 
 def test_a_size_beside_the_grid_is_refused_with_the_grid(make: Make) -> None:
     sim = make()
-    sim.rig.nodes.size_step = 16
-    assert refused(sim, {"OffsetX": 3}).startswith("feature OffsetX: 3 was refused (allowed 0 to 0 in steps of 16)")
+    sim.rig.nodes.step_sizes(16)
+    assert refused(sim, {"OffsetX": 3}).startswith(
+        "feature OffsetX: 3 was refused (allowed 0 to 0 in steps of 16)"
+    )
 
 
 def test_a_frame_trigger_of_another_name_is_taken(make: Make) -> None:
@@ -201,7 +208,9 @@ def test_without_a_trigger_for_single_frames_one_sentence_says_so(make: Make) ->
     sim = make()
     sim.rig.nodes.miss("FrameStart ExposureStart")
     said = refused(sim, {})
-    assert said.startswith("trigger = 'line': the camera's TriggerSelector has AcquisitionStart, none that starts one")
+    assert said.startswith(
+        "trigger = 'line': the camera's TriggerSelector has AcquisitionStart, none that starts one"
+    )
     with opened(sim, {"TriggerSelector": "AcquisitionStart"}) as camera:
         assert camera._features.get("TriggerMode") == "On"
 
