@@ -84,7 +84,6 @@ class Genicam:
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
-        self._time = CameraTime(self._session, self._losses)
         counted = self._sent if self._is_software else self._counter() if self._reads_counter else None
         self._session.start(self._config.num_buffers)
         self._last = counted or 0  # the newest count that came or was reported missing
@@ -95,6 +94,7 @@ class Genicam:
         self._stalled = ""
         self._ending = False
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
+        self._time = CameraTime(self._session, self._losses)
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
         self._silence_s = longest_silence_s(self._config, self._features)

@@ -44,10 +44,13 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
     late = {name: value for name, value in recipe.items() if name not in early and name not in shape}
     if "AcquisitionMode" not in recipe and features.is_available("AcquisitionMode"):
         late = {"AcquisitionMode": "Continuous", **late}
-    ours = [*_chunk(config, features), *_trigger(config, recipe, features)]
     theirs = [_step(name, value) for name, value in late.items()]
+    trigger = _trigger(config, recipe, features)
+    # The camera counts from TriggerMode On, unheard before its start; but a recipe may know better of the trigger.
+    is_first = any(name.startswith("Trigger") for name in recipe)
+    first, last = (trigger, []) if is_first else ([], trigger)
     again = [_step(name, recipe.get(name, value), True) for name, value in shape.items()]
-    _write([*ours, *theirs, *_rate(config, recipe, features)], features, again)
+    _write([*_chunk(config, features), *first, *theirs, *_rate(config, recipe, features), *last], features, again)
 
 
 def _write(steps: list[Step], features: Features, before: list[Step] | None = None) -> None:
@@ -115,7 +118,7 @@ def _chunk(config: GentlCamera, features: Features) -> list[Step]:
 
 
 def _trigger(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Step]:
-    """The trigger. TriggerMode On is last: the camera counts from then on, unheard before a start."""
+    """The trigger; TriggerMode On is its last feature."""
     is_free = config.trigger == "free_run"
     if is_free and not features.is_available("TriggerMode"):
         return []
