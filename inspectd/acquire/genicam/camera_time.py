@@ -20,13 +20,10 @@ APART_NS = 20_000_000
 """Time between the first two readings of the clock, in ns; together they show how fast it goes."""
 AGAIN_NS = 250_000_000
 """Time between the next ones, in ns, until they do; and the least between two that a doubt asks for."""
-FRESH_NS = 1_000_000
-"""A frame that was waited for so long, in ns, has just come; one that was there at once may have waited since the
-last time that none was there."""
 JITTER_NS = 25_000_000
 """Frames come so regularly after their exposure, give or take, in ns."""
 LATE_NS = 100_000_000
-"""No frame is that much longer on its way than others, in ns: where the clock can't be latched, it has jumped."""
+"""No frame is that much longer on its way than others, in ns; where the clock can't be latched, it has jumped."""
 BEFORE_NS = 1_000_000_000
 """A frame may have been exposed so long before this began to look, in ns."""
 USUAL_NS = 1_000_000_000
@@ -43,7 +40,7 @@ class CameraTime:
     def __init__(self, session: Session, losses: Losses) -> None:
         self._session, self._losses = session, losses
         self._began_ns = self._looked_ns = self._empty_ns = now_ns()
-        self._has_come = False  # whether a frame has come since the last look
+        self._was_empty, self._has_come = True, False  # at the last look; since then
         self.distrust = ""
         """Why there is no device time; empty as long as there is."""
         self._clock = DeviceClock()
@@ -59,7 +56,9 @@ class CameraTime:
     def refresh(self) -> None:
         """Read the device's clock again when that is due. Call it right before each wait for a frame."""
         self._looked_ns = now_ns()
-        if not self._has_come:
+        waiting = self._session.waiting
+        self._was_empty = waiting == 0 if waiting is not None else not self._has_come
+        if self._was_empty:
             self._empty_ns = self._looked_ns
         self._has_come = False
         if self._looked_ns > self._due_ns:
@@ -83,7 +82,10 @@ class CameraTime:
         if self._frame_rate is None:
             told_hz = 1_000_000_000 if delivered.is_ns else self._session.tick_hz
             self._frame_rate = TickRate(told_hz, tolerance=1e-2, least_ns=20 * JITTER_NS)
-        self._frame_rate.read(ticks, arrived_ns, JITTER_NS + self._waited_ns(arrived_ns))
+        # one that was waited for has just come
+        self._frame_rate.read(
+            ticks, arrived_ns, JITTER_NS + (0 if self._was_empty else arrived_ns - self._empty_ns)
+        )
         if self._frame_rate.is_hopeless:
             self._no_longer("its frames' times do not go on as a clock does")
             return None
@@ -109,10 +111,6 @@ class CameraTime:
         return ClockView(self._clock.offset_ns, self._clock.uncertainty_ns, str(ptp))
 
     # ---- whether a frame's time makes sense ----
-
-    def _waited_ns(self, arrived_ns: int) -> int:
-        """How long a frame that was found now may have waited, in ns."""
-        return 0 if arrived_ns - self._looked_ns > FRESH_NS else arrived_ns - self._empty_ns
 
     @property
     def _is_latched(self) -> bool:
@@ -163,7 +161,8 @@ class CameraTime:
     def _by_arrival(self, device_ns: int, arrived_ns: int) -> int:
         """The device time of a frame whose clock can't be latched. If it has jumped, its offset is found anew."""
         assert self._frame_rate is not None
-        if self._clock.age_ns(device_ns, arrived_ns) - self._waited_ns(arrived_ns) > LATE_NS:
+        may_have_waited_ns = arrived_ns - self._empty_ns
+        if self._clock.age_ns(device_ns, arrived_ns) - may_have_waited_ns > LATE_NS:
             self._clock = DeviceClock()
             if self._frame_rate.is_proven:  # else a tick may just be longer than was told
                 self._has_jumped()

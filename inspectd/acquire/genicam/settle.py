@@ -46,11 +46,16 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
         late = {"AcquisitionMode": "Continuous", **late}
     theirs = [_step(name, value) for name, value in late.items()]
     trigger = _trigger(config, recipe, features)
-    # The camera counts from TriggerMode On, unheard before its start; but a recipe may know better of the trigger.
-    is_first = any(name.startswith("Trigger") for name in recipe)
-    first, last = (trigger, []) if is_first else ([], trigger)
+    chunk, rate = _chunk(config, features), _rate(config, recipe, features)
     again = [_step(name, recipe.get(name, value), True) for name, value in shape.items()]
-    _write([*_chunk(config, features), *first, *theirs, *_rate(config, recipe, features), *last], features, again)
+    # The camera counts from TriggerMode On, unheard before its start: that is last, and short. Unless the recipe
+    # knows better of the trigger, or something else can be set only with it.
+    if not any(name.startswith("Trigger") for name in recipe):
+        with suppress(RefusedError):
+            _write([*chunk, *theirs, *rate], features, again)
+            _write(trigger, features)
+            return
+    _write([*chunk, *trigger, *theirs, *rate], features, again)
 
 
 def _write(steps: list[Step], features: Features, before: list[Step] | None = None) -> None:
