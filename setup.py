@@ -1,5 +1,7 @@
 """Builds simcam, the simulated GenICam camera; all else stands in pyproject.toml."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 FOLDER = "inspectd/acquire/simcam"

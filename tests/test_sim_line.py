@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from inspectd.acquire.simcam.faults import Call
 from inspectd.acquire.simcam.world import Rig
 from inspectd.publish.journal.records import read_entries
 from inspectd.runtime.frame import Reason, Verdict
@@ -257,6 +258,32 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
         assert stop(daemon) == 0, line.log
     assert "camera process hangs" in line.log and "killed by SIGKILL" in line.log
     assert sorted(each(journaled(line))) == list(range(1, 11))
+
+
+@pytest.mark.alone
+def test_a_camera_whose_stop_hangs_is_killed_within_stall_s(line: Line) -> None:
+    """It fell silent; the new start that shall help never gets beyond the stop."""
+    line.write_sim(COUNTED + "\nstall_s = 2.0")
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        with line.rig() as rig:
+            rig.fall_silent()
+            rig.faults.slow(Call.STOP, 60.0)
+            fire(rig, 1)
+            collect(subscriber, all_out(1))
+            fire(rig, 1)
+            began_s = time.monotonic()
+            collect(subscriber, state_is("Preoperational"))
+            collect(subscriber, state_is("ContinuousExecution"), 20)
+            assert time.monotonic() - began_s < 15  # once it was 30 s
+            fire(rig, 5)
+            collect(subscriber, all_out(7))
+        assert stop(daemon) == 0, line.log
+    assert "camera process hangs" in line.log and "killed by SIGKILL" in line.log
+    results = journaled(line)
+    assert sorted(r.frame_id for r in results) == list(range(1, 8))
+    assert all(shows_its_own(r) for r in results if r.frame_id > 2)
 
 
 def test_what_was_triggered_before_the_stop_has_its_result(line: Line) -> None:

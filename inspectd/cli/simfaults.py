@@ -163,6 +163,16 @@ KINDS: dict[str, Kind] = {
     "padding-untold": counted(
         "BYTES", "do, and nothing says so", lambda r, n: r.faults.pad_lines(n, False), most=4096
     ),
+    "timestamps": Kind(
+        "ns|ticks|absent|zero|bare|mixed", "how it tells times", lambda r, text: r.timestamps(text)
+    ),
+    "missing": Kind("FEATURES", "are not implemented", lambda r, text: r.nodes.miss(text)),
+    "withheld": Kind("FEATURES", "are not available now", lambda r, text: r.nodes.withhold(text)),
+    "exposure-step": counted("US", "are the steps of ExposureTime", lambda r, n: r.nodes.round_exposure(n)),
+    "size-step": counted(
+        "PIXELS", "are the steps of sizes and offsets", lambda r, n: r.nodes.step_sizes(n), least=1
+    ),
+    "slow-user-set": timed("for each user set loaded or saved", lambda r, s: r.nodes.slow_command(s)),
     "none": Kind("", "all that is over", lambda r, _: r.heal()),
 }
 

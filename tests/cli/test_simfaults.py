@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from inspectd.acquire.simcam.faults import Call, Effect, Ids, Listed
-from inspectd.acquire.simcam.world import Faults, Rig, camera_path, make_camera
+from inspectd.acquire.simcam.nodes import Nodes
+from inspectd.acquire.simcam.world import TIMESTAMPS, Faults, Rig, camera_path, make_camera
 from inspectd.cli.simfaults import KINDS, table
 from inspectd.runtime.image_files import write_png
 from tests.acquire.sims import HEIGHT, WIDTH, needs_simcam, picture
@@ -57,7 +58,13 @@ CHANGED = {
     "buffers": ("oldest", lambda rig: rig.faults.oldest_first == 1),
     "padding": ("8", lambda rig: (rig.faults.padding, rig.faults.padding_is_told) == (8, 1)),
     "padding-untold": ("8", lambda rig: (rig.faults.padding, rig.faults.padding_is_told) == (8, 0)),
-    "none": ("", lambda rig: bytes(rig.faults) == bytes(Faults())),
+    "timestamps": ("mixed", lambda rig: rig.memory.timestamp_mode == TIMESTAMPS["mixed"]),
+    "missing": ("TimestampLatch FrameStart", lambda rig: (rig.nodes.missing, rig.nodes.unavailable) == (5, 0)),
+    "withheld": ("TimestampLatch", lambda rig: (rig.nodes.missing, rig.nodes.unavailable) == (0, 1)),
+    "exposure-step": ("10", lambda rig: rig.nodes.exposure_step_ns == 10_000),
+    "size-step": ("16", lambda rig: rig.nodes.size_step == 16),
+    "slow-user-set": ("0.5", lambda rig: rig.nodes.command_ns == 500_000_000),
+    "none": ("", lambda rig: bytes(rig.faults) == bytes(Faults()) and bytes(rig.nodes) == bytes(Nodes())),
 }  # fmt: skip
 
 
@@ -87,7 +94,7 @@ def test_what_it_does(rig: Rig, kind: str) -> None:
     KINDS[kind].harm(rig, value)
     assert is_so(rig)
     KINDS["none"].harm(rig, "")
-    assert bytes(rig.faults) == bytes(Faults())
+    assert bytes(rig.faults) == bytes(Faults()) and bytes(rig.nodes) == bytes(Nodes())
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,8 @@ def test_what_it_does(rig: Rig, kind: str) -> None:
         ("slow-open", "soon", "'soon' is not a number"),
         ("ids", "none", "'none' is none of count, zero, absent"),
         ("vendor", "x" * 32, "has more than 31 bytes"),
+        ("timestamps", "none", "'none' is none of ns, ticks, absent, zero, bare, mixed"),
+        ("missing", "Latch", "'Latch' is none of TimestampLatch, "),
         ("serial", "", "'' is not a serial of 1 to 31 characters"),
     ],
 )  # fmt: skip

@@ -80,24 +80,32 @@ def _shortfall(raw: Any) -> str:
 def _by_size(raw: Any) -> str:
     """The same by the number of bytes. Too many, by a byte for each line or more, are padded lines."""
     name, width, height = _format(raw), int(raw.width), int(raw.height)
-    filled = number(raw, "size_filled")
+    filled, begin = number(raw, "size_filled"), number(raw, "image_offset") or 0
     try:
         needed = nbytes(name, width, height)
     except ValueError:
         return ""  # a format that nobody asked for
-    if filled is None:
+    if filled is None or filled - begin == needed:
         return ""
-    sent = filled - (number(raw, "image_offset") or 0)
-    chunks = number(raw, "delivered_chunk_payload_size") if contains_chunks(raw) in (True, None) else 0
-    # Some count the chunks, as the standard wants, others leave them out.
-    if sent < needed or (chunks and needed < sent < needed + chunks):
-        return f"only {sent} bytes of the picture's {needed} arrived"
-    if chunks is not None and sent - needed - chunks >= height:
+    end = filled if filled - begin < needed else _end_of_picture(raw, filled)
+    if end is None:
+        return ""
+    if end - begin < needed:
+        return f"only {end - begin} bytes of the picture's {needed} arrived"
+    if end - begin - needed >= height:
         return (
-            f"the camera sent {sent - chunks} bytes for {width}x{height} {name}, which has {needed}: its lines "
-            "seem to be padded, choose a width without padding"
+            f"the camera sent {end - begin} bytes for {width}x{height} {name}, which has {needed}: its lines seem "
+            "to be padded, choose a width without padding"
         )
     return ""
+
+
+def _end_of_picture(raw: Any, filled: int) -> int | None:
+    """Where in a filled buffer the chunk data begins, or all ends, by the sizes; None if they are not told."""
+    if contains_chunks(raw) is False:
+        return filled
+    size = number(raw, "delivered_chunk_payload_size")
+    return None if size is None else filled - size
 
 
 def _format(raw: Any) -> str:

@@ -5,7 +5,6 @@ the clock that can be latched; a clock may jump, or stand still. So what is told
 host's clock bears it out. A clock that can't be trusted is said so once, and then there is no device time.
 """
 
-import time
 from collections import deque
 from contextlib import suppress
 
@@ -17,17 +16,14 @@ from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import ClockView, now_ns
 from inspectd.runtime.errors import CameraError
 
-APART_S = 0.02
-"""Time between the first two readings of the clock, which show how fast it goes."""
+APART_NS = 20_000_000
+"""Time between the first two readings of the clock, in ns; together they show how fast it goes."""
 AGAIN_NS = 250_000_000
-"""Least time between two readings of the clock that a doubt asks for, in ns."""
-FRESH_NS = 1_000_000
-"""A frame that was waited for so long, in ns, has just come; one that was there at once may have waited since the
-last time that none was there."""
+"""Time between the next ones, in ns, until they do; and the least between two that a doubt asks for."""
 JITTER_NS = 25_000_000
 """Frames come so regularly after their exposure, give or take, in ns."""
 LATE_NS = 100_000_000
-"""No frame is that much longer on its way than others, in ns: where the clock can't be latched, it has jumped."""
+"""No frame is that much longer on its way than others, in ns; where the clock can't be latched, it has jumped."""
 BEFORE_NS = 1_000_000_000
 """A frame may have been exposed so long before this began to look, in ns."""
 USUAL_NS = 1_000_000_000
@@ -44,7 +40,7 @@ class CameraTime:
     def __init__(self, session: Session, losses: Losses) -> None:
         self._session, self._losses = session, losses
         self._began_ns = self._looked_ns = self._empty_ns = now_ns()
-        self._has_come = False  # whether a frame has come since the last look
+        self._was_empty, self._has_come = True, False  # at the last look; since then
         self.distrust = ""
         """Why there is no device time; empty as long as there is."""
         self._clock = DeviceClock()
@@ -52,22 +48,22 @@ class CameraTime:
         self._frame_rate: TickRate | None = None
         self._is_matched = False  # whether the frames' times were found to be those of the clock that is latched
         self._can_latch = session.features.is_available("TimestampLatch")
-        self._tried_ns = self._doubted_ns = self._usual_ns = self._odd = 0
+        self._doubted_ns = self._usual_ns = self._odd = 0
         self._jumps: deque[int] = deque(maxlen=JUMPS)
         self._latch()
-        if self._can_latch:
-            time.sleep(APART_S)
-            self._latch()
+        self._due_ns = now_ns() + APART_NS
 
     def refresh(self) -> None:
         """Read the device's clock again when that is due. Call it right before each wait for a frame."""
         self._looked_ns = now_ns()
-        if not self._has_come:
+        waiting = self._session.waiting
+        self._was_empty = waiting == 0 if waiting is not None else not self._has_come
+        if self._was_empty:
             self._empty_ns = self._looked_ns
         self._has_come = False
-        is_new = self._can_latch and not self._latch_rate.is_proven
-        if self._looked_ns - self._tried_ns > (AGAIN_NS if is_new else LATCH_S * 1e9):
+        if self._looked_ns > self._due_ns:
             self._latch()
+            self._due_ns = now_ns() + (int(LATCH_S * 1e9) if self._latch_rate.is_proven else AGAIN_NS)
             self._usual_ns = 0
 
     @property
@@ -86,12 +82,15 @@ class CameraTime:
         if self._frame_rate is None:
             told_hz = 1_000_000_000 if delivered.is_ns else self._session.tick_hz
             self._frame_rate = TickRate(told_hz, tolerance=1e-2, least_ns=20 * JITTER_NS)
-        self._frame_rate.read(ticks, arrived_ns, JITTER_NS + self._waited_ns(arrived_ns))
+        # one that was waited for has just come
+        self._frame_rate.read(
+            ticks, arrived_ns, JITTER_NS + (0 if self._was_empty else arrived_ns - self._empty_ns)
+        )
         if self._frame_rate.is_hopeless:
             self._no_longer("its frames' times do not go on as a clock does")
             return None
-        if self._is_latched and not self._is_matched:
-            self._match(ticks, arrived_ns)
+        if self._is_latched and not self._is_matched and not self._match(ticks, arrived_ns):
+            return None
         if not self._frame_rate.hz:
             return None
         device_ns = ticks * 1_000_000_000 // self._frame_rate.hz
@@ -113,16 +112,15 @@ class CameraTime:
 
     # ---- whether a frame's time makes sense ----
 
-    def _waited_ns(self, arrived_ns: int) -> int:
-        """How long a frame that was found now may have waited, in ns."""
-        return 0 if arrived_ns - self._looked_ns > FRESH_NS else arrived_ns - self._empty_ns
-
     @property
     def _is_latched(self) -> bool:
         return self._clock.uncertainty_ns is not None
 
-    def _match(self, ticks: int, arrived_ns: int) -> None:
-        """Find the rate at which the frames' times are those of the latched clock; without one it is let go of."""
+    def _match(self, ticks: int, arrived_ns: int) -> bool:
+        """Find the rate at which the frames' times are those of the latched clock; without one it is let go of.
+
+        False: it can't be told yet.
+        """
         rate = self._frame_rate
         assert rate is not None
         for is_again in (False, True):
@@ -135,12 +133,15 @@ class CameraTime:
                 age_ns = self._clock.age_ns(ticks * 1_000_000_000 // hz, arrived_ns)
                 if -JUMP_NS <= age_ns <= arrived_ns - earliest_ns:
                     rate.hz, self._is_matched = hz, True
-                    return
+                    return True
+        if self._can_latch and not self._latch_rate.is_proven:
+            return False
         say_once(
             "the times of the camera's frames are not those of its TimestampLatch, which is not used",
             serial=self._session.device.serial,
         )
         self._clock, self._can_latch = DeviceClock(), False
+        return True
 
     def _by_latch(self, device_ns: int, arrived_ns: int) -> int | None:
         """The device time of a frame, if it has one that the latched clock bears out: read anew where in doubt."""
@@ -160,7 +161,8 @@ class CameraTime:
     def _by_arrival(self, device_ns: int, arrived_ns: int) -> int:
         """The device time of a frame whose clock can't be latched. If it has jumped, its offset is found anew."""
         assert self._frame_rate is not None
-        if self._clock.age_ns(device_ns, arrived_ns) - self._waited_ns(arrived_ns) > LATE_NS:
+        may_have_waited_ns = arrived_ns - self._empty_ns
+        if self._clock.age_ns(device_ns, arrived_ns) - may_have_waited_ns > LATE_NS:
             self._clock = DeviceClock()
             if self._frame_rate.is_proven:  # else a tick may just be longer than was told
                 self._has_jumped()
@@ -193,7 +195,7 @@ class CameraTime:
         if not self._can_latch:
             return
         features, before_ns, before_hz = self._session.features, now_ns(), self._latch_rate.hz
-        self._tried_ns, value = before_ns, None
+        value = None
         with suppress(CameraError):
             features.execute("TimestampLatch")
             after_ns = now_ns()

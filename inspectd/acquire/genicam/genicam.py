@@ -82,7 +82,6 @@ class Genicam:
 
     def start(self) -> Started:
         """Begin to acquire. The counter is read before: whatever it counts from then on must come."""
-        self._time = CameraTime(self._session, self._losses)
         self._by_trigger = ByTrigger(self._sent)
         self._by_number = ByNumber(self._reads_counter, self._counter() if self._reads_counter else 0)
         self._identity = self._by_trigger if self._is_software else self._by_number
@@ -95,6 +94,7 @@ class Genicam:
         self._stalled = ""
         self._ending = False
         self._next_ns = self._newest_ns = self._looked_ns = self._probed_ns = now_ns()
+        self._time = CameraTime(self._session, self._losses)
         exposure_us = self._features.get("ExposureTime")
         self._patience_ns = int(EXTRA_S * 1e9 + 1e3 * float(exposure_us or 0))
         self._silence_s = longest_silence_s(self._config, self._features)

@@ -149,6 +149,11 @@ class Session:
         self._acquirer._chunk_adapter.detach_buffer()
         self._acquirer._has_attached_chunk = False
 
+    @property
+    def waiting(self) -> int | None:
+        """Frames that wait in the producer to be fetched; None if it does not tell."""
+        return number(self._stream, "num_awaiting_delivery")
+
     def requeue(self, delivered: Delivered) -> None:
         """Give the buffer back to the producer; nothing of it may be looked at any more."""
         with suppress(*SDK_ERRORS):

@@ -44,10 +44,18 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
     late = {name: value for name, value in recipe.items() if name not in early and name not in shape}
     if "AcquisitionMode" not in recipe and features.is_available("AcquisitionMode"):
         late = {"AcquisitionMode": "Continuous", **late}
-    ours = [*_chunk(config, features), *_trigger(config, recipe, features)]
     theirs = [_step(name, value) for name, value in late.items()]
+    trigger = _trigger(config, recipe, features)
+    chunk, rate = _chunk(config, features), _rate(config, recipe, features)
     again = [_step(name, recipe.get(name, value), True) for name, value in shape.items()]
-    _write([*ours, *theirs, *_rate(config, recipe, features)], features, again)
+    # The camera counts from TriggerMode On, unheard before its start: that is last, and short. Unless the recipe
+    # knows better of the trigger, or something else can be set only with it.
+    if not any(name.startswith("Trigger") for name in recipe):
+        with suppress(RefusedError):
+            _write([*chunk, *theirs, *rate], features, again)
+            _write(trigger, features)
+            return
+    _write([*chunk, *trigger, *theirs, *rate], features, again)
 
 
 def _write(steps: list[Step], features: Features, before: list[Step] | None = None) -> None:
@@ -115,7 +123,7 @@ def _chunk(config: GentlCamera, features: Features) -> list[Step]:
 
 
 def _trigger(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Step]:
-    """The trigger. TriggerMode On is last: the camera counts from then on, unheard before a start."""
+    """The trigger; TriggerMode On is its last feature."""
     is_free = config.trigger == "free_run"
     if is_free and not features.is_available("TriggerMode"):
         return []

@@ -12,7 +12,7 @@ NAMES = (
 
 
 class Nodes(ctypes.Structure):
-    """All 0: a plain camera. `size_step`: Width, Height and their offsets go in steps of so many pixels."""
+    """All 0: a plain camera."""
 
     _fields_ = (
         ("missing", ctypes.c_uint64),
@@ -35,6 +35,10 @@ class Nodes(ctypes.Structure):
     def round_exposure(self, step_us: float) -> None:
         """Let ExposureTime be rounded down to steps that no feature tells; 0 = to none."""
         self.exposure_step_ns = round(step_us * 1e3)
+
+    def step_sizes(self, pixels: int) -> None:
+        """Let Width, Height and their offsets go in steps."""
+        self.size_step = pixels
 
     def slow_command(self, seconds: float) -> None:
         """Let user sets take so long to load or save, and nothing else be written meanwhile."""

@@ -1,16 +1,18 @@
 """Finding the camera that is meant, and how long it may be silent."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from inspectd.acquire.camera import Exposure
 from inspectd.acquire.genicam.devices import Device, chosen, list_devices
+from inspectd.acquire.genicam.gentl import Session
 from inspectd.acquire.genicam.opening import longest_silence_s
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import world
-from inspectd.acquire.simcam.faults import Listed
 from inspectd.acquire.survey import Listing, Opening, ask
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
@@ -39,43 +41,55 @@ def test_an_exposure_of_a_second_is_no_silence(make: Make) -> None:
         camera.close()
 
 
-@pytest.mark.parametrize("listed", [Listed.TWICE, Listed.BY_TWO])
-def test_a_camera_that_is_listed_twice_is_one(
-    make: Make, listed: Listed, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_camera_that_is_listed_twice_is_one(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     sim = make()
-    sim.rig.faults.listed = listed
+    sim.rig.faults.is_listed_twice = 1
     producer = world.producer()
     assert producer is not None
     entries = list_devices([producer])
     assert [device.serial for device in entries] == ["SIM-cam", "SIM-cam"]
-    with running(sim) as camera:
-        sim.rig.pulse()
-        assert take(camera) == (1, 0)
+    for _ in range(2):
+        with running(sim) as camera:
+            sim.rig.pulse()
+            assert take(camera)[1] != "gap"
     said = capsys.readouterr().out
     assert said.count("the camera is listed several times") == 1 and f"chosen={entries[0].interface}" in said
 
 
-def test_the_interface_can_be_named(make: Make) -> None:
+def test_a_camera_that_two_producers_list_is_one(make: Make, tmp_path: Path) -> None:
     sim = make()
-    sim.rig.faults.listed = Listed.BY_TWO
     producer = world.producer()
     assert producer is not None
-    names = [device.interface for device in list_devices([producer])]
-    assert len(set(names)) == 2
-    for name in names:
+    copies = [tmp_path / name for name in ("a.cti", "b.cti")]
+    for copy in copies:
+        shutil.copy(producer, copy)
+        for description in producer.parent.glob("*.xml"):
+            shutil.copy(description, tmp_path)
+    session = Session(copies, {"serial": "SIM-cam"})
+    try:
+        assert len(session._harvester.device_info_list) == 2
+        session.start(4)
+    finally:
+        session.close()
+    sim.close()
+
+
+def test_the_interface_can_be_named(make: Make) -> None:
+    sim = make()
+    producer = world.producer()
+    assert producer is not None
+    (name,) = [device.interface for device in list_devices([producer])]
+    for interface, fits in ((name, True), ("eth7", False)):
         camera = sim.camera()
-        camera._config = structs.replace(camera._config, interface=name)
+        camera._config = structs.replace(camera._config, interface=interface)
         try:
-            camera.open()
-            assert camera._session.device.interface == name
+            if fits:
+                camera.open()
+            else:
+                with pytest.raises(CameraError, match="no camera with serial 'SIM-cam' interface 'eth7'"):
+                    camera.open()
         finally:
             camera.close()
-    camera = sim.camera()
-    camera._config = structs.replace(camera._config, interface="eth7")
-    with pytest.raises(CameraError, match="no camera with serial 'SIM-cam' interface 'eth7'"):
-        camera.open()
-    camera.close()
 
 
 def test_the_entry_that_can_be_opened_is_taken() -> None:

@@ -188,7 +188,7 @@ def test_a_camera_that_rounds_far_is_refused(make: Make) -> None:
 
 def test_a_size_beside_the_grid_is_refused_with_the_grid(make: Make) -> None:
     sim = make()
-    sim.rig.nodes.size_step = 16
+    sim.rig.nodes.step_sizes(16)
     assert refused(sim, {"OffsetX": 3}).startswith(
         "feature OffsetX: 3 was refused (allowed 0 to 0 in steps of 16)"
     )
