@@ -122,9 +122,8 @@ class Daemon:
                 return f"{count} results"
             if all(source.finished for source in self._sources):
                 return "no more images"
-            if period_s is not None and now_ns() >= next_feed_ns:
+            if period_s is not None and now_ns() >= next_feed_ns and self._feed_watchdog():
                 next_feed_ns = now_ns() + int(period_s * 1e9)
-                self._feed_watchdog()
 
     def _wait(self, turn_s: float) -> None:
         """Wait until there is a reason to stop, a camera process dies, or a turn's time is up."""
@@ -137,14 +136,18 @@ class Daemon:
                 poll.register(process.pidfd, select.POLLIN)
         poll.poll((turn_s if all(p.pidfd >= 0 for p in waited) else RESTART_TURN_S) * 1e3)
 
-    def _feed_watchdog(self) -> None:
-        """Feed the watchdog if every stage makes progress, never by the mere passing of time."""
+    def _feed_watchdog(self) -> bool:
+        """Feed the watchdog if every stage makes progress, never by the mere passing of time.
+
+        Returns False if systemd did not take it, to be tried again.
+        """
         if stuck := self._progress.stuck():
             log.error("a stage hangs", stages=stuck)
             notify(f"STATUS=a stage hangs: {stuck}")
-        else:
-            state, detail = self._state()
-            notify("WATCHDOG=1", f"STATUS={state}: {detail}, {self._pipeline.publisher.published} results")
+            return True
+        state, detail = self._state()
+        results = f"{self._pipeline.publisher.published} results"
+        return notify("WATCHDOG=1", f"STATUS={state}, {results}: {detail}")
 
     def _stop(self) -> int:
         """End the acquisition; the stages end by themselves when the last frame has its result."""
