@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.acquire.supervisor import CameraProcess
+from inspectd.acquire.supervisor import CameraProcess, end_all
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.publish.control import make_link
 from inspectd.publish.journal.writer import Journal, boot_id
@@ -162,8 +162,7 @@ class Daemon:
             self._steering.turn()
             self._pipeline.changed.put(self._sources[0])
             self._pipeline.stages[-1].join(0.02)
-        for process in self._processes:
-            process.kill()  # said all there was to say, or hangs: then the engine thread reads its end of file
+        end_all(self._processes, self._pipeline.changed.put)  # they have said all there was to say, or hang
         for source in self._sources:
             source.request_stop(give_up=True)
         self._pipeline.changed.put(self._sources[0])

@@ -1,12 +1,27 @@
-"""End to end: nothing outside may block or end the daemon, be it a reader that reads nothing or a disk that stalls."""
+"""End to end: nothing outside may block the daemon: a reader that reads nothing, a disk that stalls."""
 
 import os
 import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from inspectd.subscribe import Results
-from tests.lines import Line, camera_process_of, camera_runs_again, collect, state_is, stop
+from tests.lines import (
+    Line,
+    beats_of,
+    camera_process_of,
+    camera_runs_again,
+    collect,
+    results_of,
+    state_is,
+    stop,
+)
 
 
 def test_a_systemd_that_reads_nothing_stops_nothing(line: Line, tmp_path: Path) -> None:
@@ -22,6 +37,114 @@ def test_a_systemd_that_reads_nothing_stops_nothing(line: Line, tmp_path: Path) 
             pass
         fill(tmp_path / "notify")
         assert stop(daemon) == 0, line.log
+
+
+HOLDER = """
+import ctypes, os, sys, time
+libc, (pid, thread) = ctypes.CDLL(None), map(int, sys.argv[1:])
+PTRACE_SEIZE, PIDFD_OPEN, PIDFD_GETFD = 0x4206, 434, 438
+traced = libc.ptrace(PTRACE_SEIZE, thread, 0, 0) == 0
+pidfd = libc.syscall(PIDFD_OPEN, pid, 0)
+held = [fd for fd in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket")]
+print(traced and all(libc.syscall(PIDFD_GETFD, pidfd, int(fd), 0) >= 0 for fd in held), flush=True)
+time.sleep(1000)
+"""
+
+
+@contextmanager
+def held(line: Line, pid: int | None) -> Iterator[None]:
+    """A process does not end though it is killed, and its sockets stay open: as if a driver held it."""
+    threads = sorted(int(task) for task in os.listdir(f"/proc/{pid}/task"))
+    command = [sys.executable, "-c", HOLDER, str(pid), str(threads[-1])]
+    holder = line.spawn(command, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != "True\n":
+        pytest.skip("processes can't be traced here")
+    yield
+    holder.kill()
+    holder.wait()
+
+
+def test_a_camera_process_that_does_not_die_is_told_and_replaced_when_it_is_gone(line: Line) -> None:
+    line.write("acquisition_frame_rate_hz = 20.0\nstall_s = 1.0")
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, lambda events: bool(results_of(events)))
+        pid = camera_process_of(daemon)
+        with held(line, pid):
+            kill_camera(pid)
+            told = f"camera top: the camera process {pid} was killed and does not end: a driver holds it"
+            collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and b[0].detail == told)
+        collect(subscriber, camera_runs_again(2))
+        collect(subscriber, lambda events: bool(results_of(events)))
+        assert stop(daemon) == 0, line.log
+    assert line.log.count("does not end") == 1
+
+
+def test_a_camera_process_that_does_not_die_does_not_hold_up_the_stop(line: Line) -> None:
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, lambda events: bool(results_of(events)))
+        pid = camera_process_of(daemon)
+        with held(line, pid):
+            kill_camera(pid)
+            assert stop(daemon, timeout_s=60) == 0, line.log
+    assert f"the camera process {pid} was killed and does not end" in line.log
+
+
+LIBRARY = """
+import sys
+if "inspectd.acquire.process" in sys.orig_argv:
+    import ctypes, os
+    from inspectd.acquire.folder import Folder
+    libc, wait, calls = ctypes.CDLL(None), Folder.wait, []
+    def printing(self, timeout_s):
+        calls.append(1)
+        for _ in range(LINES):
+            libc.write(2, b"library: a packet was resent\\n", 29)
+        if len(calls) == CRASH:
+            libc.write(2, b"terminate called\\n", 17)
+            os.abort()
+        return wait(self, timeout_s)
+    Folder.wait = printing
+"""
+
+
+def printing_library(folder: Path, lines: int, crash: int = 0) -> dict[str, str]:
+    """Environment in which the camera's library prints so many lines in each call, and crashes in one call."""
+    (folder / "site").mkdir()
+    text = LIBRARY.replace("LINES", str(lines)).replace("CRASH", str(crash))
+    (folder / "site/sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": str(folder / "site")}
+
+
+def test_a_library_that_prints_while_nobody_reads_stops_no_camera(line: Line) -> None:
+    """Nor does a log that nobody reads from the first line on."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    try:
+        while os.write(writer, b"x" * 4096):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    command = [sys.executable, "-m", "inspectd", "run", "-c", str(line.config)]
+    env = {**os.environ, **printing_library(line.folder, 200)}
+    with Results(line.endpoint) as subscriber:
+        daemon = line.spawn(command, stdout=writer, stderr=writer, env=env)
+        collect(subscriber, lambda events: len(results_of(events)) >= 100)
+        kill_camera(camera_process_of(daemon))
+        collect(subscriber, camera_runs_again(2))
+        collect(subscriber, lambda events: len(results_of(events)) >= 100)
+        assert stop(daemon, timeout_s=60) == 0
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_last_words_of_a_camera_process_are_in_the_log(line: Line) -> None:
+    daemon = line.start(env=printing_library(line.folder, 1, crash=4))
+    with Results(line.endpoint) as subscriber:
+        collect(subscriber, lambda _: "killed by SIGABRT" in line.log)
+    assert stop(daemon) == 0
+    assert "library: a packet was resent" in line.log and "terminate called" in line.log
 
 
 def fill(path: Path) -> None:

@@ -20,7 +20,7 @@ from inspectd.cli.options import (
     ServerKeyOption,
     keys_of,
 )
-from inspectd.cli.stderr import leave, log_to_stderr
+from inspectd.cli.stderr import LOG, leave, log_to_stderr, never_wait_for_readers
 from inspectd.runtime.errors import (
     CameraError,
     UnavailableError,
@@ -46,6 +46,7 @@ def run(
         signal.signal(number, lambda n, _: wake.put(signal.Signals(n).name))
     if not watch:
         log_to_stderr(logging.INFO)
+    never_wait_for_readers(stdout=not watch)
     _allow_descriptors()
     from inspectd.daemon import Daemon
 
@@ -60,7 +61,10 @@ def run(
         leave(daemon.run(count))
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
     command += ["--connect", endpoint]
-    watcher = subprocess.Popen(command, start_new_session=True)  # the daemon's Ctrl-C is not its own
+    stderr = LOG.fileno() if LOG.fileno() >= 0 else None  # as it was: it may wait for its reader
+    watcher = subprocess.Popen(
+        command, stderr=stderr, start_new_session=True
+    )  # the daemon's Ctrl-C is not its own
     try:
         code = daemon.run(count)
     finally:

@@ -10,7 +10,7 @@ import structlog
 from inspectd.runtime.errors import (
     DeviceError,
 )
-from inspectd.runtime.log import Stderr
+from inspectd.runtime.log import Stderr, never_wait
 
 LOG = Stderr()
 
@@ -21,6 +21,13 @@ def leave(code: int) -> NoReturn:
         LOG.goodbye()
         os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
     sys.exit(code)
+
+
+def never_wait_for_readers(stdout: bool) -> None:
+    """Let no thread of this process wait for who reads its standard error, or its standard output if `stdout`."""
+    sys.stderr = LOG
+    for fd in (1, 2) if stdout else (2,):
+        never_wait(fd)
 
 
 def log_to_stderr(level: int) -> None:

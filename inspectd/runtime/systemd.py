@@ -11,8 +11,8 @@ LONGEST = 1000
 def notify(*assignments: str) -> bool:
     """Notify systemd, by the datagram protocol of sd_notify(3); never waits for it.
 
-    Returns False where the message could not be sent now, as when systemd has not read those before: it is dropped,
-    and may be sent again. True outside a notify unit, where nothing happens.
+    Returns False where the message could not be sent now, as when systemd has not read those before: it is
+    dropped, and may be sent again. True outside a notify unit, where nothing happens.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
