@@ -171,8 +171,13 @@ class OpenVinoBackend:
         self._tensors = [[_Tensors(image, compiled[ring.shape]) for image in ring.images] for ring in rings]
         lanes = {shape: _Lane(network, self.completed) for shape, network in compiled.items()}
         self._lanes = [lanes[ring.shape] for ring in rings]
-        for lane, tensors in zip(self._lanes, self._tensors, strict=True):
-            lane.warm_up(tensors[0])
+        try:
+            for lane, tensors in zip(self._lanes, self._tensors, strict=True):
+                lane.warm_up(tensors[0])
+        except BaseException:  # its maker gets nothing that it could close
+            self.close()
+            self.completed.close()
+            raise
 
     def submit(self, frame: Frame) -> None:
         """Start the inference of the picture in the frame's slot, read in place."""

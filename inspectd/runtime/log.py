@@ -22,7 +22,8 @@ class Stderr:
         self._waiting: Queue[str] = Queue(MOST_WAITING)
         self._idle = threading.Event()
         self._idle.set()
-        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+        self.thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self.thread.start()
         atexit.register(self.goodbye)
 
     def write(self, text: str) -> None:
