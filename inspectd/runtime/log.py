@@ -43,7 +43,8 @@ class Stderr(io.TextIOBase):
         self._lock, self._dropped = threading.Lock(), 0
         self._idle = threading.Event()
         self._idle.set()
-        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+        self.thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self.thread.start()
         atexit.register(self.goodbye)
 
     def write(self, text: str) -> int:

@@ -23,6 +23,9 @@ log = structlog.get_logger()
 START_S = 30.0
 """Longest time for cameras to stream again, in seconds; then the change has failed, and they go on trying."""
 
+ABANDON_S = 2.0
+"""Longest wait for what is being prepared when the process ends, in seconds."""
+
 
 class Phase(Enum):
     """How far a change is."""
@@ -47,11 +50,12 @@ class Changeover:
         recipe: LoadedRecipe,
         from_part_id: int | None = None,
         commit: Callable[[Sequence[str]], None] = lambda _: None,
+        anew: bool = False,
     ) -> None:
         """from_part_id: the first part of it; None = the next. Cameras that must be stopped are so at once.
 
         commit: called when all is prepared and nothing has changed, with the names of the cameras to be stopped;
-        what it raises as UserError makes the change fail.
+        what it raises as UserError makes the change fail. anew: the recipe's file is read again first.
         """
         self.phase = Phase.PREPARE
         self.error = ""
@@ -61,7 +65,7 @@ class Changeover:
         self.first: dict[str, int] = {}
         """First part id under the new setup, by camera; empty until the switch."""
         self._line, self._cameras, self._recipe = line, cameras, recipe
-        self._from_part_id, self._commit = from_part_id, commit
+        self._from_part_id, self._commit, self._anew = from_part_id, commit, anew
         self._setup: Setup | None = None
         self._paused: list[CameraProcess] = []
         self._until_s = 0.0
@@ -82,15 +86,18 @@ class Changeover:
         return self.phase is Phase.DONE
 
     def abandon(self) -> None:
-        """Give up, as the process ends: wait for the helper thread, which must not be inside a library then."""
-        self._thread.join()
+        """Give up, as the process ends: give the helper thread a moment to get out of whatever library it is in.
+
+        One that hangs is left alone, and the process must end without waiting for it.
+        """
+        self._thread.join(ABANDON_S)
         if self.phase in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
             self._line.discard(self._setup)
         self.phase = Phase.DONE
 
     def _prepare(self) -> None:
         try:
-            self._setup = self._line.prepare(self._recipe)
+            self._setup = self._line.prepare(self._recipe, self._anew)
         except UserError as error:
             self.error = str(error)
         except Exception as error:  # of a library: the line goes on as it is

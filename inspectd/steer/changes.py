@@ -54,11 +54,22 @@ class Changes:
         self._settings, self._line, self._cameras = settings, line, cameras
         self._kept, self._answers = kept, answers
         self._ongoing: _Ongoing | None = None
+        self._cancelled: Reply | None = None  # what waited for its part before the newest change
+        self.recipes = settings.recipes
+        """What may be selected."""
 
     @property
     def ongoing(self) -> str:
         """What is being prepared, for people; empty if nothing is."""
         return "" if self._ongoing is None else self._ongoing.what
+
+    @property
+    def waiting(self) -> Reply | None:
+        """What parts are judged by from a later one on; None if nothing waits for its part."""
+        part_id = self._kept.selection.from_part_id
+        if not part_id or not self._line.is_pending:
+            return None
+        return {"recipe": self._line.setup.recipe.id, "from_part_id": part_id}
 
     def step(self) -> None:
         """Go on with the change that is going on, if there is one."""
@@ -86,18 +97,29 @@ class Changes:
         If the recipe can't be had, the line is held: another product was wanted.
         """
         self._check_may_begin()
-        recipes = self._settings.recipes
-        recipe = next((recipe for recipe in recipes if recipe.id == request.recipe), None)
+        recipe = next((recipe for recipe in self.recipes if recipe.id == request.recipe), None)
         if recipe is None:
-            names = ", ".join(recipe.id for recipe in recipes)
+            names = ", ".join(recipe.id for recipe in self.recipes)
             self._fail(asked, f"there is no recipe {request.recipe!r} in the config; there is {names}")
             return
         if request.from_part_id is not None and self._kept.selection.failed:
             raise UserError(
                 "the line is held because the parts that come now are in doubt: select without from_part_id"
             )
-        selection = Selection(recipe.id, recipes[0].id, from_part_id=request.from_part_id or 0)
-        self._begin(asked, f"recipe {recipe.id}", recipe, selection)
+        part_id = request.from_part_id or 0
+        self._check_may_wait(recipe.id, part_id)
+        what = f"recipe {recipe.id}" + (f" from part {part_id} on" if part_id else "")
+        self._begin(asked, what, recipe, Selection(recipe.id, self.recipes[0].id, from_part_id=part_id))
+
+    def _check_may_wait(self, recipe: str, part_id: int) -> None:
+        """Raise UserError if another recipe waits for an earlier part: it would be forgotten without a word."""
+        waiting = self.waiting
+        if waiting is not None and part_id > waiting["from_part_id"]:
+            raise UserError(
+                f"nothing was changed: recipe {waiting['recipe']} waits for part {waiting['from_part_id']}, and "
+                f"only one can wait: select {recipe} when that part has come, or first select "
+                f"{self._line.in_use.recipe.id} without a part, which cancels it"
+            )
 
     def swap(self, asked: Asked, request: SwapModel) -> None:
         """Begin to change to another model for the recipe in use; raises UserError if it can't begin now."""
@@ -105,7 +127,7 @@ class Changes:
         recipe = with_model(self._line.setup.recipe, request.model, self._settings.base)
         now = self._kept.selection
         part_id = now.from_part_id if self._line.is_pending else 0  # what waits for its part still does
-        first = self._settings.recipes[0].id
+        first = self.recipes[0].id
         selection = replace(now, recipe=recipe.id, first=first, model=request.model, from_part_id=part_id)
         self._begin(asked, f"model {request.model}", recipe, selection)
 
@@ -115,6 +137,12 @@ class Changes:
             what, by = self._ongoing.what, who(self._ongoing.asked)
             raise UserError(f"nothing was changed: {what} is being prepared for {by}; ask again later")
         self._kept.check()
+
+    def _cancelled_by(self, selection: Selection) -> Reply | None:
+        """What waits for its part now, and will not be used any more with this selection."""
+        waiting = self.waiting
+        same = {"recipe": selection.recipe, "from_part_id": selection.from_part_id}
+        return None if waiting == same else waiting
 
     def _begin(self, asked: Asked, what: str, recipe: LoadedRecipe, selection: Selection) -> None:
         from_part_id = selection.from_part_id or None
@@ -131,10 +159,15 @@ class Changes:
             if failed and isinstance(asked.request, SwapModel):  # only people know whether that was what it wants
                 failed = failed.removesuffix(SWAPPED) + SWAPPED
             held = replace(selection, paused=now.paused, failed=failed)
-            self._kept.commit(asked, in_use(self._line), what, held)
+            self._cancelled = self._cancelled_by(selection)
+            new = what
+            if waited := self._cancelled:
+                new += f"; cancelled: recipe {waited['recipe']} from part {waited['from_part_id']} on"
+            self._kept.commit(asked, in_use(self._line), new, held)
 
         log.info("preparing", what=what, by=who(asked))
-        changeover = Changeover(self._line, self._cameras, recipe, from_part_id, commit)
+        anew = isinstance(asked.request, SelectRecipe)
+        changeover = Changeover(self._line, self._cameras, recipe, from_part_id, commit, anew)
         self._ongoing = _Ongoing(asked, what, selection, changeover)
 
     def _finish(self, change: _Ongoing) -> None:
@@ -162,6 +195,7 @@ class Changes:
             "recipe": {"id": recipe.id, "revision": recipe.revision},
             "model": msgspec.to_builtins(model),
             "first_part_ids": changeover.first,
+            "cancelled": self._cancelled,
             "hold": self._kept.selection.hold,
         })  # fmt: skip
 

@@ -16,6 +16,7 @@ from inspectd.runtime.durable import UnwritableError
 from inspectd.runtime.errors import UserError
 from inspectd.settings.camera import GentlCamera
 from inspectd.settings.config import Settings
+from inspectd.settings.recipe import LoadedRecipe
 from inspectd.steer.changes import Answers, Changes, Reply
 from inspectd.steer.kept import Kept, who
 from inspectd.steer.line import RunningLine
@@ -89,6 +90,10 @@ class Steering:
         """Wait at the very end until nothing goes on in the background any more."""
         self._changes.abandon()
 
+    def offer(self, recipes: tuple[LoadedRecipe, ...]) -> None:
+        """Let these recipes be selected from now on; the one in use stays in use."""
+        self._changes.recipes = recipes
+
     def state(self) -> tuple[str, str] | None:
         """OPC 40100-1 state while no part is judged, and why; None while they are. For any thread."""
         selection = self._kept.selection
@@ -147,20 +152,13 @@ class Steering:
             "hold": self._kept.selection.hold,
             "recipe": {"id": recipe.id, "revision": recipe.revision},
             "model": msgspec.to_builtins(model),
-            "waiting": self._waits_for_part(),
-            "recipes": [recipe.id for recipe in self._settings.recipes],
+            "waiting": self._changes.waiting,
+            "recipes": [recipe.id for recipe in self._changes.recipes],
             "preparing": self._changes.ongoing,
             "journal": self._journal.failure or "ok",
             "cameras": {source.name: self._camera(source) for source in self._sources},
             "control": msgspec.to_builtins(self._link.counts),
         }
-
-    def _waits_for_part(self) -> Reply | None:
-        """What parts are judged by from a later one on."""
-        part_id = self._kept.selection.from_part_id
-        if not part_id or not self._line.is_pending:
-            return None
-        return {"recipe": self._line.setup.recipe.id, "from_part_id": part_id}
 
     def _camera(self, source: Source) -> Reply:
         books = self._ledger.read(source.index)

@@ -74,7 +74,7 @@ class Running:
         self.settings = config.load(line.config)
         self.recipes = {recipe.id: recipe for recipe in self.settings.recipes}
         self.subscriber = Results(line.endpoint)
-        self.daemon = Daemon(self.settings, Handoff())
+        self.daemon = Daemon(self.settings, Handoff(), Handoff())
         self.pipeline, self.processes = self.daemon._pipeline, self.daemon._processes
         self.line, self.backends = self.daemon._line, self.daemon._line.backends
         self.results: list[Result] = []
