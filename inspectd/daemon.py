@@ -124,7 +124,7 @@ class Daemon:
     def _wait(self, turn_s: float) -> None:
         """Wait until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
-        for waker in (self._wake, self._steering, self._reloading):
+        for waker in (self._wake.fileno(), *self._steering.wakers, self._reloading.fileno()):
             poll.register(waker, select.POLLIN)
         waited = [p for p in self._processes if not p.source.finished]
         for process in waited:

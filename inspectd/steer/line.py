@@ -30,6 +30,9 @@ class RunningLine:
     ) -> None:
         self._settings, self._pipeline, self._sources = settings, pipeline, sources
         self._numbers = itertools.count(setup.number + 1)
+        self._held = ""
+        self.urgent = ""
+        """Why the line is held meanwhile."""
         self.backends = backends
         self.setup = setup
         """The newest setup that was switched to."""
@@ -95,4 +98,10 @@ class RunningLine:
 
     def hold(self, why: str) -> None:
         """End frames received from now on as UNKNOWN/not_ready with this sentence; "" ends that. Cameras go on."""
-        self._pipeline.engine.hold(why)
+        self._held = why
+        self._pipeline.engine.hold(self.urgent or why)
+
+    def hold_meanwhile(self, why: str) -> None:
+        """Hold the line whatever `hold` says, for somebody whose turn has not come; "" ends that."""
+        self.urgent = why
+        self._pipeline.engine.hold(why or self._held)
