@@ -5,13 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from inspectd.subscribe import Results
+from inspectd.runtime.errors import UserError
+from inspectd.subscribe import Control, Results
 from tests.lines import (
     Line,
     beats_of,
@@ -145,6 +149,103 @@ def test_the_last_words_of_a_camera_process_are_in_the_log(line: Line) -> None:
         collect(subscriber, lambda _: "killed by SIGABRT" in line.log)
     assert stop(daemon) == 0
     assert "library: a packet was resent" in line.log and "terminate called" in line.log
+
+
+STALLING = """
+import sys
+if "run" in sys.orig_argv:
+    import os, time
+    def stalling(real):
+        def call(*arguments):
+            while os.path.exists(STALLS):
+                time.sleep(0.02)
+            return real(*arguments)
+        return call
+    os.fsync, os.posix_fallocate = stalling(os.fsync), stalling(os.posix_fallocate)
+"""
+
+
+def stalling_disk(folder: Path) -> dict[str, str]:
+    """Environment in which nothing gets on the disk while there is a file `stalls` in the folder."""
+    (folder / "site").mkdir()
+    text = STALLING.replace("STALLS", repr(str(folder / "stalls")))
+    (folder / "site/sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": str(folder / "site")}
+
+
+def test_a_disk_that_stalls_holds_up_no_pause_no_camera_and_no_watchdog(line: Line) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        Results(line.endpoint) as subscriber,
+        Control(f"ipc://{line.folder}/control", "test") as control,
+        Control(f"ipc://{line.folder}/control", "other") as other,
+    ):
+        systemd.bind(str(line.folder / "notify"))
+        notified = {"NOTIFY_SOCKET": str(line.folder / "notify"), "WATCHDOG_USEC": "600000"}
+        daemon = line.start(env={**stalling_disk(line.folder), **notified})
+        collect(subscriber, state_is("ContinuousExecution"))
+        (line.folder / "stalls").touch()
+        answers: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda: answers.append(control.request("pause", 120, why="lunch")))
+        asking.start()
+        collect(subscriber, state_is("Ready"))  # at once, whatever the disk does
+        kill_camera(camera_process_of(daemon))
+        collect(subscriber, lambda e: bool(b := beats_of(e[-1:])) and b[0].cameras["top"].process_starts == 2)
+        empty(systemd)
+        systemd.settimeout(20)
+        assert systemd.recv(4096).startswith(b"WATCHDOG=1")
+        assert other.request("status", 20)["hold"] == "paused by test: lunch"
+        assert not answers and not (line.state_dir / "selection.json").exists()  # "done" is what is on the disk
+        (line.folder / "stalls").unlink()
+        asking.join(60)
+        assert answers == [{"hold": "paused by test: lunch", "problem": ""}]
+        assert "lunch" in (line.state_dir / "selection.json").read_text()
+        assert "lunch" in (line.state_dir / "audit.jsonl").read_text()
+        control.request("resume", 60)
+        collect(subscriber, state_is("ContinuousExecution"))
+        assert stop(daemon) == 0, line.log
+
+
+def test_a_pause_holds_the_line_though_another_request_waits_for_the_disk(line: Line) -> None:
+    with (
+        Results(line.endpoint) as subscriber,
+        Control(f"ipc://{line.folder}/control", "first") as first,
+        Control(f"ipc://{line.folder}/control", "second") as second,
+    ):
+        daemon = line.start(env=stalling_disk(line.folder))
+        collect(subscriber, state_is("ContinuousExecution"))
+        (line.folder / "stalls").touch()
+        resetting = threading.Thread(target=lambda: first.request("reset_counters", 120))
+        resetting.start()
+        while second.request("status", 60)["control"]["requests"] < 3:
+            time.sleep(0.01)  # it waits for the disk
+        pausing = threading.Thread(target=lambda: second.request("pause", 120, why="stop!"))
+        pausing.start()
+        assert beats_of(collect(subscriber, state_is("Ready")))[-1].detail == "paused by second: stop!"
+        assert resetting.is_alive() and pausing.is_alive()
+        (line.folder / "stalls").unlink()
+        resetting.join(60)
+        pausing.join(60)
+        assert second.request("status", 60)["hold"] == "paused by second: stop!"
+        (line.folder / "stalls").touch()
+        stuck = threading.Thread(target=lambda: suppressed(first.request, "resume", 60))
+        stuck.start()
+        assert stop(daemon, timeout_s=60) == 0, line.log  # nor does the stop wait for the disk
+        stuck.join(60)
+        assert "Traceback" not in line.log
+
+
+def suppressed(call: Callable[..., object], *arguments: Any) -> None:
+    """Call it; the daemon that is asked may end before it has answered."""
+    with suppress(UserError):
+        call(*arguments)
+
+
+def empty(sock: socket.socket) -> None:
+    """Read all that waits in a socket."""
+    with suppress(BlockingIOError):
+        while sock.recv(4096, socket.MSG_DONTWAIT):
+            pass
 
 
 def fill(path: Path) -> None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.runtime.durable import UnwritableError, sync_folder, write_synced
+from inspectd.runtime.durable import UnwritableError, read_regular, sync_folder, write_synced
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.config import Settings
 from inspectd.settings.recipe import LoadedRecipe
@@ -77,12 +77,13 @@ def load_selection(settings: Settings, part_ids: Mapping[str, int]) -> Start:
     """
     path, first = settings.state_dir / "selection.json", settings.recipe.id
     try:
-        chosen = msgspec.json.decode(path.read_bytes(), type=Selection)
+        chosen = msgspec.json.decode(read_regular(path), type=Selection)
     except FileNotFoundError:
         return Start(settings, Selection())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", "") or error
         return _doubtful(
-            settings, Selection(), f"{path} can't be read ({error}): select a recipe, or resume with {first}"
+            settings, Selection(), f"{path} can't be read ({problem}): select a recipe, or resume with {first}"
         )
     recipe = next((recipe for recipe in settings.recipes if recipe.id == chosen.recipe), None)
     if chosen.recipe and recipe is None:
