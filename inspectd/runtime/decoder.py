@@ -20,9 +20,9 @@ import numpy.typing as npt
 HARMLESS = re.compile("TIFF_Warning|libpng warning")
 """Warnings of decoders about odd tags and colour profiles, not lost pixels."""
 QUESTION = struct.Struct("<Q")
-"""Size of the file's data, which follows."""
+"""Size of the file's data, which is in the memfd."""
 ANSWER = struct.Struct("<III4s")
-"""Height, width, channels, type as numpy writes it; 0 for a file that can't be decoded. Pixels are in a memfd."""
+"""Height, width, channels, type as numpy writes it; 0 if it can't be decoded. The pixels are in the memfd."""
 WORDS = 4096
 _lock = threading.Lock()
 _running: "_Decoder | None" = None
@@ -50,17 +50,18 @@ class _Decoder:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._said = os.memfd_create("decoder", os.MFD_CLOEXEC)
-        self._pixels = os.memfd_create("pixels", os.MFD_CLOEXEC)
-        command = [sys.executable, "-P", "-m", "inspectd.runtime.decoder", str(self._pixels)]
+        self._shared = os.memfd_create("picture", os.MFD_CLOEXEC)
+        command = [sys.executable, "-P", "-m", "inspectd.runtime.decoder", str(self._shared)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, pass_fds=[self._pixels],
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, pass_fds=[self._shared],
             env={**os.environ, "OPENCV_LOG_LEVEL": "WARNING"},
         )  # fmt: skip
 
     def decode(self, data: bytes) -> tuple[npt.NDArray[Any] | None, str]:
         """Decode one file; raises OSError or EOFError if the process has died of it."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(QUESTION.pack(len(data)) + data)
+        _write_whole(self._shared, memoryview(data))
+        self._process.stdin.write(QUESTION.pack(len(data)))
         self._process.stdin.flush()
         answer = self._process.stdout.read(ANSWER.size)
         if len(answer) < ANSWER.size:
@@ -69,7 +70,7 @@ class _Decoder:
         image = None
         if kind[0]:
             image = np.empty(shape, kind.rstrip(b"\0").decode())
-            _read_whole(self._pixels, _bytes_of(image))
+            _read_whole(self._shared, _bytes_of(image))
         return image, self._complaint()
 
     def _complaint(self) -> str:
@@ -85,7 +86,7 @@ class _Decoder:
         self._process.kill()
         self._process.communicate()
         os.close(self._said)
-        os.close(self._pixels)
+        os.close(self._shared)
         code = self._process.returncode
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
@@ -99,21 +100,27 @@ def _read_whole(fd: int, into: memoryview) -> None:
         done += count
 
 
+def _write_whole(fd: int, data: memoryview) -> None:
+    """Let a file begin with this. What is behind it stays: its memory is used again."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], done)
+
+
 def main() -> None:
     """Answer questions on the standard input until its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end is ours
-    pixels = int(sys.argv[1])
+    shared = int(sys.argv[1])
     cv2.setNumThreads(1)
     while len(asked := sys.stdin.buffer.read(QUESTION.size)) == QUESTION.size:
         (size,) = QUESTION.unpack(asked)
-        image = decode(sys.stdin.buffer.read(size))
+        data = bytearray(size)
+        _read_whole(shared, memoryview(data))
+        image = decode(data)
         answer = ANSWER.pack(0, 0, 0, b"")
         if image is not None:
             answer = ANSWER.pack(*(*image.shape, 1)[:3], image.dtype.str.encode())
-            os.ftruncate(pixels, image.nbytes)
-            left = _bytes_of(image)
-            while left:
-                left = left[os.pwrite(pixels, left, image.nbytes - len(left)) :]
+            _write_whole(shared, _bytes_of(image))
         os.write(1, answer)
 
 
@@ -122,7 +129,7 @@ def _bytes_of(image: npt.NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(image).reshape(-1).view(np.uint8).data
 
 
-def decode(data: bytes) -> npt.NDArray[Any] | None:
+def decode(data: bytes | bytearray) -> npt.NDArray[Any] | None:
     """Decode an image file in this process; None if it can't be."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

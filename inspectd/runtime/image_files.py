@@ -52,7 +52,7 @@ def read_image(path: Path) -> U8:
         return np.asarray(image, np.uint8)
     if image.shape[2] != 3:
         raise ValueError(f"{name}: has {image.shape[2]} channels, 1 (grey) or 3 (colour) are needed")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)  # in place
 
 
 def shown_name(path: Path) -> str:
