@@ -67,7 +67,7 @@ def write_png(path: Path, image: U8) -> None:
     path.write_bytes(png.tobytes())
 
 
-class _Format(NamedTuple):
+class _FileFormat(NamedTuple):
     """How the files of a format are read."""
 
     is_whole: Callable[[bytes], bool]
@@ -80,13 +80,13 @@ def _decode_png(data: bytes) -> Decoded:
     return (None if needed is None else decode(needed)), ""  # a stream that ends early is an error of its decoder
 
 
-_JPEG = _Format(containers.is_whole_jpeg, containers.jpeg_pictures, decode_apart)
-_TIFF = _Format(containers.is_whole_tiff, containers.tiff_pictures, decode_apart)
+_JPEG = _FileFormat(containers.is_whole_jpeg, containers.jpeg_pictures, decode_apart)
+_TIFF = _FileFormat(containers.is_whole_tiff, containers.tiff_pictures, decode_apart)
 FORMATS = {
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".png": _Format(containers.is_whole_png, containers.png_pictures, _decode_png),
-    ".bmp": _Format(containers.is_whole_bmp, lambda _: 1, lambda data: (decode(data), "")),
+    ".png": _FileFormat(containers.is_whole_png, containers.png_pictures, _decode_png),
+    ".bmp": _FileFormat(containers.is_whole_bmp, lambda _: 1, lambda data: (decode(data), "")),
     ".tif": _TIFF,
     ".tiff": _TIFF,
 }
