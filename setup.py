@@ -1,6 +1,6 @@
 """Builds simcam, the simulated GenICam camera; all else stands in pyproject.toml."""
 
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -13,7 +13,9 @@ setup(
                 f"{FOLDER}/{name}.c"
                 for name in ("device", "faults", "handles", "nodes", "ports", "producer", "stream")
             ],
-            depends=glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.xml"),  # the descriptions become part of it
+            depends=[
+                str(path) for kind in ("h", "xml") for path in sorted(Path(FOLDER).glob(f"*.{kind}"))
+            ],  # the descriptions become part of it
             extra_compile_args=[
                 "-std=c11",
                 "-O2",

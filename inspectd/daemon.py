@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from inspectd.acquire.supervisor import CameraProcess
+from inspectd.acquire.supervisor import CameraProcess, end_all
 from inspectd.pipeline import STAGES, Pipeline, build, make_sources
 from inspectd.publish.control import make_link
 from inspectd.publish.journal.writer import Journal, boot_id
@@ -18,10 +18,13 @@ from inspectd.runtime.errors import UnavailableError, UserError
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.locks import LockFile, holder
 from inspectd.runtime.progress import Progress
+from inspectd.runtime.start import unless_stopped
 from inspectd.runtime.systemd import notify, watchdog_period_s
 from inspectd.settings.config import Settings
 from inspectd.steer.backends import Backends
 from inspectd.steer.line import RunningLine
+from inspectd.steer.recipes import check_recipes, need_restart
+from inspectd.steer.reloading import Reloading
 from inspectd.steer.selection import begin_with
 from inspectd.steer.setup import first_jobs, open_setup
 from inspectd.steer.steering import Steering
@@ -38,24 +41,26 @@ STOP_S = 5.0
 class Daemon:
     """The daemon of one line; `run` returns the exit code of the process."""
 
-    def __init__(self, settings: Settings, wake: Handoff[str]) -> None:
-        self._settings = settings
-        self._stopping = self._broken = self._renew_keys = False
+    def __init__(self, settings: Settings, wake: Handoff[str], reload: Handoff[str]) -> None:
+        self._stopping = self._broken = False
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
+        manifests = unless_stopped(lambda: check_recipes(settings), wake)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
-        settings, selection, bundle = begin_with(settings, self._journal.part_ids)
-        self._settings = settings
-        self._ledger = Ledger(len(settings.config.camera))
-        deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
-        jobs = first_jobs(settings, bundle)
-        self._sources = make_sources(jobs, self._ledger, deadline_ns, self._journal.part_ids)
-        rings = [source.ring for source in self._sources]
         link, backends = make_link(), Backends()
         with ExitStack() as undo:
+            undo.callback(self._journal.close)  # also where it ends here, the next boot must find a clean end
             undo.callback(backends.close)  # where an endpoint can't be had, a GPU is let go of
-            setup = open_setup(settings, bundle, rings, backends, wake)
+            part_ids = self._journal.part_ids
+            settings, selection, bundle = unless_stopped(lambda: begin_with(settings, part_ids), wake)
+            self._settings = settings
+            self._ledger = Ledger(len(settings.config.camera))
+            deadline_ns = int(settings.recipe.recipe.deadline_ms * 1e6)
+            jobs = first_jobs(settings, bundle)
+            self._sources = make_sources(jobs, self._ledger, deadline_ns, part_ids)
+            rings = [source.ring for source in self._sources]
+            setup = unless_stopped(lambda: open_setup(settings, bundle, rings, backends, wake), wake)
             self._pipeline: Pipeline = build(
                 settings.config, setup.for_stages, self._sources, rings, self._journal, self._ledger,
                 self._progress, self._state, self._fail, link, backends.retire, backends.close,
@@ -66,6 +71,10 @@ class Daemon:
         self._steering = Steering(
             settings, selection, link, self._line, self._processes, self._journal, self._ledger, self._state
         )
+        security = self._pipeline.publisher.security
+        self._reloading = Reloading(reload, settings, self._line, security, self._steering.offer)
+        for name in need_restart(settings, manifests, settings.recipe, bundle.manifest):
+            log.warning("on the GPU this recipe can't be selected while the line runs", recipe=name)
 
     def run(self, count: int | None) -> int:
         """Inspect until a signal, `count` results, or the end of all images; every frame gets its result."""
@@ -83,18 +92,6 @@ class Daemon:
         notify("STOPPING=1", f"STATUS=stopping: {reason}")
         return self._stop()
 
-    def renew_keys(self) -> None:
-        """Have the keys of clients read again soon. For a signal handler."""
-        self._renew_keys = True
-
-    def _read_keys(self) -> None:
-        self._renew_keys = False
-        try:
-            self._pipeline.publisher.security.reload()
-            log.info("client keys read anew")
-        except UserError as error:
-            log.error("the old client keys stay", problem=str(error))
-
     def _supervise(self, count: int | None) -> str:
         """Look after camera processes and watchdog until there is a reason to stop; returns it."""
         period_s = watchdog_period_s()
@@ -106,22 +103,20 @@ class Daemon:
                     process.supervise(self._pipeline.changed.put)
             self._lock.look()
             self._wait(min(turn_s, self._steering.turn()))
-            if self._renew_keys:
-                self._read_keys()
+            self._reloading.step()
             if reasons := list(self._wake.drain()):
                 return reasons[0]
             if count is not None and self._pipeline.publisher.published >= count:
                 return f"{count} results"
             if all(source.finished for source in self._sources):
                 return "no more images"
-            if period_s is not None and now_ns() >= next_feed_ns:
+            if period_s is not None and now_ns() >= next_feed_ns and self._feed_watchdog():
                 next_feed_ns = now_ns() + int(period_s * 1e9)
-                self._feed_watchdog()
 
     def _wait(self, turn_s: float) -> None:
         """Wait until there is a reason to stop, a camera process dies, or a turn's time is up."""
         poll = select.poll()
-        for waker in (self._wake, self._steering):
+        for waker in (self._wake.fileno(), *self._steering.wakers, self._reloading.fileno()):
             poll.register(waker, select.POLLIN)
         waited = [p for p in self._processes if not p.source.finished]
         for process in waited:
@@ -129,14 +124,18 @@ class Daemon:
                 poll.register(process.pidfd, select.POLLIN)
         poll.poll((turn_s if all(p.pidfd >= 0 for p in waited) else RESTART_TURN_S) * 1e3)
 
-    def _feed_watchdog(self) -> None:
-        """Feed the watchdog if every stage makes progress, never by the mere passing of time."""
+    def _feed_watchdog(self) -> bool:
+        """Feed the watchdog if every stage makes progress, never by the mere passing of time.
+
+        Returns False if systemd did not take it, to be tried again.
+        """
         if stuck := self._progress.stuck():
             log.error("a stage hangs", stages=stuck)
             notify(f"STATUS=a stage hangs: {stuck}")
-        else:
-            state, detail = self._state()
-            notify("WATCHDOG=1", f"STATUS={state}: {detail}, {self._pipeline.publisher.published} results")
+            return True
+        state, detail = self._state()
+        results = f"{self._pipeline.publisher.published} results"
+        return notify("WATCHDOG=1", f"STATUS={state}, {results}: {detail}")
 
     def _stop(self) -> int:
         """End the acquisition; the stages end by themselves when the last frame has its result."""
@@ -151,15 +150,14 @@ class Daemon:
             self._steering.turn()
             self._pipeline.changed.put(self._sources[0])
             self._pipeline.stages[-1].join(0.02)
-        for process in self._processes:
-            process.kill()  # said all there was to say, or hangs: then the engine thread reads its end of file
+        end_all(self._processes, self._pipeline.changed.put)  # they have said all there was to say, or hang
         for source in self._sources:
             source.request_stop(give_up=True)
         self._pipeline.changed.put(self._sources[0])
         for stage in self._pipeline.stages:
             stage.join(STOP_S)
-        self._steering.abandon()
         self._journal.close()
+        self._steering.abandon()
         return self._outcome()
 
     def _outcome(self) -> int:

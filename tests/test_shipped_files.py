@@ -86,7 +86,7 @@ def test_the_shipped_bundle_and_recipe_are_whole() -> None:
 
     bundle = load_bundle(settings.recipe.model_dir)
     assert settings.recipe.id == bundle.manifest.name == "ballscrew"
-    make_plans(settings.recipe, settings.config.camera, bundle)
+    make_plans(settings.recipe, settings.config.camera, bundle.manifest)
     for name in ("LICENSE", "report.html", "parts/LICENSE", "parts/ATTRIBUTION.md", "parts/parts.json"):
         assert (bundle.path / name).stat().st_size > 0
     size = sum(path.stat().st_size for path in (bundle.path / "parts").iterdir())

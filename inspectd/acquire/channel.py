@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -18,6 +19,7 @@ class Channel:
     def __init__(self, slots: int) -> None:
         self._pool, self._lock = SlotPool(slots), threading.Lock()
         self._sock: socket.socket | None = None
+        self._keeps = False  # slots lent stay so: who has them is given up, and not dead
         self._decoder = msgspec.msgpack.Decoder(FromCamera)
 
     def fileno(self) -> int:
@@ -40,13 +42,36 @@ class Channel:
             while (slot := self._pool.lend()) is not None:
                 self._send(Slot(slot))
 
-    def detach(self) -> list[int]:
-        """There is no camera process from now on; returns the slots it had, which are free again."""
+    def detach(self) -> tuple[list[int], bool]:
+        """There is no camera process from now on; returns the slots it had, and whether they are free again."""
         with self._lock:  # at once: a slot given back meanwhile must not be lent to the dead
             if self._sock is not None:
                 self._sock.close()
             self._sock = None
-            return self._pool.reclaim()
+            return (self._pool.lent, False) if self._keeps else (self._pool.reclaim(), True)
+
+    def give_up(self) -> bool:
+        """Let the connection end, after what was said: the process is killed and not dead. Its slots stay lent
+        until it `is_gone`. Returns False if that was done before.
+        """
+        with self._lock:
+            was_kept, self._keeps = self._keeps, True
+            self._shut()
+            return not was_kept
+
+    def is_gone(self) -> list[int]:
+        """The process is dead: the connection ends after what was said, whoever holds its other end. Returns the
+        slots that it had kept, which are free again.
+        """
+        with self._lock:
+            self._keeps = False
+            self._shut()
+            return self._pool.reclaim() if self._sock is None else []
+
+    def _shut(self) -> None:
+        if self._sock is not None:
+            with suppress(OSError):  # nobody at the other end any more
+                self._sock.shutdown(socket.SHUT_RD)
 
     def send(self, message: ToCamera) -> bool:
         """Send a message; False if there is no camera process. Whether one that is dying reads it is not known."""

@@ -46,6 +46,7 @@ from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
 from inspectd.runtime.frame import Reason
+from inspectd.runtime.log import Heedless
 from inspectd.runtime.ring import Ring
 
 PR_SET_PDEATHSIG = 1
@@ -90,7 +91,10 @@ class DaemonLink:
 def main() -> None:
     """Run the camera that the daemon describes until asked to stop, or killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    sys.stdout = sys.stderr = Heedless(2)
     sock = socket.socket(fileno=os.dup(0))
+    with Path(os.devnull).open() as nothing:  # what a vendor's library starts must not hold the socket
+        os.dup2(nothing.fileno(), 0)
     job, fd = _receive_job(sock)
     if job.config.core is not None:
         os.sched_setaffinity(0, {job.config.core})
@@ -114,8 +118,10 @@ def _acquisition_or_die(job: Job, ring: Ring, link: DaemonLink) -> None:
     try:
         _acquisition(job, ring, link)
     except BaseException:
-        traceback.print_exc()
-        os._exit(1)
+        try:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
 
 
 def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:

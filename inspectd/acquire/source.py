@@ -63,6 +63,7 @@ class Source:
         self._heard_ns = 0
         self._noticed: set[str] = set()  # a camera process has few things to say
         self._late = 0  # frames of triggers that had their result
+        self._stuck = ""  # why there is still a process that was given up
 
     # ---- for the engine thread: frames, and the setup they are taken under ----
 
@@ -232,21 +233,23 @@ class Source:
 
     def _process_ended(self) -> Iterator[Ended]:
         """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
-        writing = []
         self._losses_before = self.losses
-        why = (
-            self.detail if self.detail.startswith(PROCESS_ENDED) else PROCESS_ENDED
-        )  # the main thread may know more
-        for slot in self._detach(why):
-            header = self.ring.header(slot)
-            if header.generation % 2:
-                writing.append(header.frame_id)
-                self.ring.end_write(slot)
+        known = self.detail.startswith(PROCESS_ENDED) or self._stuck  # the main thread may know more
+        slots, are_free = self._detach(self._stuck or (self.detail if known else PROCESS_ENDED))
+        writing = [self.ring.header(slot).frame_id for slot in slots if self.ring.header(slot).generation % 2]
+        if are_free:
+            self._end_writes(slots)
         self.finished = self.finished or (self._stop_asked and not self.count_pending)
         yield from self._ended(self._account.process_ended(writing, self.job.sent))
 
-    def _detach(self, detail: str) -> list[int]:
-        """No camera process from now on; returns the slots it had, which are free again."""
+    def _end_writes(self, slots: list[int]) -> None:
+        """Let readers of pictures know that what was being written into these slots is over."""
+        for slot in slots:
+            if self.ring.header(slot).generation % 2:
+                self.ring.end_write(slot)
+
+    def _detach(self, detail: str) -> tuple[list[int], bool]:
+        """No camera process from now on; returns the slots it had, and whether they are free again."""
         self._streaming = False
         self.health.gone(detail)
         slots = self._channel.detach()
@@ -260,6 +263,19 @@ class Source:
         self._heard_ns, self._connecting = now_ns(), True
         self.process_starts += 1
         self._channel.attach(sock, [Stop()] if self._stop_asked else [])
+
+    def give_up_process(self, why: str) -> bool:
+        """Go on without a process that was killed and does not die: what it had on its way ends, its slots stay
+        its own until it is gone. Returns False if that was done before.
+        """
+        self._stuck = why
+        self.health.gone(why)
+        return self._channel.give_up()
+
+    def process_is_gone(self) -> None:
+        """The camera process is dead, and nothing writes into its slots: what it has said is read to the end."""
+        self._stuck = ""
+        self._end_writes(self._channel.is_gone())
 
     def pause(self, why: str) -> None:
         """Stop the camera for a while; frames exposed before still come.

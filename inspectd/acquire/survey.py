@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from inspectd.acquire import open_camera
 from inspectd.acquire.camera import Exposure
+from inspectd.acquire.chatter import Chatter
 from inspectd.acquire.folder import list_images
 from inspectd.acquire.orders import Orders
 from inspectd.acquire.protocol import OPENING_S, Job, SendTrigger
@@ -25,8 +27,11 @@ from inspectd.runtime.books import Losses
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
 from inspectd.runtime.image_files import read_image, write_png
+from inspectd.runtime.log import Heedless
 from inspectd.settings.camera import FolderCamera, SimCamera
 
+KILLED_S = 5.0
+"""Seconds in which a killed process mostly ends."""
 PICTURE_S = 10.0
 """Longest wait in seconds for a picture that is not triggered."""
 
@@ -62,22 +67,29 @@ class Findings(msgspec.Struct, frozen=True):
 def ask(question: Question) -> Rows:
     """Ask a question in a process of its own; raises CameraError."""
     command = [sys.executable, "-P", "-m", "inspectd.acquire.survey"]
+    chatter = Chatter()
     try:
-        done = subprocess.run(
-            command, input=msgspec.json.encode(question), stdout=subprocess.PIPE, timeout=OPENING_S
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=chatter.child_fd, process_group=0
         )
+        said, _ = process.communicate(msgspec.json.encode(question), OPENING_S)
     except subprocess.TimeoutExpired:
+        with suppress(OSError, subprocess.TimeoutExpired):  # a driver may hold it
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(KILLED_S)
         raise CameraError(f"the GenTL producer did not answer within {OPENING_S:.0f} s") from None
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    finally:
+        chatter.close()
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
         raise CameraError(
             f"the GenTL producer crashed ({name}); a crash in its library takes only its own process"
         )
     try:
-        answer = msgspec.json.decode(done.stdout, type=Findings)
+        answer = msgspec.json.decode(said, type=Findings)
     except msgspec.DecodeError:
         raise CameraError(
-            f"the process that looked at the camera ended with exit code {done.returncode}"
+            f"the process that looked at the camera ended with exit code {process.returncode}"
         ) from None
     if answer.trouble:
         raise CameraError(answer.trouble)
@@ -141,6 +153,7 @@ def main() -> None:
     """Answer the question on the standard input. What SDKs print must not get between the answer's lines."""
     out = os.dup(1)
     os.dup2(2, 1)
+    sys.stdout = sys.stderr = Heedless(2)
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     found: list[Findings] = []
 

@@ -127,7 +127,7 @@ def _camera(width: int, height: int, trigger: Literal["line", "free_run"]) -> It
         ring = create(SLOTS, Shape(height, width, 1), "bench")
         job = Job(config, folder, {"ExposureTime": EXPOSURE_US}, (0, 0, width, height), 1, SLOTS, state_dir=folder)
         source = Source(0, job, ring, Ledger(1), int(60e9), 0)
-        process, sock = spawn(source)
+        process, sock = spawn(source, 2)
         source.attach(sock)
         try:
             _until(source, lambda: source.state != "dead")

@@ -172,6 +172,8 @@ def _show_switched(result: dict[str, Any], json: bool) -> None:
     print(f"switched {result['switched']}: recipe {recipe['id']} {recipe['revision']}, model {model['name']}")
     for camera, part in result["first_part_ids"].items():
         print(f"camera {camera}: from part {part} on")
+    if cancelled := result.get("cancelled"):
+        print(f"cancelled: recipe {cancelled['recipe']}, which waited for part {cancelled['from_part_id']}")
     if result["hold"]:
         print(f"held: {result['hold']}")
 

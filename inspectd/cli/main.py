@@ -9,10 +9,11 @@ import typer
 from inspectd import __version__
 from inspectd.cli.bench import bench
 from inspectd.cli.cameras import cameras
+from inspectd.cli.check import check
 from inspectd.cli.ctl import ctl
 from inspectd.cli.doctor import doctor
 from inspectd.cli.keys import keygen
-from inspectd.cli.run import check, replay, run, watch
+from inspectd.cli.run import replay, run, watch
 from inspectd.cli.simcam import simcam
 from inspectd.cli.stderr import leave, log_to_stderr
 from inspectd.runtime.errors import (

@@ -1,7 +1,8 @@
-"""The commands of a line: `inspectd run`, `check`, `replay` and `watch`."""
+"""The commands of a line: `inspectd run`, `replay` and `watch`."""
 
 import ctypes
 import logging
+import os
 import resource
 import signal
 import subprocess
@@ -20,13 +21,10 @@ from inspectd.cli.options import (
     ServerKeyOption,
     keys_of,
 )
-from inspectd.cli.stderr import leave, log_to_stderr
-from inspectd.runtime.errors import (
-    CameraError,
-    UnavailableError,
-    UserError,
-)
+from inspectd.cli.stderr import LOG, leave, log_to_stderr, never_wait_for_readers
+from inspectd.runtime.errors import UserError
 from inspectd.runtime.handoff import Handoff
+from inspectd.runtime.start import unless_stopped
 from inspectd.settings import config
 from inspectd.wire.endpoints import DEFAULT_RESULTS
 
@@ -41,26 +39,26 @@ def run(
     watch: Annotated[bool, typer.Option("--watch", help="Show the results here as well.")] = False,
 ) -> None:
     """Run the daemon of a line until Ctrl-C or SIGTERM."""
-    wake: Handoff[str] = Handoff()  # before anything slow: an early Ctrl-C ends what is being started, cleanly
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda n, _: wake.put(signal.Signals(n).name))
+    wake, reload = _catch_signals()  # before anything slow: an early Ctrl-C ends what is being started, cleanly
     if not watch:
         log_to_stderr(logging.INFO)
+    never_wait_for_readers(stdout=not watch)
     _allow_descriptors()
     from inspectd.daemon import Daemon
 
-    settings = config.load(path)
+    settings = unless_stopped(lambda: config.load(path), wake)
     endpoint = settings.config.publish.results
     if watch and settings.config.publish.server_key and not endpoint.startswith("ipc://"):
         raise UserError(f"--watch has no key for {endpoint}: leave it out, and use `inspectd watch` with one")
-    daemon = Daemon(settings, wake)
-    if settings.config.publish.server_key:
-        signal.signal(signal.SIGHUP, lambda *_: daemon.renew_keys())
+    daemon = Daemon(settings, wake, reload)
     if not watch:
         leave(daemon.run(count))
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
     command += ["--connect", endpoint]
-    watcher = subprocess.Popen(command, start_new_session=True)  # the daemon's Ctrl-C is not its own
+    stderr = LOG.fileno() if LOG.fileno() >= 0 else None  # as it was: it may wait for its reader
+    watcher = subprocess.Popen(
+        command, stderr=stderr, start_new_session=True
+    )  # the daemon's Ctrl-C is not its own
     try:
         code = daemon.run(count)
     finally:
@@ -69,48 +67,42 @@ def run(
     leave(code)
 
 
+def _catch_signals() -> tuple[Handoff[str], Handoff[str]]:
+    """Catch what ends the daemon, and what has it read its files anew; gives a hand-off for each.
+
+    SIGHUP means the latter, unless it says that the terminal is gone in which the daemon was started.
+    """
+    wake: Handoff[str] = Handoff()
+    reload: Handoff[str] = Handoff()
+    in_terminal = _has_terminal()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: wake.put(signal.Signals(n).name))
+
+    def hung_up(*_: object) -> None:
+        if in_terminal and not _has_terminal():
+            wake.put("the terminal is gone")
+        else:
+            reload.put("SIGHUP")
+
+    signal.signal(signal.SIGHUP, hung_up)
+    return wake, reload
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a terminal that controls it."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _allow_descriptors() -> None:
     """Raise the limit of open descriptors as far as we may, up to DESCRIPTORS; a shell mostly gives 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-
-
-def check(path: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Check config, recipes, model and cameras, without starting anything."""
-    from inspectd.acquire.survey import Opening, ask
-    from inspectd.engine import outlook
-    from inspectd.engine.bundle import load_bundle
-    from inspectd.publish.security import read_keyring
-    from inspectd.runtime.ring import check_memory
-    from inspectd.steer.setup import first_jobs, make_plans
-
-    settings = config.load(path)
-    bundle = load_bundle(settings.recipe.model_dir)
-    make_plans(settings.recipe, settings.config.camera, bundle)
-    jobs = first_jobs(settings, bundle)
-    shapes = [job.shape for job in jobs]
-    engine = outlook(settings.config.engine, bundle, shapes)
-    print(f"{path}: line {settings.config.line}, recipe {settings.recipe.id} {settings.recipe.revision}")
-    print(f"{bundle.path}: model {bundle.manifest.name}, {engine}")
-    if keyring := read_keyring(settings.config.publish):
-        names = {domain: ", ".join(sorted(keys.values())) for domain, keys in keyring.clients.items()}
-        print(f"keys: may read: {names['read'] or 'nobody'}; may control: {names['control'] or 'nobody'}")
-    missing = []
-    for job, shape in zip(jobs, shapes, strict=True):
-        try:
-            check_memory(job.slots, shape, job.config.name, job.slot_bytes)
-            (found,) = ask(Opening(job))
-            print(f"camera {job.config.name}: {found['device']}")
-            for caveat in found["caveats"]:
-                print(f"camera {job.config.name}: note: {caveat}")
-        except CameraError as error:
-            missing.append(f"camera {job.config.name}: {error}")
-        except UnavailableError as error:
-            missing.append(str(error))
-    if missing:
-        raise CameraError("\n".join(missing))
 
 
 def replay(

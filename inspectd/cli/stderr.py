@@ -2,7 +2,9 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import structlog
@@ -10,17 +12,32 @@ import structlog
 from inspectd.runtime.errors import (
     DeviceError,
 )
-from inspectd.runtime.log import Stderr
+from inspectd.runtime.log import Stderr, never_wait
 
 LOG = Stderr()
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with an exit code."""
-    if code == DeviceError.exit_code:
+    """End the process with an exit code.
+
+    At once where a tidy way out could crash or wait for ever: for what is left of TensorRT on a lost GPU, for a
+    thread that hangs in a library.
+    """
+    at_work = [thread for thread in threading.enumerate() if thread not in (threading.main_thread(), LOG.thread)]
+    if code == DeviceError.exit_code or at_work:
         LOG.goodbye()
-        os._exit(code)  # at once: what is left of TensorRT on a lost GPU could crash on a tidy way out
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, or never there
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
+
+
+def never_wait_for_readers(stdout: bool) -> None:
+    """Let no thread of this process wait for who reads its standard error, or its standard output if `stdout`."""
+    sys.stderr = LOG
+    for fd in (1, 2) if stdout else (2,):
+        never_wait(fd)
 
 
 def log_to_stderr(level: int) -> None:

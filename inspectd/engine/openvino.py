@@ -6,6 +6,7 @@ import platform
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -168,11 +169,19 @@ class OpenVinoBackend:
         self.depth = DEPTH
         self.fault: Exception | None = None  # OpenVINO's failures are one frame's own
         self.completed: Handoff[Frame] = Handoff()
-        self._tensors = [[_Tensors(image, compiled[ring.shape]) for image in ring.images] for ring in rings]
-        lanes = {shape: _Lane(network, self.completed) for shape, network in compiled.items()}
-        self._lanes = [lanes[ring.shape] for ring in rings]
-        for lane, tensors in zip(self._lanes, self._tensors, strict=True):
-            lane.warm_up(tensors[0])
+        self._tensors: list[list[_Tensors]] = []
+        self._lanes: list[_Lane] = []
+        with ExitStack() as undo:  # where memory ends in the middle of it, say
+            undo.callback(self.completed.close)
+            undo.callback(self.close)
+            lanes: dict[Shape, _Lane] = {}
+            for ring in rings:
+                if ring.shape not in lanes:
+                    lanes[ring.shape] = _Lane(compiled[ring.shape], self.completed)
+                self._lanes.append(lanes[ring.shape])
+                self._tensors.append([_Tensors(image, compiled[ring.shape]) for image in ring.images])
+                self._lanes[-1].warm_up(self._tensors[-1][0])
+            undo.pop_all()
 
     def submit(self, frame: Frame) -> None:
         """Start the inference of the picture in the frame's slot, read in place."""

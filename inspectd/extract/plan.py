@@ -1,7 +1,7 @@
 """A recipe resolved for one camera and one model: what extraction and judging need per frame."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from inspectd.extract.polygons import F64, Points, cells_inside, contains
 from inspectd.runtime.errors import ConfigError
+from inspectd.settings.mistakes import Problem
+from inspectd.settings.positions import KeyPath
 from inspectd.settings.recipe import Limits, Recipe, View
 
 U8 = npt.NDArray[np.uint8]
@@ -83,19 +85,33 @@ def _units(score: float) -> int:
     return max(1, math.ceil(score * 255 - 1e-9))
 
 
-def _check_classes(recipe: Recipe, view: View, classes: Sequence[str]) -> None:
-    named = [("limits", set(recipe.limits))]
-    named += [(f"zones.{zone}.limits", set(spec.limits)) for zone, spec in view.zones.items()]
-    problems = [
-        f"the recipe's {where} names the class {name!r}, which the model does not know; it knows "
-        + ", ".join(classes)
-        for where, names in named
-        for name in sorted(names - set(classes))
+def class_problems(recipe: Recipe, views: Iterable[tuple[KeyPath, View]], classes: Sequence[str]) -> list[Problem]:
+    """What of a recipe does not fit a model with these classes, each with its place in the recipe's file.
+
+    views: of cameras, each with its place.
+    """
+    named: list[KeyPath] = [("limits", name) for name in sorted(recipe.limits)]
+    for place, view in views:
+        for zone, spec in view.zones.items():
+            named += [(*place, "zones", zone, "limits", name) for name in sorted(spec.limits)]
+    known = ", ".join(classes)
+    problems: list[Problem] = [
+        (place, f"names the class {place[-1]!r}, which the model does not know; it knows {known}")
+        for place in named
+        if place[-1] not in classes
     ]
     problems += [
-        f"the recipe has no limits for the class {name!r} of the model: add [limits.{name}]"
+        (("limits",), f"has no limits for the class {name!r} of the model: add [limits.{name}]")
         for name in classes
         if name not in recipe.limits
     ]
+    return problems
+
+
+def _check_classes(recipe: Recipe, view: View, classes: Sequence[str]) -> None:
+    problems = []
+    for place, what in class_problems(recipe, [((), view)], classes):
+        where = ".".join(str(key) for key in place[:-1])
+        problems.append(f"the recipe's {where} {what}" if where else f"the recipe {what}")
     if problems:
         raise ConfigError(problems)

@@ -95,13 +95,17 @@ class Security:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody gets in where no handler answers
         self._watches.append(Watch(socket, self._failures))
 
-    def reload(self) -> None:
-        """Read the client keys again, from any thread; raises ConfigError, and the old ones stay.
+    def reload(self) -> bool:
+        """Read all keys again, from any thread, and take the clients'; raises ConfigError, and the old ones stay.
 
-        A connection that stands goes on, even if its key is struck off: `allows` is asked about each request.
+        Gives whether the daemon's own key is another one now, which takes a restart. A connection that stands goes
+        on, even if its key is struck off: `allows` is asked about each request.
         """
-        if self._keyring is not None:
-            self._keyring = self._keyring._replace(clients=load_clients(Path(self._config.client_keys)))
+        found = read_keyring(self._config)
+        if self._keyring is None or found is None:
+            return False
+        self._keyring = self._keyring._replace(clients=found.clients)
+        return found.secret != self._keyring.secret
 
     def allows(self, user: str, domain: Domain) -> bool:
         """Whether a client, named as by `client_of`, may still do what the domain stands for: name and key."""

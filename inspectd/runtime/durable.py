@@ -1,6 +1,8 @@
-"""Files that are on the disk when a call returns, or the call raises."""
+"""Files that are on the disk when a call returns, or the call raises. All may wait for the disk."""
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +16,24 @@ class UnwritableError(UserError):
     """A file that must be on the disk before a change could not be written."""
 
 
+def open_regular(path: Path, flags: int) -> int:
+    """Open a file, and give its descriptor; raises OSError, also for a FIFO, which may wait for ever."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return fd
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a file whole; raises OSError as `open_regular`."""
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def write_synced(path: Path, data: bytes, mode: int) -> None:
     """Write and sync `data`, or raise OSError and append nothing. Without data: check that there is room."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | mode, 0o640)
+    fd = open_regular(path, os.O_WRONLY | os.O_CREAT | mode)
     try:
         size = os.fstat(fd).st_size
         try:

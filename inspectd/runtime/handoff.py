@@ -27,13 +27,21 @@ class Handoff(Generic[T]):
         os.eventfd_write(self._wake, 1)
 
     def drain(self) -> Iterator[T]:
-        """Take the items that wait now, oldest first; never blocks. Later ones wake the taker again."""
+        """Take the items that wait now, oldest first; never blocks. Later ones wake the taker again, and so do
+        those that a loop over this has not taken, however it was left.
+        """
         try:
             os.eventfd_read(self._wake)
         except BlockingIOError:
             return
-        for _ in range(len(self._items)):
-            yield self._items.popleft()
+        left = len(self._items)
+        try:
+            while left:
+                left -= 1
+                yield self._items.popleft()
+        finally:
+            if left:
+                os.eventfd_write(self._wake, 1)
 
     def fileno(self) -> int:
         """File descriptor that is readable while items wait."""

@@ -75,9 +75,14 @@ class SlotPool:
         """Number of slots that hold frames that the daemon is not done with."""
         return self._owner.count(Owner.DAEMON)
 
+    @property
+    def lent(self) -> list[int]:
+        """The slots that the camera has, in slot order."""
+        return [slot for slot, owner in enumerate(self._owner) if owner is Owner.CAMERA]
+
     def reclaim(self) -> list[int]:
         """Free all slots of a camera process that is gone; gives them in slot order."""
-        lost = [slot for slot, owner in enumerate(self._owner) if owner is Owner.CAMERA]
+        lost = self.lent
         for slot in lost:
             self._owner[slot] = Owner.FREE
             self._free.append(slot)

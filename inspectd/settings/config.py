@@ -8,15 +8,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct, structs, to_builtins
 
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings import toml
 from inspectd.settings.camera import CameraBase, CameraConfig, Name
 from inspectd.settings.engine import EngineConfig, OpenVinoEngine, TensorRtEngine
+from inspectd.settings.fit import read_recipe
 from inspectd.settings.mistakes import Problem
 from inspectd.settings.publish import ENDPOINTS, IPC_PATH_BYTES, JournalConfig, Publish
-from inspectd.settings.recipe import LoadedRecipe, Recipe, View, loaded_recipe
+from inspectd.settings.recipe import LoadedRecipe, Recipe, View
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,6 +36,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Settings(NamedTuple):
     """Everything the files say, checked against each other."""
 
+    path: Path
+    """The file `config.toml` itself."""
     config: Config
     recipe: LoadedRecipe
     """Recipe in use at the start, the first of `recipes`."""
@@ -43,6 +46,11 @@ class Settings(NamedTuple):
     """Folder that the paths in `config` are relative to."""
     recipes: tuple[LoadedRecipe, ...]
     """All recipes that may be selected; `recipe` is one of them."""
+
+    @property
+    def cameras(self) -> list[dict[str, Any]]:
+        """The cameras as plain data, as `read_recipe` wants them."""
+        return [to_builtins(camera) for camera in self.config.camera]
 
 
 def load(path: Path) -> Settings:
@@ -54,15 +62,13 @@ def load(path: Path) -> Settings:
     loaded: list[LoadedRecipe] = []
     for index, name in _recipe_names(document.data):
         try:
-            recipe = toml.read(path.parent / name, Recipe)
+            loaded.append(read_recipe(path.parent / name, cameras))
         except toml.NoFileError as error:
             own.append((("recipes", index), str(error)))
         except ConfigError as error:
             of_recipes += error.problems
         else:
-            of_recipes += recipe.report(_misfits(recipe.value, cameras) if recipe.value else [])
-            loaded += [loaded_recipe(recipe.path, recipe.value)] if recipe.value else []
-            if recipe.value and loaded[-1].id in [other.id for other in loaded[:-1]]:
+            if loaded[-1].id in [other.id for other in loaded[:-1]]:
                 own.append(
                     (("recipes", index), f"two recipes have the id {loaded[-1].id!r}, by which one is selected")
                 )
@@ -76,7 +82,7 @@ def load(path: Path) -> Settings:
     if isinstance(config.engine, TensorRtEngine):
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
-    return Settings(config, loaded[0], state_dir, path.parent, tuple(loaded))
+    return Settings(path, config, loaded[0], state_dir, path.parent, tuple(loaded))
 
 
 def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:
@@ -135,26 +141,6 @@ def _absent_cores(cameras: list[dict[str, Any]]) -> list[Problem]:
         for i, camera in enumerate(cameras)
         if isinstance(core := camera.get("core"), int) and core >= 0 and core not in there_are
     ]
-
-
-def _misfits(recipe: Recipe, cameras: list[dict[str, Any]]) -> list[Problem]:
-    """What a recipe says that the machine's cameras can't keep, as problems."""
-    by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
-    are_known = bool(cameras) and len(by_name) == len(cameras)  # else a name may be missing there
-    problems: list[Problem] = []
-    for name, view in recipe.camera.items():
-        if name not in by_name:
-            if are_known:
-                problems.append((("camera", name), f"there is no such camera; there is {', '.join(by_name)}"))
-        elif view.roi is not None:
-            x, y, width, height = view.roi
-            whole_width, whole_height = by_name[name].get("width"), by_name[name].get("height")
-            if not isinstance(whole_width, int) or not isinstance(whole_height, int):
-                continue
-            if x + width > whole_width or y + height > whole_height:
-                what = f"reaches outside the {whole_width}x{whole_height} image"
-                problems.append((("camera", name, "roi"), what))
-    return problems
 
 
 def view_of(recipe: Recipe, camera: CameraBase) -> tuple[View, tuple[int, int, int, int]]:

@@ -1,13 +1,16 @@
 """A recipe, the file for a product: model, deadline, limits, and what changes at each camera."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
+from inspectd.runtime.errors import ConfigError
 from inspectd.settings import toml
 from inspectd.settings.camera import Name
+from inspectd.settings.mistakes import Problem
 
 Score = Annotated[float, Meta(ge=0.004, le=1.0)]
 """A score from 0.004, as 1/255 is the smallest score above nothing, to 1."""
@@ -91,11 +94,14 @@ class LoadedRecipe(NamedTuple):
 
 def load_recipe(path: Path) -> LoadedRecipe:
     """Read a recipe file; raises ConfigError with every problem in it."""
-    return loaded_recipe(path, toml.load(path, Recipe))
+    return loaded_recipe(toml.read(path, Recipe))
 
 
-def loaded_recipe(path: Path, recipe: Recipe) -> LoadedRecipe:
-    """Add to a recipe that was read from a file what identifies it."""
-    revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def loaded_recipe(document: toml.Document[Recipe], more: Iterable[Problem] = ()) -> LoadedRecipe:
+    """Add to a recipe that was read what identifies it; raises ConfigError with its problems and `more`."""
+    problems, recipe, path = document.report(more), document.value, document.path
+    if problems or recipe is None:
+        raise ConfigError(problems)
+    revision = hashlib.sha256(document.raw).hexdigest()[:12]
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
     return LoadedRecipe(recipe, name, revision, path.parent / recipe.model, path)

@@ -36,6 +36,8 @@ class Document(NamedTuple, Generic[T]):
     """A TOML file as it was read, sound or not: a caller can report problems of its own rules with ours."""
 
     path: Path
+    raw: bytes
+    """The file, byte by byte."""
     text: str
     data: dict[str, Any]
     """Plain values of the file."""
@@ -65,19 +67,19 @@ def load(path: Path, type_: type[T]) -> T:
 
 def read(path: Path, type_: type[T]) -> Document[T]:
     """Read the TOML file at `path`; raise ConfigError only where there is no TOML to speak of."""
-    text = _read(path)
+    raw, text = _read(path)
     problems: list[Problem] = []
     try:
         data = _parse(path, text)
         find_mistakes(mi.type_info(type_), data, (), problems)
-        document = Document(path, text, data, None if problems else msgspec.convert(data, type_), problems)
+        document = Document(path, raw, text, data, None if problems else msgspec.convert(data, type_), problems)
         document.report()  # the scanner of the positions recurses as well
     except RecursionError:
         raise ConfigError([f"{path}: the values are nested too deeply"]) from None
     return document
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> tuple[bytes, str]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -88,7 +90,7 @@ def _read(path: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise NoFileError([f"{path}: the file cannot be read: {reason}"]) from None
     try:
-        return raw.decode("utf-8-sig")  # Windows editors put a byte-order mark before UTF-8
+        return raw, raw.decode("utf-8-sig")  # Windows editors put a byte-order mark before UTF-8
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")
         line, column = _end_of(before)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inspectd.runtime.durable import UnwritableError, sync_folder, write_synced
+from inspectd.runtime.durable import UnwritableError, open_regular, sync_folder, write_synced
 
 MAX_AUDIT_BYTES = 256 * 2**20
 """Some 800,000 changes; then nothing is changed until somebody has put the file away."""
@@ -63,7 +63,7 @@ class Audit:
 
 
 def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True
         file.seek(-1, os.SEEK_END)

@@ -1,6 +1,7 @@
 """A change of recipe or model while the line runs.
 
 prepare    in a helper thread: load the bundle, golden test, warm up. Fails here, or not at all
+commit     whoever asked for it writes it down
 pause      only if camera features, region or picture format change: the cameras are stopped
 switch     parts to come belong to the new setup
 resume     the cameras start again; what they counted meanwhile is UNKNOWN/not_ready
@@ -8,7 +9,7 @@ resume     the cameras start again; what they counted meanwhile is UNKNOWN/not_r
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import structlog
@@ -23,11 +24,15 @@ log = structlog.get_logger()
 START_S = 30.0
 """Longest time for cameras to stream again, in seconds; then the change has failed, and they go on trying."""
 
+ABANDON_S = 2.0
+"""Longest wait for what is being prepared when the process ends, in seconds."""
+
 
 class Phase(Enum):
     """How far a change is."""
 
     PREPARE = auto()
+    COMMIT = auto()
     PAUSE = auto()
     SWITCH = auto()
     RESUME = auto()
@@ -37,7 +42,8 @@ class Phase(Enum):
 class Changeover:
     """A change that begins with its construction; the main thread calls `step` until it is done. Nothing blocks.
 
-    If it fails before the switch, nothing has changed. One at a time; `abandon` it before the process ends.
+    When all is prepared its phase is COMMIT, and it waits for `commit` or `give_up`. If it fails before the
+    switch, nothing has changed. One at a time; `abandon` it before the process ends.
     """
 
     def __init__(
@@ -46,12 +52,11 @@ class Changeover:
         cameras: Sequence[CameraProcess],
         recipe: LoadedRecipe,
         from_part_id: int | None = None,
-        commit: Callable[[Sequence[str]], None] = lambda _: None,
+        anew: bool = False,
     ) -> None:
         """from_part_id: the first part of it; None = the next. Cameras that must be stopped are so at once.
 
-        commit: called when all is prepared and nothing has changed, with the names of the cameras to be stopped;
-        what it raises as UserError makes the change fail.
+        anew: the recipe's file is read again first.
         """
         self.phase = Phase.PREPARE
         self.error = ""
@@ -61,7 +66,7 @@ class Changeover:
         self.first: dict[str, int] = {}
         """First part id under the new setup, by camera; empty until the switch."""
         self._line, self._cameras, self._recipe = line, cameras, recipe
-        self._from_part_id, self._commit = from_part_id, commit
+        self._from_part_id, self._anew = from_part_id, anew
         self._setup: Setup | None = None
         self._paused: list[CameraProcess] = []
         self._until_s = 0.0
@@ -82,15 +87,18 @@ class Changeover:
         return self.phase is Phase.DONE
 
     def abandon(self) -> None:
-        """Give up, as the process ends: wait for the helper thread, which must not be inside a library then."""
-        self._thread.join()
-        if self.phase in (Phase.PREPARE, Phase.PAUSE) and self._setup is not None:
+        """Give up, as the process ends: give the helper thread a moment to get out of whatever library it is in.
+
+        One that hangs is left alone, and the process must end without waiting for it.
+        """
+        self._thread.join(ABANDON_S)
+        if self.phase in (Phase.PREPARE, Phase.COMMIT, Phase.PAUSE) and self._setup is not None:
             self._line.discard(self._setup)
         self.phase = Phase.DONE
 
     def _prepare(self) -> None:
         try:
-            self._setup = self._line.prepare(self._recipe)
+            self._setup = self._line.prepare(self._recipe, self._anew)
         except UserError as error:
             self.error = str(error)
         except Exception as error:  # of a library: the line goes on as it is
@@ -104,13 +112,17 @@ class Changeover:
         changed = changed_cameras(self._setup, self._line.setup)
         self._paused = [p for p in self._cameras if p.source.index in changed and not p.source.finished]
         self.stopped = [process.source.name for process in self._paused]
-        try:
-            self._commit(self.stopped)
-        except UserError as error:
-            self.error = str(error)
-            self._line.discard(self._setup)
-            self._setup, self.phase = None, Phase.DONE
-            return
+        self.phase = Phase.COMMIT
+
+    def give_up(self, why: str) -> None:
+        """Let the change fail instead of `commit`."""
+        assert self._setup is not None
+        self.error = why
+        self._line.discard(self._setup)
+        self._setup, self.phase = None, Phase.DONE
+
+    def commit(self) -> None:
+        """Go on: the change happens from here on."""
         if not self._paused:
             self._switch()
             return

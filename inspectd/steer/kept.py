@@ -10,6 +10,7 @@ import structlog
 from inspectd.publish.control import Asked
 from inspectd.publish.security import name_of
 from inspectd.runtime.durable import UnwritableError
+from inspectd.runtime.steps import Steps, at_once, on_disk
 from inspectd.steer.audit import Audit, Change
 from inspectd.steer.selection import Selection, keep_selection
 
@@ -17,7 +18,10 @@ log = structlog.get_logger()
 
 
 class Kept:
-    """What is selected now, and its copies on the disk. For the main thread; any thread may read `selection`."""
+    """What is selected now, and its copies on the disk. For the main thread; any thread may read `selection`.
+
+    What waits for the disk is in steps.
+    """
 
     def __init__(self, state_dir: Path, selection: Selection) -> None:
         self.selection = selection
@@ -26,47 +30,47 @@ class Kept:
         self._on_disk: Selection | None = selection  # None: not known
         if selection.failed:  # found at this start, maybe: the next one must be held for it as well
             self._on_disk = None
-            self.try_to_keep(selection)
+            at_once(self.try_to_keep())  # nothing runs yet
 
-    def check(self) -> None:
+    def check(self) -> Steps[None]:
         """Raise UnwritableError if a change could not be written down now."""
-        self._audit.check()
+        yield from on_disk(self._audit.check)
 
-    def commit(self, asked: Asked, old: object, new: object, selection: Selection) -> None:
+    def commit(self, asked: Asked, old: object, new: object, selection: Selection) -> Steps[None]:
         """Write a change down and keep it; raises UnwritableError, and then it must not happen."""
-        self._audit.write(entry_of(asked, old, new, "done"))
+        yield from on_disk(lambda: self._audit.write(entry_of(asked, old, new, "done")))
         try:
-            self._keep(selection)
+            yield from self._keep(selection)
         except UnwritableError as error:
-            self.note(asked, old, new, f"failed: {error}")
+            yield from self.note(asked, old, new, f"failed: {error}")
             raise
 
-    def try_to_keep(self, selection: Selection) -> str:
+    def try_to_keep(self) -> Steps[str]:
         """Keep what is in force in any case; the next change tries again where that fails.
 
         Returns why it failed, empty if it did not.
         """
         try:
-            self._keep(selection)
+            yield from self._keep(self.selection)
         except UnwritableError as error:
             log.error(str(error))
             return str(error)
         return ""
 
-    def note(self, asked: Asked, old: object, new: object, outcome: str) -> str:
+    def note(self, asked: Asked, old: object, new: object, outcome: str) -> Steps[str]:
         """Write down what happens in any case. Returns why that failed, empty if it did not."""
         try:
-            self._audit.write(entry_of(asked, old, new, outcome))
+            yield from on_disk(lambda: self._audit.write(entry_of(asked, old, new, outcome)))
         except UnwritableError as error:
             log.error(str(error))
             return str(error)
         return ""
 
-    def _keep(self, selection: Selection) -> None:
+    def _keep(self, selection: Selection) -> Steps[None]:
         """Put a selection in force once it is on the disk; raises UnwritableError."""
         if selection != self._on_disk:
             self._on_disk = None
-            keep_selection(self._state_dir, selection)
+            yield from on_disk(lambda: keep_selection(self._state_dir, selection))
         self.selection = self._on_disk = selection
 
 

@@ -8,6 +8,7 @@ from inspectd.pipeline import Pipeline
 from inspectd.publish.messages import Names
 from inspectd.runtime.background import in_background
 from inspectd.settings.config import Settings
+from inspectd.settings.fit import read_recipe
 from inspectd.settings.recipe import LoadedRecipe
 from inspectd.steer.backends import Backends
 from inspectd.steer.setup import Setup, next_setup
@@ -29,6 +30,9 @@ class RunningLine:
     ) -> None:
         self._settings, self._pipeline, self._sources = settings, pipeline, sources
         self._numbers = itertools.count(setup.number + 1)
+        self._held = ""
+        self.urgent = ""
+        """Why the line is held meanwhile."""
         self.backends = backends
         self.setup = setup
         """The newest setup that was switched to."""
@@ -47,14 +51,17 @@ class RunningLine:
     def _is_everywhere(self, number: int) -> bool:
         return all(source.setups == {number} or source.finished for source in self._sources)
 
-    def prepare(self, recipe: LoadedRecipe) -> Setup:
+    def prepare(self, recipe: LoadedRecipe, anew: bool = False) -> Setup:
         """A setup of this recipe, whose model is loaded, self-tested and warm, to be switched to or discarded.
 
+        anew: read the recipe's file again first, as it may have been edited.
         Takes seconds, in the background of the line: for a helper thread, one at a time, to be joined before the
         process ends. Raises UserError, and then nothing has changed. The pictures' shape may differ from that of
         now: then the cameras must be stopped before the switch (`changed_cameras` names them).
         """
         with in_background():
+            if anew:
+                recipe = read_recipe(recipe.path, self._settings.cameras)
             return next_setup(next(self._numbers), self._settings, recipe, self.setup, self.backends)
 
     def discard(self, setup: Setup) -> None:
@@ -91,4 +98,10 @@ class RunningLine:
 
     def hold(self, why: str) -> None:
         """End frames received from now on as UNKNOWN/not_ready with this sentence; "" ends that. Cameras go on."""
-        self._pipeline.engine.hold(why)
+        self._held = why
+        self._pipeline.engine.hold(self.urgent or why)
+
+    def hold_meanwhile(self, why: str) -> None:
+        """Hold the line whatever `hold` says, for somebody whose turn has not come; "" ends that."""
+        self.urgent = why
+        self._pipeline.engine.hold(why or self._held)

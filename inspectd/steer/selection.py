@@ -14,10 +14,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inspectd.engine.bundle import Bundle, load_bundle
-from inspectd.runtime.durable import UnwritableError, sync_folder, write_synced
+from inspectd.runtime.durable import UnwritableError, read_regular, sync_folder, write_synced
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.config import Settings
 from inspectd.settings.recipe import LoadedRecipe
+from inspectd.steer.setup import make_plans
 
 log = structlog.get_logger()
 
@@ -56,11 +57,13 @@ def begin_with(settings: Settings, part_ids: Mapping[str, int]) -> tuple[Setting
     """What was selected last, its bundle loaded; where that can't be, the recipe's own, held with the reason."""
     start, selection = load_selection(settings, part_ids)
     try:
-        return start, selection, load_bundle(start.recipe.model_dir)
+        bundle = load_bundle(start.recipe.model_dir)
+        make_plans(start.recipe, settings.config.camera, bundle.manifest)
+        return start, selection, bundle
     except ConfigError as error:
         if not selection.model:
             raise
-        why = f"model {selection.model} was in use and can't be loaded ({error})"
+        why = f"model {selection.model} was in use and can't be loaded ({'; '.join(error.problems)})"
     own = next(recipe for recipe in settings.recipes if recipe.id == start.recipe.id)
     why += f": swap it, or resume with recipe {own.id} and its own model"
     doubtful = _doubtful(start._replace(recipe=own), replace(selection, model=""), why)
@@ -74,12 +77,13 @@ def load_selection(settings: Settings, part_ids: Mapping[str, int]) -> Start:
     """
     path, first = settings.state_dir / "selection.json", settings.recipe.id
     try:
-        chosen = msgspec.json.decode(path.read_bytes(), type=Selection)
+        chosen = msgspec.json.decode(read_regular(path), type=Selection)
     except FileNotFoundError:
         return Start(settings, Selection())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", "") or error
         return _doubtful(
-            settings, Selection(), f"{path} can't be read ({error}): select a recipe, or resume with {first}"
+            settings, Selection(), f"{path} can't be read ({problem}): select a recipe, or resume with {first}"
         )
     recipe = next((recipe for recipe in settings.recipes if recipe.id == chosen.recipe), None)
     if chosen.recipe and recipe is None:

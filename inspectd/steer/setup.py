@@ -10,17 +10,18 @@ from inspectd.acquire.protocol import Job
 from inspectd.engine import in_flight, open_backend
 from inspectd.engine.backend import Backend
 from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
-from inspectd.extract.plan import Plan, make_plan
+from inspectd.extract.plan import Plan, class_problems, make_plan
 from inspectd.judge.loop import Criteria
 from inspectd.pipeline import StageSetup
 from inspectd.publish.messages import Names
 from inspectd.runtime.errors import BundleError, ConfigError, UserError
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.ring import Ring
+from inspectd.settings import toml
 from inspectd.settings.camera import CameraBase, GentlCamera
 from inspectd.settings.config import Settings, view_of
 from inspectd.settings.engine import TensorRtEngine
-from inspectd.settings.recipe import LoadedRecipe
+from inspectd.settings.recipe import LoadedRecipe, Recipe
 from inspectd.steer.backends import Backends
 from inspectd.wire.results import ModelRef, RecipeRef
 
@@ -75,7 +76,7 @@ def open_setup(
     """
     recipe = settings.recipe
     jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in rings])
-    plans = make_plans(recipe, settings.config.camera, bundle)
+    plans = make_plans(recipe, settings.config.camera, bundle.manifest)
     backend = backends.open(1, lambda: open_backend(settings.config.engine, bundle, rings, wake))
     return Setup(1, recipe, bundle.manifest, jobs, plans, rings, backend)
 
@@ -87,7 +88,7 @@ def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup
     """
     bundle = load_bundle(recipe.model_dir)
     jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in now.rings])
-    plans = make_plans(recipe, settings.config.camera, bundle)
+    plans = make_plans(recipe, settings.config.camera, bundle.manifest)
     rings = [_reshaped(ring, job, recipe) for ring, job in zip(now.rings, jobs, strict=True)]
     if bundle.manifest == now.manifest and [r.shape for r in rings] == [r.shape for r in now.rings]:
         backend = backends.share(number, now.number)
@@ -161,24 +162,21 @@ def make_jobs(settings: Settings, recipe: LoadedRecipe, channels: int, slot_byte
     return jobs
 
 
-def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], bundle: Bundle) -> list[Plan]:
-    """The recipe resolved for every camera; raises ConfigError if it does not fit the model."""
-    manifest = bundle.manifest
-    plans: list[Plan] = []
-    problems: list[str] = []
-    for camera in cameras:
-        view, rect = view_of(recipe.recipe, camera)
+def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], manifest: Manifest) -> list[Plan]:
+    """The recipe resolved for every camera; raises ConfigError, with file and line, if it misfits the model."""
+    views = [(("camera", name), view) for name, view in recipe.recipe.camera.items()]
+    misfits = class_problems(recipe.recipe, views, manifest.classes)
+    problems = toml.read(recipe.path, Recipe).report(misfits) if misfits else []
+    resolved = [(camera, *view_of(recipe.recipe, camera)) for camera in cameras]
+    for camera, _, rect in resolved:
         if isinstance(camera, GentlCamera) and camera.pixel_format:
             try:
                 converter(camera.pixel_format, manifest.channels, camera.width, camera.height, rect)
             except ValueError as error:
-                problems.append(f"camera {camera.name}: {error}")
-        try:
-            plan = make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.mm_per_px)
-        except ConfigError as error:
-            problems += [f"{recipe.path}: {problem}" for problem in error.problems]
-        else:
-            plans.append(plan)
+                problems.append(f"{recipe.path}: camera {camera.name}: {error}")
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))  # most are the same for each camera
-    return plans
+        raise ConfigError(problems)
+    return [
+        make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.mm_per_px)
+        for camera, view, rect in resolved
+    ]

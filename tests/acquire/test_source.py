@@ -30,7 +30,7 @@ from inspectd.acquire.protocol import (
     Unfilled,
     Vitals,
 )
-from inspectd.acquire.source import Source
+from inspectd.acquire.source import PROCESS_ENDED, Source
 from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns
 from inspectd.runtime.frame import Ended, Frame, Reason, Verdict
@@ -321,6 +321,33 @@ def test_a_slot_being_written_at_the_end_is_one_unknown(line: Line) -> None:
     assert line.ledger.read(0).balanced
 
 
+def test_slots_of_a_process_that_does_not_die_are_not_lent_anew(line: Line) -> None:
+    line.say(line.filled(1, slot=0))
+    line.ring.begin_write(1, 3, now_ns())
+    line.tell(line.filled(2, slot=2))
+    assert line.source.give_up_process("it does not end") and not line.source.give_up_process("it does not end")
+    assert ends(list(line.source.read())) == [(2, "frame"), (3, "camera")]
+    assert (line.source.state, line.source.detail, line.source.fileno()) == ("dead", "it does not end", -1)
+    line.source.give_back(0)
+    line.source.give_back(2)
+    assert line.ring.header(1).generation % 2 == 1  # it may still write there
+    line.source.process_is_gone()
+    assert line.ring.header(1).generation % 2 == 0
+    assert line.camera is not None
+    line.camera.close()
+    line.start(counted=3)
+    line.hear()
+    assert line.free == [0, 2, 1, 3]
+
+
+def test_a_dead_process_has_ended_though_its_socket_is_held(line: Line) -> None:
+    """As by what a vendor's library has started."""
+    line.tell(line.filled(1))
+    line.source.process_is_gone()
+    assert ends(list(line.source.read())) == [(1, "frame")]
+    assert (line.source.fileno(), line.source.detail) == (-1, PROCESS_ENDED)
+
+
 def test_frames_lost_before_the_one_being_written_are_not_forgotten(line: Line) -> None:
     line.say(line.filled(1))
     line.hear()
@@ -358,7 +385,7 @@ def test_a_slot_given_back_while_the_process_ends_is_not_lost(make: Callable[...
 
         judged: ClassVar[list[int]] = []
 
-        def _detach(self, detail: str) -> list[int]:
+        def _detach(self, detail: str) -> tuple[list[int], bool]:
             while self.judged:
                 self.give_back(self.judged.pop())
             return super()._detach(detail)

@@ -4,11 +4,13 @@ import errno
 import os
 import resource
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from inspectd.acquire.supervisor import CameraProcess
+from inspectd.acquire.supervisor import CameraProcess, end_all
 from inspectd.subscribe import Results
 from tests.acquire.test_source import Line as Camera
 from tests.lines import Line, beats_of, camera_process_of, camera_runs_again, collect, state_is, stop
@@ -44,10 +46,19 @@ def test_a_process_that_cant_be_watched_is_not_left_behind(monkeypatch: pytest.M
         patch.setattr(os, "pidfd_open", refuse)
         process.supervise(lambda _: None)
     assert process.source.detail == "the camera process can't be started: Cannot allocate memory"
-    assert tried and not Path(f"/proc/{tried[0]}").exists() and process.source.fileno() < 0
+    assert tried and process.source.fileno() < 0
     process.hurry()
-    process.supervise(lambda _: None)
-    assert process.pidfd >= 0 and process.source.process_starts == 1
-    process.kill()
-    os.close(process.pidfd)
-    process.source._detach("")
+    run(process, lambda: process.source.process_starts == 1)
+    assert not Path(f"/proc/{tried[0]}").exists() and process.pidfd >= 0
+    end_all([process], lambda _: None)
+    assert process.pidfd < 0 and list(process.source.read()) == []
+    assert process.source.fileno() < 0
+
+
+def run(process: CameraProcess, until: Callable[[], bool]) -> None:
+    """Supervise it, as the main thread does."""
+    end_s = time.monotonic() + 30
+    while not until():
+        assert time.monotonic() < end_s
+        process.supervise(lambda _: None)
+        time.sleep(0.01)

@@ -7,6 +7,7 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -235,6 +236,19 @@ def test_close_waits_for_what_is_in_flight(bundle: Bundle) -> None:
             backend.submit(one)
         backend.close()
         assert set(finish(backend, len(frames))) == set(frames)
+
+
+def test_a_warm_up_that_fails_leaves_nothing_behind(bundle: Bundle) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with rings(Shape(64, 64, 3), Shape(65, 70, 3)) as made:
+        made[1].images[:] = made[0].images  # the network of the second camera can't read these
+        before = open_files()
+        with pytest.raises(RuntimeError):
+            OpenVinoBackend(ONE_THREAD, bundle, made)
+        assert "openvino-wait" not in [thread.name for thread in threading.enumerate()]
+        assert open_files() == before
 
 
 def test_where_the_fast_precision_fails_the_golden_test_f32_is_used_and_said(tmp_path: Path) -> None:

@@ -34,6 +34,22 @@ def test_an_item_put_while_draining_wakes_the_taker_again() -> None:
     assert not readable(handoff)
 
 
+def test_what_a_taker_leaves_wakes_it_again() -> None:
+    handoff: Handoff[int] = Handoff()
+    for item in range(3):
+        handoff.put(item)
+    try:
+        for item in handoff.drain():
+            raise ValueError(item)
+    except ValueError:
+        pass
+    assert readable(handoff) and len(handoff) == 2
+    assert next(handoff.drain()) == 1
+    assert readable(handoff)
+    assert list(handoff.drain()) == [2]
+    assert not readable(handoff)
+
+
 def taken_one(handoff: Handoff[int]) -> Iterator[int]:
     for item in handoff.drain():
         handoff.put(item + 1)

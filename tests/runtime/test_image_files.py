@@ -2,6 +2,10 @@
 
 import os
 import struct
+import subprocess
+import sys
+import threading
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspectd.runtime import decoder
 from inspectd.runtime.image_files import image_files, read_image, write_png
 from tests.makers import disk_for, examples
 
@@ -221,6 +226,110 @@ def test_a_damaged_lzw_tiff_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.tif: can't be decoded, the file is damaged"):
         read_image(tmp_path / "a.tif")
+
+
+def test_what_others_print_meanwhile_damages_no_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The standard error is never turned aside: it is the process's, and of those that are started meanwhile."""
+    for name in ("a.png", "a.jpg"):
+        write(tmp_path / name, picture(3, smooth=True))
+    ended = threading.Event()
+
+    def print_on() -> None:
+        while not ended.is_set():
+            os.write(2, b"another library\n")
+
+    printing = threading.Thread(target=print_on)
+    printing.start()
+    try:
+        where = os.readlink("/proc/self/fd/2")
+        for _ in range(20):
+            for name in ("a.png", "a.jpg"):
+                assert read_image(tmp_path / name).shape == (33, 47, 3)
+        reading = threading.Thread(target=lambda: [read_image(tmp_path / "a.jpg") for _ in range(100)])
+        reading.start()
+        while reading.is_alive():
+            shown = subprocess.run(["readlink", "/proc/self/fd/2"], stdout=subprocess.PIPE, text=True, check=True)
+            assert shown.stdout.strip() == where
+    finally:
+        ended.set()
+        printing.join()
+    assert set(capfd.readouterr().err.splitlines()) == {"another library"}
+
+
+def test_odd_extras_of_a_png_are_no_damage_and_not_worth_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, encoded = cv2.imencode(".png", picture(1))
+    data = encoded.tobytes()
+    profile = b"iCCP" + b"odd\0\0" + zlib.compress(b"no profile")
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    torn = b"\0\0\0\4tEXtabcd\1\2\3\4"  # the checksum of a remark is wrong
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + torn + data[33:])
+    assert np.array_equal(read_image(tmp_path / "a.png"), picture(1))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_a_png_whose_checksum_is_wrong_is_refused(tmp_path: Path, at: float) -> None:
+    write(tmp_path / "a.png", picture(3))
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[int(at * len(data))] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.png: can't be decoded, the file is damaged"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_png_that_ends_early_inside_is_refused(tmp_path: Path) -> None:
+    """Each chunk is whole, and there are too few pixels."""
+    _, encoded = cv2.imencode(".png", picture(3), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    data = encoded.tobytes()
+    at, parts = 8, []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        parts.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
+        at += 12 + size
+    pixels = zlib.decompress(b"".join(body for name, body in parts if name == b"IDAT"))
+    short = [parts[0], (b"IDAT", zlib.compress(pixels[: len(pixels) // 2])), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in short]
+    (tmp_path / "a.png").write_bytes(data[:8] + b"".join(chunks))
+    with pytest.raises(ValueError, match=r"a\.png: can't be decoded, the file is damaged"):
+        read_image(tmp_path / "a.png")
+
+
+def test_more_than_one_picture_in_a_file_is_refused(tmp_path: Path) -> None:
+    pages = [picture(1), picture(1)[::-1]]
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), pages)
+    _, png = cv2.imencode(".png", picture(1))
+    control = b"acTL" + struct.pack(">II", 2, 0)
+    chunk = struct.pack(">I", 8) + control + struct.pack(">I", zlib.crc32(control))
+    (tmp_path / "a.png").write_bytes(png.tobytes()[:33] + chunk + png.tobytes()[33:])
+    _, jpeg = cv2.imencode(".jpg", picture(1))
+    index = b"MPF\0MM\0*" + struct.pack(">IHHHIII", 8, 1, 0xB001, 4, 1, 2, 0)
+    segment = b"\xff\xe2" + struct.pack(">H", len(index) + 2) + index
+    (tmp_path / "a.jpg").write_bytes(jpeg.tobytes()[:20] + segment + jpeg.tobytes()[20:] + jpeg.tobytes())
+    for name in ("a.tif", "a.png", "a.jpg"):
+        with pytest.raises(ValueError, match=f"{name}: holds more than one picture; save each to a file"):
+            read_image(tmp_path / name)
+
+
+def test_a_decoder_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", picture(3, smooth=True))
+    whole = read_image(tmp_path / "a.jpg")
+    assert decoder._running is not None
+    decoder._running._process.kill()
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), whole)
+
+
+def test_a_forked_process_has_a_decoder_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", picture(3, smooth=True))
+    write(tmp_path / "b.jpg", picture(1, smooth=True))
+    program = (
+        "import os, sys; from pathlib import Path; from inspectd.runtime.image_files import read_image\n"
+        "read_image(Path('a.jpg')); child = os.fork(); name = 'ab'[child == 0]\n"
+        "good = all(read_image(Path(name + '.jpg')).shape[2] == 3 - 2 * (child == 0) for _ in range(200))\n"
+        "os._exit(not (good and (child == 0 or os.waitpid(child, 0)[1] == 0)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=120).returncode == 0
 
 
 def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:

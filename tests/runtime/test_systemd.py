@@ -29,6 +29,31 @@ def test_a_deaf_systemd_stops_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     notify("READY=1")
 
 
+def test_a_systemd_that_reads_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        taken = 0
+        while notify(f"STATUS={taken}"):
+            taken += 1
+        assert sock.recv(4096) == b"STATUS=0"
+        assert notify("WATCHDOG=1")  # what was dropped may be sent again
+        for n in range(1, taken):
+            assert sock.recv(4096) == f"STATUS={n}".encode()
+        assert sock.recv(4096) == b"WATCHDOG=1"
+
+
+def test_a_sign_of_life_is_never_too_long_for_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert notify("WATCHDOG=1", "STATUS=" + "camera \udcff away; " * 1000)
+        said = sock.recv(65536)
+        assert said.startswith(b"WATCHDOG=1\nSTATUS=camera ? away; ") and len(said) <= 4096
+
+
 @pytest.mark.parametrize(
     ("limit_us", "pid", "period_s"),
     [

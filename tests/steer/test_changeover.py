@@ -16,7 +16,7 @@ from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.ring import create
 from inspectd.runtime.slots import Shape
 from inspectd.settings import config
-from inspectd.steer.changeover import Changeover
+from inspectd.steer.changeover import Changeover, Phase
 from inspectd.steer.setup import next_setup
 from inspectd.subscribe import Missed, Received, Results
 from inspectd.wire.results import Result
@@ -74,7 +74,7 @@ class Running:
         self.settings = config.load(line.config)
         self.recipes = {recipe.id: recipe for recipe in self.settings.recipes}
         self.subscriber = Results(line.endpoint)
-        self.daemon = Daemon(self.settings, Handoff())
+        self.daemon = Daemon(self.settings, Handoff(), Handoff())
         self.pipeline, self.processes = self.daemon._pipeline, self.daemon._processes
         self.line, self.backends = self.daemon._line, self.daemon._line.backends
         self.results: list[Result] = []
@@ -107,7 +107,7 @@ class Running:
 
     def change(self, name: str, from_part_id: int | None = None) -> Changeover:
         changeover = Changeover(self.line, self.processes, self.recipes[name], from_part_id)
-        self.until(changeover.step)
+        self.until(lambda: stepped(changeover))
         return changeover
 
     def ends(self) -> None:
@@ -130,6 +130,14 @@ class Running:
     def close(self) -> None:
         self.stop()
         self.subscriber.close()
+
+
+def stepped(changeover: Changeover) -> bool:
+    """One step, and nothing to be written down."""
+    done = changeover.step()
+    if changeover.phase is Phase.COMMIT:
+        changeover.commit()
+    return done
 
 
 @pytest.fixture
@@ -284,6 +292,6 @@ def test_the_daemon_can_stop_in_the_middle_of_a_change(line: Line, running: Call
     line.write_sim('acquisition_frame_rate_hz = 50.0\npart_id = "counter"')
     run = running()
     changeover = Changeover(run.line, run.processes, run.recipes["cut"])
-    run.until(lambda: changeover.step() or run.processes[0].source.state != "streaming")
+    run.until(lambda: stepped(changeover) or run.processes[0].source.state != "streaming")
     changeover.abandon()
     run.ends()

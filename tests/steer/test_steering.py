@@ -19,6 +19,7 @@ import zmq
 
 from inspectd.publish.journal.records import read_entries
 from inspectd.runtime.books import Ledger
+from inspectd.runtime.durable import UnwritableError
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Reason, Verdict
 from inspectd.settings.config import load
@@ -687,6 +688,25 @@ def test_a_model_without_the_recipe_it_was_for_is_a_hold(line: Line) -> None:
     start = load_selection(settings, {})
     assert "resume with dark and its own model" in start.selection.failed
     assert start.selection.model == "" and start.settings.recipe.model_dir == settings.recipe.model_dir
+
+
+def test_files_that_others_may_make_wait_are_refused(line: Line) -> None:
+    """FIFOs, whose reader or writer never comes."""
+    settings = load(line.config)
+    settings.state_dir.mkdir(parents=True)
+    for name in ("selection.json", "audit.jsonl"):
+        os.mkfifo(settings.state_dir / name)
+    start = load_selection(settings, {})
+    assert "selection.json can't be read (it is no regular file)" in start.selection.failed
+    audit = Audit(settings.state_dir / "audit.jsonl")
+    change = Change("local", "me", "1", "pause", "", "x", "done")
+    for call in (audit.check, lambda: audit.write(change)):
+        with pytest.raises(UnwritableError, match=r"audit\.jsonl can't be written: "):
+            call()
+    reader = os.open(settings.state_dir / "audit.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(UnwritableError, match=r"audit\.jsonl can't be written: it is no regular file"):
+        audit.write(change)
+    os.close(reader)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"recipe": 3}', b'{"recipes": "a"}', b"\xff"])

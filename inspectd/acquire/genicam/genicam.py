@@ -187,7 +187,7 @@ class Genicam:
     def _send_trigger(self) -> None:
         if self._overdue is not None:
             return
-        while (early := self._session.waiting()) is not None:  # exposed before this trigger, so not by it
+        while (early := self._session.fetch()) is not None:  # exposed before this trigger, so not by it
             self._identified(early, now_ns())
         now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz
         if (order := self._orders.take()) is None:

@@ -87,9 +87,9 @@ class Session:
         raw = self._wait_outside_the_lock(timeout_s) if self._event_get_data else self._poll(timeout_s)
         return None if raw is None else buffers.delivered(raw)
 
-    def waiting(self) -> Delivered | None:
+    def fetch(self) -> Delivered | None:
         """The oldest filled buffer, whole or not, if there is one already."""
-        return None if number(self._stream, "num_awaiting_delivery") == 0 else self.wait(0.001)
+        return None if self.waiting == 0 else self.wait(0.001)
 
     def _wait_outside_the_lock(self, timeout_s: float) -> Any:
         event, size = _NewBuffer(), ctypes.c_size_t(ctypes.sizeof(_NewBuffer))

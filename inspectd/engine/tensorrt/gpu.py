@@ -119,7 +119,9 @@ class GpuBackend:
 
     def wait(self) -> int:
         """Wait until frames are done; gives how many. For a caller with nothing else to do; raises DeviceError."""
-        while not select.select([self.completed], [], [], TURN_S)[0] and self.fault is None:
+        poll = select.poll()  # `select.select` can't wait for descriptors of 1024 and more
+        poll.register(self.completed, select.POLLIN)
+        while not poll.poll(TURN_S * 1e3) and self.fault is None:
             pass
         done = list(self.completed.drain())
         for frame in done:

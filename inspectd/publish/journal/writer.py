@@ -78,10 +78,12 @@ class Journal:
         self._boot_id, self._number = boot_id, position.number
         self._order = deque([path for path in paths if path not in used] + [s.path for s in self.segments])
         self._stopped, self._dirty = threading.Event(), False
-        self._retired: deque[int] = deque()  # descriptors of full segments, synced and closed by the helper
+        self._files = {path: os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in self._order}
+        """Descriptors of all segments: when the next is begun there may be none left in this process."""
+        self._retired: deque[int] = deque()  # descriptors of full segments, synced by the helper
         self._newest: _Newest | None = None
         if tail and not why:
-            self._fd, self._at = os.open(tail.segment.path, os.O_RDWR | os.O_CLOEXEC), tail.end
+            self._fd, self._at = self._files[tail.segment.path], tail.end
         else:
             self._fd = -1
             self._begin_segment()
@@ -130,7 +132,7 @@ class Journal:
                 if os.pwrite(fd, head, newest.at) != len(head):
                     raise OSError(errno.EIO, "short write")
             finally:
-                self._retired.append(fd)  # synced and closed with those
+                self._retired.append(fd)  # synced with those, then closed
         except OSError as error:
             self._fail(error)
 
@@ -144,7 +146,8 @@ class Journal:
             except OSError as error:
                 self._fail(error)
         self._sync_once()
-        os.close(self._fd)
+        while self._files:
+            os.close(self._files.popitem()[1])
         os.close(self._lock)
 
     def _append(self, kind: int, payload: bytes) -> int:
@@ -172,7 +175,7 @@ class Journal:
         path = self._order[0]
         position = Position(self._number, self.epoch, self.seq, dict(self.part_ids), self._boot_id)
         header = pack_header(position)
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = self._files[path]
         os.pwrite(fd, header + END, 0)
         self._order.rotate(-1)
         if self.segments and self.segments[0].path == path:
@@ -194,7 +197,8 @@ class Journal:
         try:
             while self._retired:
                 os.fdatasync(self._retired[0])
-                os.close(self._retired.popleft())
+                if (fd := self._retired.popleft()) not in self._files.values():
+                    os.close(fd)
             if self._dirty:
                 self._dirty = False
                 os.fdatasync(self._fd)

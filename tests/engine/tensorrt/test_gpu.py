@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import select
 import threading
 import time
@@ -94,6 +95,21 @@ def finish(backend: "GpuBackend", count: int) -> list[Frame]:
             done.append(one)
     assert len(done) >= count
     return done
+
+
+def test_it_is_waited_for_beyond_a_thousand_descriptors(driver: StandIn, rings: list[Ring]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with backend_for(rings) as backend:
+            assert backend.completed.fileno() >= 1024
+            image = picture(SHAPES[0], 3)
+            assert np.array_equal(backend.segment(0, image)[0], darkness(image, CLASSES))
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def right(backend: "GpuBackend", one: Frame, image: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -344,6 +345,21 @@ def test_a_failure_that_could_not_be_noted_is_noted_later(
 
 def no_disk(*_: object) -> None:
     raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_segment_is_begun_though_no_descriptor_is_left(tmp_path: Path, make: Make) -> None:
+    journal = make(tmp_path / "j")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/dev/null", os.O_RDONLY)
+        written = write(journal, 600, 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert journal.failure == "" and len(journal.segments) == 2
+    found = list(read_entries(tmp_path / "j"))
+    assert len(found) > 100 and found == written[-len(found) :]
 
 
 def header_of(body: bytes) -> bytes:

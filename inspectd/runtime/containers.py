@@ -1,0 +1,112 @@
+"""What image files are made of: whether one is whole, and how many pictures it holds. Pure."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+PNG = b"\x89PNG\r\n\x1a\n"
+NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+"""Chunks of a PNG file that its pixels depend on."""
+
+
+def is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG file has its begin and its end."""
+    return data.startswith(b"\xff\xd8\xff") and data.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether a PNG file has its begin and its end."""
+    return data.startswith(PNG) and data.endswith(b"IEND\xae\x42\x60\x82")
+
+
+def is_whole_bmp(data: bytes) -> bool:
+    """Whether a BMP file has the size that it states."""
+    return data.startswith(b"BM") and len(data) >= int.from_bytes(data[2:6], "little") > 54
+
+
+def is_whole_tiff(data: bytes) -> bool:
+    """Whether all strips of the first directory lie within the file (TIFF 6.0, tags 273, 279; tiles 324, 325)."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return False
+    tags, _ = _directory(data, 4)
+    offsets, sizes = tags.get(273) or tags.get(324) or [], tags.get(279) or tags.get(325) or []
+    fits = all(offset + size <= len(data) for offset, size in zip(offsets, sizes, strict=False))
+    return bool(offsets) and len(offsets) == len(sizes) and fits
+
+
+def jpeg_pictures(data: bytes) -> int:
+    """Number of pictures in a JPEG file: more than one by CIPA DC-007 (MPO), whose index is an APP2 segment."""
+    for marker, segment in _segments(data):
+        if marker == 0xE2 and segment.startswith(b"MPF\0") and segment[4:8] in (b"II*\0", b"MM\0*"):
+            tags, _ = _directory(segment[4:], 4)
+            return max(1, *tags.get(0xB001, [1]))
+    return 1
+
+
+def png_pictures(data: bytes) -> int:
+    """Number of pictures in a PNG file: more than one in an animation."""
+    counts = [struct.unpack(">I", body[:4])[0] for name, body, _ in _chunks(data) if name == b"acTL"]
+    return max(1, *counts) if counts else 1
+
+
+def tiff_pictures(data: bytes) -> int:
+    """Number of pictures in a TIFF file, 2 if there are more: each has a directory, which names the next."""
+    return 2 if _directory(data, 4)[1] else 1
+
+
+def needed_of_png(data: bytes) -> bytes | None:
+    """A PNG file with nothing but what its pixels depend on; None if one of these chunks is damaged or missing.
+
+    The rest, as colour profiles, only makes the decoder complain where it is odd.
+    """
+    kept: list[bytes | memoryview] = []
+    names = []
+    for name, body, crc in _chunks(data):
+        if name in NEEDED:
+            if zlib.crc32(body, zlib.crc32(name)) != crc:
+                return None
+            names.append(name)
+            kept += [struct.pack(">I", len(body)), name, body, struct.pack(">I", crc)]
+    is_sound = names[:1] == [b"IHDR"] and names[-1:] == [b"IEND"] and b"IDAT" in names
+    return b"".join([PNG, *kept]) if is_sound else None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """The chunks of a PNG file, as far as they are whole: name, body, CRC."""
+    view, at = memoryview(data), len(PNG)
+    while at + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        if at + 12 + size > len(data):
+            return
+        yield name, view[at + 8 : at + 8 + size], struct.unpack_from(">I", data, at + 8 + size)[0]
+        at += 12 + size
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The segments of a JPEG file before its pixels: marker and content."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] == 0xFF:  # a byte that fills
+            at += 1
+            continue
+        yield data[at + 1], data[at + 4 : at + 2 + size]
+        at += 2 + size
+
+
+def _directory(data: bytes, at: int) -> tuple[dict[int, list[int]], int]:
+    """The directory of TIFF data whose place is written at `at`: its numbers by tag, and the place of the next."""
+    order = "little" if data.startswith(b"II") else "big"
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], order)  # type: ignore[arg-type]
+
+    start = number(at, 4)
+    end = start + 2 + 12 * number(start, 2)
+    tags: dict[int, list[int]] = {}
+    for entry in range(start + 2, min(end, len(data)), 12):
+        size = {3: 2, 4: 4}.get(number(entry + 2, 2), 0)
+        count = min(number(entry + 4, 4), len(data))
+        first = entry + 8 if size * count <= 4 else number(entry + 8, 4)
+        tags[number(entry, 2)] = [number(first + i * size, size) for i in range(count)] if size else []
+    return tags, number(end, 4)
