@@ -21,7 +21,7 @@ OTHER = '[[camera]]\nkind = "folder"\nname = "side"\nwidth = 640\nheight = 480\n
         ("", OTHER, ["camera[1] was added"]),
         (OTHER, "", ["camera[1] was taken away"]),
         ("", "[journal]\nsegments = 4\n", ["journal.segments changed from 8 to 4"]),
-        ("", '[publish]\nheartbeat_ms = 100\n', ["publish.heartbeat_ms changed from 200 to 100"]),
+        ("", "[publish]\nheartbeat_ms = 100\n", ["publish.heartbeat_ms changed from 200 to 100"]),
     ],
 )
 def test_each_key_that_differs_is_named(tmp_path: Path, old: str, new: str, told: list[str]) -> None:

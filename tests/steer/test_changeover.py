@@ -29,8 +29,8 @@ ROI = (32, 32, 96, 80)
 
 
 def write_recipes(line: Line) -> None:
-    """`dark` beside: blind to the spots, another model, a region, a feature, a model that is damaged once the daemon
-    runs, a colourless one.
+    """`dark` beside: blind to the spots, another model, a region, a feature, a model that will be damaged once the
+    daemon runs, a colourless one.
     """
     write_bundle(line.folder / "other")
     write_bundle(line.folder / "grey", channels=1)

@@ -84,7 +84,7 @@ def test_the_problems_of_all_recipes_are_told_at_once(line: Line) -> None:
     recipe.write_text(recipe.read_text().replace("limits.spot", "limits.hole"))
     with pytest.raises(ConfigError) as told:
         check_recipes(config.load(line.config))
-    assert [problem.split(": ")[1] for problem in told.value.problems] == ["limits.hole", "limits", "limits.dent"]
+    assert [problem.split(": ")[1] for problem in told.value.problems] == ["limits", "limits.hole", "limits.dent"]
 
 
 def test_a_pixel_format_that_another_recipes_model_cant_use(line: Line) -> None:
