@@ -1,11 +1,13 @@
 """A hundred changes of model and recipe while parts go by: none without a result, none judged by half a model."""
 
 import json
+import os
 import shutil
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -47,9 +49,17 @@ def two_recipes(line: Line, camera: str) -> None:
     line.config.write_text(text.replace('["dark/recipe.toml"]', '["strict.toml", "lax.toml"]'))
 
 
-def resident_kib(pid: int) -> int:
+class Held(NamedTuple):
+    """What a process holds."""
+
+    kib: int
+    threads: int
+    fds: int
+
+
+def held_by(pid: int) -> Held:
     fields = dict(text.split(":", 1) for text in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0])
+    return Held(int(fields["RssAnon"].split()[0]), int(fields["Threads"]), len(os.listdir(f"/proc/{pid}/fd")))
 
 
 PROOF = [pytest.mark.proof, pytest.mark.timeout(900)]
@@ -59,7 +69,7 @@ PROOF = [pytest.mark.proof, pytest.mark.timeout(900)]
     ("models", "changes"),
     [
         (small_models, 6),
-        pytest.param(small_models, 100, marks=PROOF),
+        pytest.param(small_models, 200, marks=PROOF),
         pytest.param(shipped_models, 100, marks=PROOF),
     ],
 )
@@ -70,7 +80,7 @@ def test_changes_under_load(line: Line, models: Callable[[Line], str], changes: 
     received: list[Received] = []
     loading: list[tuple[int, int]] = []
     starts: list[tuple[int, str, str]] = [(1, "strict", "dark")]
-    kib: list[int] = []
+    held: list[Held] = []
     with Results(line.endpoint, start="oldest") as results, Control(f"ipc://{line.folder}/control", "test") as ctl:
         gather(results, received, lambda: len(received) > 40)
         for n in range(changes):
@@ -84,7 +94,7 @@ def test_changes_under_load(line: Line, models: Callable[[Line], str], changes: 
             wanted = len(received) + 20
             gather(results, received, lambda wanted=wanted: len(received) >= wanted)
             if n >= changes // 5:
-                kib.append(resident_kib(daemon.pid))
+                held.append(held_by(daemon.pid))
         assert camera_process_of(daemon) is not None
         assert stop(daemon) == 0, line.log
         gather(results, received, lambda: False, 1.5)
@@ -94,7 +104,13 @@ def test_changes_under_load(line: Line, models: Callable[[Line], str], changes: 
         assert (one.result.recipe.id, one.result.model.name) == (recipe, model)
         assert one.result.reason in (Reason.NONE, Reason.DEFECT, Reason.UNDECIDED), one  # no deadline missed
     assert models is shipped_models or Reason.UNDECIDED not in {one.result.reason for one in received}
+    kib = [one.kib for one in held]
     assert max(kib[-3:]) - min(kib[:3]) < 8 * 1024
+    for what in ("threads", "fds"):
+        counts = [getattr(one, what) for one in held]
+        assert min(counts[-3:]) <= min(counts[:3]), (
+            held
+        )  # one of a backend that is being closed may be there still
     report(received, loading, kib)
 
 
