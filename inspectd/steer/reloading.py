@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from inspectd.publish.security import Security
+from inspectd.publish.security import Security, read_keyring
 from inspectd.runtime.background import in_background
 from inspectd.runtime.errors import ConfigError
 from inspectd.runtime.handoff import Handoff
@@ -78,9 +78,9 @@ class Reloading:
             with in_background():
                 self._found = self._anew()
         except ConfigError as error:
-            log.error("what is on the disk has problems: all stays as it was", problems=len(error.problems))
             for problem in error.problems[:MOST_TOLD]:
                 log.error(problem)
+            log.error("what is on the disk is refused: all stays as it was", problems=len(error.problems))
         except Exception as error:
             log.error("config, recipes and keys can't be read anew: all stays as it was", exc_info=error)
 
@@ -115,6 +115,7 @@ class Reloading:
 
     def _read_keys(self, new: Settings, restart: list[str]) -> None:
         before, after = self._settings.config.publish, new.config.publish
+        read_keyring(after)  # also where they are to be used at the next start
         if (before.server_key, before.client_keys) == (
             after.server_key,
             after.client_keys,
@@ -127,7 +128,6 @@ class Reloading:
         in_use = self._line.setup.recipe
         known[in_use.id] = in_use.revision
         self._recipes = found.recipes
-        log.info("config, recipes and keys read anew", recipes=", ".join(recipe.id for recipe in found.recipes))
         for recipe in found.recipes:
             if known.get(recipe.id, recipe.revision) != recipe.revision:
                 log.info(
@@ -137,3 +137,4 @@ class Reloading:
             log.warning(f"recipe {in_use.id} is in use and no longer in the config: the next start will be held")
         for what in found.restart:
             log.warning(what)
+        log.info("config, recipes and keys read anew", recipes=", ".join(recipe.id for recipe in found.recipes))

@@ -54,7 +54,7 @@ MISTAKES = {
     ),
     "class unknown": (
         lambda n: edit(n.folder / "dark/recipe.toml", "limits.spot", "limits.scratch"), 78,
-        ["dark/recipe.toml: ", "scratch", "spot"],
+        ["dark/recipe.toml:3:9: limits.scratch: ", "spot"],
     ),
     "no model": (lambda n: edit(n.folder / "dark/recipe.toml", 'model = "."', 'model = "gone"'), 78, ["gone"]),
     "truncated model": (

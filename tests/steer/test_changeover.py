@@ -29,11 +29,12 @@ ROI = (32, 32, 96, 80)
 
 
 def write_recipes(line: Line) -> None:
-    """`dark` beside: blind to the spots, another model, a region, a feature, a damaged model, a colourless one."""
+    """`dark` beside: blind to the spots, another model, a region, a feature, a model that will be damaged once the
+    daemon runs, a colourless one.
+    """
     write_bundle(line.folder / "other")
     write_bundle(line.folder / "grey", channels=1)
     shutil.copytree(line.folder / "dark", line.folder / "broken")
-    (line.folder / "broken/model.onnx").write_bytes(b"not the file")
     for name, model, text in (
         ("blind", "dark", BLIND),
         ("swapped", "other", LIMITS),
@@ -75,6 +76,7 @@ class Running:
         self.recipes = {recipe.id: recipe for recipe in self.settings.recipes}
         self.subscriber = Results(line.endpoint)
         self.daemon = Daemon(self.settings, Handoff(), Handoff())
+        (line.folder / "broken/model.onnx").write_bytes(b"not the file")
         self.pipeline, self.processes = self.daemon._pipeline, self.daemon._processes
         self.line, self.backends = self.daemon._line, self.daemon._line.backends
         self.results: list[Result] = []

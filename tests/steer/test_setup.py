@@ -82,7 +82,7 @@ def test_another_model_and_another_region_get_an_engine_of_their_own(bench: Benc
 
 def test_a_recipe_that_does_not_fit_the_model_leaves_nothing_open(bench: Bench) -> None:
     before = threading.active_count()
-    with pytest.raises(ConfigError, match=r"misfit.toml: .*dent"):
+    with pytest.raises(ConfigError, match=r"misfit.toml:6:9: limits.dent: .*dent"):
         bench.next("misfit")
     assert threading.active_count() == before
 

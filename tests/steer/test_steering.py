@@ -173,6 +173,51 @@ def test_a_recipe_from_a_named_part_on(line: Line) -> None:
         assert run.kept["from_part_id"] == 0
 
 
+def test_a_recipe_that_waits_for_its_part_is_not_forgotten_for_one_of_a_later_part(line: Line) -> None:
+    triggers = two_recipes(line)
+    write_bundle(line.folder / "third")
+    line.write(TRIGGERED, 'dark/recipe.toml", "other/recipe.toml", "third/recipe.toml')
+    with steered(line) as run:
+        run.ask("select_recipe", recipe="other", from_part_id=3)
+        sentence = run.refused("select_recipe", recipe="third", from_part_id=5)
+        assert sentence == (
+            "nothing was changed: recipe other waits for part 3, and only one can wait: select third when that "
+            "part has come, or first select dark without a part, which cancels it"
+        )
+        assert run.ask("status")["waiting"] == {"recipe": "other", "from_part_id": 3}
+        assert run.ask("status")["ready"]
+        used = []
+        for _ in range(4):
+            triggers.fire()
+            used.append(run.result().recipe.id)
+        assert used == ["dark", "dark", "other", "other"]
+        assert run.ask("select_recipe", recipe="third", from_part_id=6)["first_part_ids"] == {"top": 6}
+        for _ in range(2):
+            triggers.fire()
+            used.append(run.result().recipe.id)
+        assert used[4:] == ["other", "third"]
+        assert stop(run.daemon) == 0, line.log
+
+
+@pytest.mark.parametrize("part_id", [None, 3, 4])
+def test_what_cancels_a_recipe_that_waits_says_so(line: Line, part_id: int | None) -> None:
+    """A selection from now on, or from an earlier part on, holds for all that come: nothing else can wait then."""
+    triggers = two_recipes(line)
+    with steered(line) as run:
+        assert run.ask("select_recipe", recipe="other", from_part_id=4)["cancelled"] is None
+        fields = {} if part_id is None else {"from_part_id": part_id}
+        told = run.ask("select_recipe", recipe="dark", **fields)
+        assert told["cancelled"] == {"recipe": "other", "from_part_id": 4}
+        assert run.audit[-1]["new"].endswith("; cancelled: recipe other from part 4 on")
+        used = []
+        for _ in range(5):
+            triggers.fire()
+            used.append(run.result().recipe.id)
+        assert used == ["dark"] * 5
+        assert run.ask("select_recipe", recipe="other")["cancelled"] is None
+        assert stop(run.daemon) == 0, line.log
+
+
 def test_a_part_that_has_been_is_no_part_to_wait_for(line: Line) -> None:
     triggers = two_recipes(line)
     with steered(line) as run:

@@ -1,0 +1,132 @@
+"""All recipes of a config are held against their models at the start, and by `check`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inspectd.runtime.errors import ConfigError
+from inspectd.settings import config
+from inspectd.steer.recipes import check_recipes
+from tests.acquire.sims import needs_simcam
+from tests.bundles import write_bundle
+from tests.lines import Line, inspectd
+
+LIMITS = "[limits.spot]\nsuspect = 0.4\nreject = 0.6\n"
+RECIPE = f'model = "dark"\ndeadline_ms = 100\n{LIMITS}'
+
+
+def second(line: Line, text: str, *cameras: str) -> None:
+    """Give the line a second recipe, `two.toml`."""
+    (line.folder / "two.toml").write_text(text)
+    if cameras:
+        line.write_sim(*cameras)
+    line.config.write_text(line.config.read_text().replace('"]', '", "two.toml"]', 1))
+
+
+def not_the_file(folder: Path) -> None:
+    write_bundle(folder / "other")
+    (folder / "other/golden/0.png").write_bytes(b"?")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            RECIPE + "[limits.dent]\nsuspect = 0.4\nreject = 0.6\n",
+            "two.toml:6:9: limits.dent: names the class 'dent', which the model does not know; it knows spot",
+        ),
+        (
+            RECIPE + "[camera.top.zones.seal]\npolygon = [[0, 0], [9, 0], [9, 9]]\n"
+            "limits.dent = { suspect = 0.4, reject = 0.6 }\n",
+            "two.toml:8:8: camera.top.zones.seal.limits.dent: names the class 'dent', which the model does not "
+            "know; it knows spot",
+        ),
+        (
+            RECIPE.replace("spot", "dent").replace('"dark"', '"nowhere"'),
+            "two.toml:1:1: model: {}/nowhere: there is no such model bundle; check `model` in the recipe",
+        ),
+        (
+            RECIPE.replace('"dark"', '"other"'),
+            "two.toml:1:1: model: {}/other/golden/0.png: is not the file the manifest names",
+        ),
+        (
+            RECIPE + '[camera.top.features]\n"Exposure Time" = 3.0\n',
+            'two.toml:7:1: camera.top.features."Exposure Time": no GenICam feature can have this name',
+        ),
+        (
+            RECIPE + "[camera.top]\nignore = [[[0, 0], [9, 0], [9, 9]], [[500, 0], [600, 0], [600, 9]]]\n",
+            "two.toml:7:37: camera.top.ignore[1]: lies outside the 160x128 image",
+        ),
+        (
+            RECIPE + "[camera.top]\nroi = [0, 0, 64, 64]\n[camera.top.zones.seal]\n"
+            "polygon = [[64, 0], [99, 0], [99, 9]]\nlimits = {}\n",
+            "two.toml:9:1: camera.top.zones.seal.polygon: lies outside what is judged, [0, 0, 64, 64] "
+            "(x, y, width, height): no region would belong to it",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_second_recipe_is_said_by_check_and_start(line: Line, text: str, said: str) -> None:
+    not_the_file(line.folder)
+    second(line, text)
+    for command in ("check", "run"):
+        shown = inspectd(command, "-c", line.config)
+        assert shown.returncode == 78, shown.stderr
+        assert shown.stderr.startswith(f"{line.folder}/" + said.format(line.folder)), shown.stderr
+        assert shown.stderr.count("\n") == 1
+    assert not (line.state_dir / "journal").exists()  # a start that can't be leaves nothing behind but the lock
+
+
+def test_the_problems_of_all_recipes_are_told_at_once(line: Line) -> None:
+    second(line, RECIPE + "[limits.dent]\nsuspect = 0.4\nreject = 0.6\n")
+    recipe = line.folder / "dark/recipe.toml"
+    recipe.write_text(recipe.read_text().replace("limits.spot", "limits.hole"))
+    with pytest.raises(ConfigError) as told:
+        check_recipes(config.load(line.config))
+    assert [problem.split(": ")[1] for problem in told.value.problems] == ["limits", "limits.hole", "limits.dent"]
+
+
+def test_a_pixel_format_that_another_recipes_model_cant_use(line: Line) -> None:
+    write_bundle(line.folder / "grey", channels=1)
+    second(line, RECIPE.replace('"dark"', '"grey"'), 'pixel_format = "RGB8"')
+    with pytest.raises(ConfigError, match=r"two.toml: camera cam0: pixel format RGB8 can't become Mono8"):
+        check_recipes(config.load(line.config))
+
+
+@needs_simcam
+def test_check_tries_the_features_of_every_recipe_at_the_camera(line: Line) -> None:
+    second(line, RECIPE + "[camera.cam0.features]\nGian = 2.0\n", "", "")
+    shown = inspectd("check", "-c", line.config)
+    assert shown.returncode == 69
+    assert "camera cam0: inspectd simcam" in shown.stdout and "camera cam1: inspectd simcam" in shown.stdout
+    assert shown.stderr.startswith("inspectd: camera cam0, recipe two: ") and "Gian" in shown.stderr
+
+
+def test_check_tries_every_model_and_names_every_recipe(line: Line) -> None:
+    write_bundle(line.folder / "other")
+    second(line, RECIPE.replace('"dark"', '"other"'))
+    shown = inspectd("check", "-c", line.config)
+    assert shown.returncode == 0, shown.stderr
+    assert "two.toml: recipe two " in shown.stdout
+    assert shown.stdout.count("golden test within") == 2
+
+
+def test_twenty_recipes_more_cost_a_start_no_engine(line: Line) -> None:
+    """Their models are read and hashed, not opened: a warm-up of each would take longer than all of this."""
+    names = []
+    for i in range(20):
+        write_bundle(line.folder / f"model{i}")
+        names.append(f"model{i}/recipe.toml")
+    line.write(recipe='", "'.join(["dark/recipe.toml", *names]))
+    settings = config.load(line.config)
+    once_s = min(timed(lambda: check_recipes(settings._replace(recipes=settings.recipes[:1]))) for _ in range(3))
+    all_s = min(timed(lambda: check_recipes(settings)) for _ in range(3))
+    print(f"one recipe {once_s * 1e3:.1f} ms, 21 recipes {all_s * 1e3:.1f} ms")
+    assert all_s < 0.05 * 21  # 50 ms each, where the opening of an engine takes a multiple
+
+
+def timed(call: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    call()
+    return time.perf_counter() - began_s
