@@ -17,48 +17,95 @@ MEASURED = 24
 """Number of the latest frames whose durations are kept, per setup, camera and number of others at work."""
 SLOWER = 2
 """Number of the kept durations that are longer than the one reckoned with: rare stalls are no measure."""
+FIRST_TRIAL, LAST_TRIAL = 4, 256
+"""So many frames are given up on what was measured before one is tried again, at first and at last: the number
+doubles with each trial, until one shows that the engine has become faster."""
 MEMORY = 1 - 1 / 64
 """What a frame counts for in its camera's share after each one that was started later."""
 
 
+class _Latest:
+    """The latest of some numbers, in the order they came, and how many of them since the engine was idle."""
+
+    def __init__(self) -> None:
+        self._numbers: deque[int] = deque(maxlen=MEASURED)
+        self._recent = 0
+
+    def note(self, number: int) -> None:
+        self._numbers.append(number)
+        self._recent = min(self._recent + 1, MEASURED)
+
+    def least(self) -> int:
+        return min(self._numbers)
+
+    def recent(self) -> list[int]:
+        """Those since the engine was idle, in order of size; none as long as they are few."""
+        return sorted(islice(reversed(self._numbers), self._recent)) if self._recent > 2 * SLOWER else []
+
+    def rested(self) -> bool:
+        """The engine is idle; tells whether that changes anything."""
+        had, self._recent = self._recent, 0
+        return had > 0
+
+
 class _Pace:
-    """How long the latest frames took from their start, with so many others at work, to their judgement, in ns."""
+    """How long frames take from their start, with so many others at work, to their judgement, in ns."""
 
     def __init__(self, working: int) -> None:
         self._working = working
-        self._took_ns: deque[int] = deque(maxlen=MEASURED)
-        self._recent = 0
+        self._took_ns = _Latest()
+        self._doubts, self._patience = 0, FIRST_TRIAL
         self.least_ns = 0
-        self.most_ns = 0
-        """What nearly all took since the engine had nothing to do; 0 = not known."""
-        self.each_ns = 0
+        self.usual_ns = 0
+        """What half of them took since the engine was idle, as soon as that is known; till then the least."""
+
+    @property
+    def each_ns(self) -> int:
         """Time between two frames while the engine always has work, by Little's law."""
+        return self.usual_ns // (self._working + 1)
 
     def note(self, took_ns: int) -> None:
-        self._took_ns.append(took_ns)
-        self._recent = min(self._recent + 1, MEASURED)
+        if took_ns < self.least_ns:
+            self._patience = FIRST_TRIAL
+        self._doubts = 0
+        self._took_ns.note(took_ns)
         self._reckon()
 
     def rested(self) -> None:
-        if self._recent:
-            self._recent = 0
+        if self._took_ns.rested():
             self._reckon()
 
-    def doubted(self) -> None:
-        """A frame was given up that may have been in time: what was measured before counts less and less."""
-        self._recent = max(0, self._recent - 1)
-        self._reckon()
-
     def _reckon(self) -> None:
-        self.least_ns = usual_ns = min(self._took_ns, default=0)
-        self.most_ns = 0
-        if self._recent > 2 * SLOWER:
-            in_order = sorted(islice(reversed(self._took_ns), self._recent))
-            self.most_ns, usual_ns = in_order[-1 - SLOWER], in_order[len(in_order) // 2]
-        self.each_ns = usual_ns // (self._working + 1)
+        self.least_ns, recent = self._took_ns.least(), self._took_ns.recent()
+        self.usual_ns = recent[len(recent) // 2] if recent else self.least_ns
+
+    def is_trial_due(self) -> bool:
+        """A frame is to be given up that might be in time if the engine has become faster: shall it be tried?"""
+        self._doubts += 1
+        if self._doubts < self._patience:
+            return False
+        self._doubts, self._patience = 0, min(2 * self._patience, LAST_TRIAL)
+        return True
 
 
-UNKNOWN_PACE = _Pace(0)
+class _Spread:
+    """How much longer than usual nearly all frames take, of whatever camera, with so many others at work, in ns."""
+
+    def __init__(self) -> None:
+        self._beyond_ns = _Latest()
+        self.ns = 0
+
+    def note(self, beyond_ns: int) -> None:
+        self._beyond_ns.note(max(0, beyond_ns))
+        recent = self._beyond_ns.recent()
+        self.ns = recent[-1 - SLOWER] if recent else 0
+
+    def rested(self) -> None:
+        if self._beyond_ns.rested():
+            self.ns = 0
+
+
+UNKNOWN_PACE, UNKNOWN_SPREAD = _Pace(0), _Spread()
 
 
 class Waiting:
@@ -70,6 +117,7 @@ class Waiting:
     def __init__(self) -> None:
         self._frames: list[Frame] = []
         self._paces: dict[tuple[int, int, int], _Pace] = {}
+        self._spreads: dict[tuple[int, int], _Spread] = {}
         self._shares: defaultdict[int, float] = defaultdict(float)
 
     def __len__(self) -> int:
@@ -107,17 +155,22 @@ class Waiting:
         key = frame.setup, frame.camera, working
         if key not in self._paces:
             self._paces[key] = _Pace(working)
+            self._spreads.setdefault((frame.setup, working), _Spread())
+        usual_ns = self._paces[key].usual_ns or took_ns
+        self._spreads[frame.setup, working].note(took_ns - usual_ns)
         self._paces[key].note(took_ns)
 
     def rested(self) -> None:
         """The engine has nothing to do: how long most frames took before is no measure for those to come."""
-        for pace in self._paces.values():
-            pace.rested()
+        for measured in (*self._paces.values(), *self._spreads.values()):
+            measured.rested()
 
     def forget(self, setup: int) -> None:
         """No frame of a setup will come any more."""
         for key in [key for key in self._paces if key[0] == setup]:
             del self._paces[key]
+        for pair in [pair for pair in self._spreads if pair[0] == setup]:
+            del self._spreads[pair]
 
     def given_up(self, now_ns: int, working: int) -> Iterator[tuple[Frame, str]]:
         """Take out frames, and say why, until the rest can be judged in time, as far as is known.
@@ -130,25 +183,25 @@ class Waiting:
             if late is None:
                 return
             index = self._victim(late)
+            pace = self._pace(self._frames[index], working)
+            if late == 0 and pace.is_trial_due():
+                return
             frame = self._frames.pop(index)
-            least_ns = self._least_ns(frame, working)
-            if now_ns + least_ns > frame.deadline_ns:
-                yield frame, f"its deadline can't be met: the engine takes at least {least_ns / 1e6:.1f} ms"
-                continue
-            if index == late:
-                self._pace(frame, working).doubted()
-            yield frame, "more parts came than the engine can judge in time"
+            if now_ns + pace.least_ns > frame.deadline_ns:
+                yield frame, f"its deadline can't be met: the engine takes at least {pace.least_ns / 1e6:.1f} ms"
+            else:
+                yield frame, "more parts came than the engine can judge in time"
 
     def _first_late(self, now_ns: int, working: int) -> int | None:
         """Index of the first frame that would be late if the engine took one after the other from now on.
 
-        The last one may take as little time as any did: nobody waits in vain behind it.
+        Nobody waits behind the last one: it may take as long as is usual, the others as long as most do.
         """
         last = len(self._frames) - 1
         for index, frame in enumerate(self._frames):
             pace = self._pace(frame, working)
-            least_ns = self._least_ns(frame, working)
-            if now_ns + (least_ns if index == last else max(pace.most_ns, least_ns)) > frame.deadline_ns:
+            spread_ns = 0 if index == last else self._spreads.get((frame.setup, working), UNKNOWN_SPREAD).ns
+            if now_ns + pace.usual_ns + spread_ns > frame.deadline_ns:
                 return index
             now_ns += pace.each_ns
         return None
@@ -158,11 +211,6 @@ class Waiting:
         while (pace := self._paces.get((frame.setup, frame.camera, working))) is None and working:
             working -= 1
         return pace or UNKNOWN_PACE
-
-    def _least_ns(self, frame: Frame, working: int) -> int:
-        """The shortest time that a frame like this one took of late, beside as many others or fewer."""
-        paces = (self._paces.get((frame.setup, frame.camera, beside)) for beside in range(working + 1))
-        return min((pace.least_ns for pace in paces if pace is not None), default=0)
 
     def _victim(self, late: int) -> int:
         """Index of the frame to be given up so that the one at `late` comes sooner; it may be that one."""
