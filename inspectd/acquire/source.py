@@ -28,6 +28,7 @@ from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns, utc_of
 from inspectd.runtime.frame import Ended, Frame, unknown
 from inspectd.runtime.ring import Ring
+from inspectd.runtime.slots import Shape
 
 log = structlog.get_logger()
 MAX_MESSAGES = 64
@@ -60,6 +61,11 @@ class Source:
         self._heard_ns = 0
 
     # ---- for the engine thread: frames, and the setup they are taken under ----
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the pictures."""
+        return self.ring.shape
 
     @property
     def setups(self) -> Set[int]:

@@ -8,76 +8,56 @@ its oldest frame: so equal cameras have equal shares, and what remains is in tim
 
 from bisect import insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from inspectd.runtime.frame import Frame
+from inspectd.runtime.slots import Shape
 
 MEASURED = 24
-"""Number of the latest frames whose durations are kept, per setup, camera and number of others at work."""
+"""Number of the latest frames whose durations are kept, per setup, shape and number of others at work."""
 SLOWER = 2
 """Number of the kept durations that are longer than the one reckoned with: rare stalls are no measure."""
-FIRST_TRIAL, LAST_TRIAL = 4, 256
+FIRST_TRIAL, LAST_TRIAL = 4, 64
 """So many frames are given up on what was measured before one is tried again, at first and at last: the number
 doubles with each trial, until one shows that the engine has become faster."""
 MEMORY = 1 - 1 / 64
 """What a frame counts for in its camera's share after each one that was started later."""
 
 
-class _Latest:
-    """The latest of some numbers, in the order they came, and how many of them since the engine was idle."""
-
-    def __init__(self) -> None:
-        self._numbers: deque[int] = deque(maxlen=MEASURED)
-        self._recent = 0
-
-    def note(self, number: int) -> None:
-        self._numbers.append(number)
-        self._recent = min(self._recent + 1, MEASURED)
-
-    def least(self) -> int:
-        return min(self._numbers)
-
-    def recent(self) -> list[int]:
-        """Those since the engine was idle, in order of size; none as long as they are few."""
-        return sorted(islice(reversed(self._numbers), self._recent)) if self._recent > 2 * SLOWER else []
-
-    def rested(self) -> bool:
-        """The engine is idle; tells whether that changes anything."""
-        had, self._recent = self._recent, 0
-        return had > 0
-
-
 class _Pace:
-    """How long frames take from their start, with so many others at work, to their judgement, in ns."""
+    """How long the latest frames took from their start, with so many others at work, to their judgement, in ns."""
 
     def __init__(self, working: int) -> None:
         self._working = working
-        self._took_ns = _Latest()
+        self._took_ns: deque[int] = deque(maxlen=MEASURED)
+        self._recent = 0  # of these since the engine was idle
         self._doubts, self._patience = 0, FIRST_TRIAL
         self.least_ns = 0
-        self.usual_ns = 0
-        """What half of them took since the engine was idle, as soon as that is known; till then the least."""
-
-    @property
-    def each_ns(self) -> int:
+        self.most_ns = 0
+        """What nearly all took since the engine was idle, as soon as that is known; till then the least."""
+        self.each_ns = 0
         """Time between two frames while the engine always has work, by Little's law."""
-        return self.usual_ns // (self._working + 1)
 
     def note(self, took_ns: int) -> None:
         if took_ns < self.least_ns:
             self._patience = FIRST_TRIAL
         self._doubts = 0
-        self._took_ns.note(took_ns)
+        self._took_ns.append(took_ns)
+        self._recent = min(self._recent + 1, MEASURED)
         self._reckon()
 
     def rested(self) -> None:
-        if self._took_ns.rested():
+        if self._recent:
+            self._recent = 0
             self._reckon()
 
     def _reckon(self) -> None:
-        self.least_ns, recent = self._took_ns.least(), self._took_ns.recent()
-        self.usual_ns = recent[len(recent) // 2] if recent else self.least_ns
+        self.least_ns = usual_ns = self.most_ns = min(self._took_ns)
+        if self._recent > 2 * SLOWER:
+            in_order = sorted(islice(reversed(self._took_ns), self._recent))
+            usual_ns, self.most_ns = in_order[len(in_order) // 2], in_order[-1 - SLOWER]
+        self.each_ns = usual_ns // (self._working + 1)
 
     def is_trial_due(self) -> bool:
         """A frame is to be given up that might be in time if the engine has become faster: shall it be tried?"""
@@ -88,36 +68,20 @@ class _Pace:
         return True
 
 
-class _Spread:
-    """How much longer than usual nearly all frames take, of whatever camera, with so many others at work, in ns."""
-
-    def __init__(self) -> None:
-        self._beyond_ns = _Latest()
-        self.ns = 0
-
-    def note(self, beyond_ns: int) -> None:
-        self._beyond_ns.note(max(0, beyond_ns))
-        recent = self._beyond_ns.recent()
-        self.ns = recent[-1 - SLOWER] if recent else 0
-
-    def rested(self) -> None:
-        if self._beyond_ns.rested():
-            self.ns = 0
-
-
-UNKNOWN_PACE, UNKNOWN_SPREAD = _Pace(0), _Spread()
+UNKNOWN_PACE = _Pace(0)
 
 
 class Waiting:
     """The frames that wait for the engine, earliest deadline first; of the engine thread alone.
 
+    shape_of: gives the shape of a camera's pictures, by the camera's index: equal ones take equally long.
     `working` is the number of frames that the engine has at the moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shape_of: Callable[[int], Shape]) -> None:
+        self._shape_of = shape_of
         self._frames: list[Frame] = []
-        self._paces: dict[tuple[int, int, int], _Pace] = {}
-        self._spreads: dict[tuple[int, int], _Spread] = {}
+        self._paces: dict[tuple[int, Shape, int], _Pace] = {}
         self._shares: defaultdict[int, float] = defaultdict(float)
 
     def __len__(self) -> int:
@@ -152,25 +116,20 @@ class Waiting:
 
     def took(self, frame: Frame, working: int, took_ns: int) -> None:
         """A frame was judged so long after its start, beside so many others."""
-        key = frame.setup, frame.camera, working
+        key = frame.setup, self._shape_of(frame.camera), working
         if key not in self._paces:
             self._paces[key] = _Pace(working)
-            self._spreads.setdefault((frame.setup, working), _Spread())
-        usual_ns = self._paces[key].usual_ns or took_ns
-        self._spreads[frame.setup, working].note(took_ns - usual_ns)
         self._paces[key].note(took_ns)
 
     def rested(self) -> None:
         """The engine has nothing to do: how long most frames took before is no measure for those to come."""
-        for measured in (*self._paces.values(), *self._spreads.values()):
-            measured.rested()
+        for pace in self._paces.values():
+            pace.rested()
 
     def forget(self, setup: int) -> None:
         """No frame of a setup will come any more."""
         for key in [key for key in self._paces if key[0] == setup]:
             del self._paces[key]
-        for pair in [pair for pair in self._spreads if pair[0] == setup]:
-            del self._spreads[pair]
 
     def given_up(self, now_ns: int, working: int) -> Iterator[tuple[Frame, str]]:
         """Take out frames, and say why, until the rest can be judged in time, as far as is known.
@@ -193,22 +152,18 @@ class Waiting:
                 yield frame, "more parts came than the engine can judge in time"
 
     def _first_late(self, now_ns: int, working: int) -> int | None:
-        """Index of the first frame that would be late if the engine took one after the other from now on.
-
-        Nobody waits behind the last one: it may take as long as is usual, the others as long as most do.
-        """
-        last = len(self._frames) - 1
+        """Index of the first frame that would be late if the engine took one after the other from now on."""
         for index, frame in enumerate(self._frames):
             pace = self._pace(frame, working)
-            spread_ns = 0 if index == last else self._spreads.get((frame.setup, working), UNKNOWN_SPREAD).ns
-            if now_ns + pace.usual_ns + spread_ns > frame.deadline_ns:
+            if now_ns + pace.most_ns > frame.deadline_ns:
                 return index
             now_ns += pace.each_ns
         return None
 
     def _pace(self, frame: Frame, working: int) -> _Pace:
         """The pace of frames like this one, beside so many others; without any, of those with fewer beside."""
-        while (pace := self._paces.get((frame.setup, frame.camera, working))) is None and working:
+        shape = self._shape_of(frame.camera)
+        while (pace := self._paces.get((frame.setup, shape, working))) is None and working:
             working -= 1
         return pace or UNKNOWN_PACE
 

@@ -15,6 +15,7 @@ from inspectd.runtime.errors import DeviceError
 from inspectd.runtime.frame import Ended, Frame, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import STAGE_WAIT_S, Progress
+from inspectd.runtime.slots import Shape
 
 MAX_READ = 256
 """Most frames and results that are taken from a source in one turn."""
@@ -25,6 +26,10 @@ class FrameSource(Protocol):
 
     name: str
     finished: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of its pictures."""
 
     @property
     def setups(self) -> Set[int]:
@@ -85,7 +90,7 @@ class Engine:
         self._failed = failed  # called once, at the first fault
         self._retired = retired  # called with a setup that no frame needs any more, and its backend
         self._error: Exception | None = None
-        self._waiting = Waiting()
+        self._waiting = Waiting(lambda camera: sources[camera].shape)
         self._working: dict[Frame, _Started] = {}
         self._handed_on: dict[Frame, _Started] = {}  # the judge is not done with these
         self._orders: Handoff[Switch] = Handoff()

@@ -35,7 +35,7 @@ class TestSource:
     __test__ = False
 
     def __init__(self) -> None:
-        self.name = "played"
+        self.name, self.shape = "played", SHAPE
         self.finished = False
         self.connected = True
         self.setup, self.deadline_ns = 1, 0
