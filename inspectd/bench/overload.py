@@ -1,8 +1,8 @@
 """`inspectd bench overload`: does the line still judge as many parts in time when far more are offered?
 
-Four simulated cameras on one daemon, their hardware lines pulsed at a rate. First the load is raised until the line
-is saturated, then it is offered less and far more than that, with the cameras in turn and all in the same moment.
-What counts is what the results say: a part is in time if it was judged (PASS, FAIL, undecided, image).
+Four simulated cameras on one daemon, their hardware lines pulsed at a rate. First the load is raised until the
+line is saturated, then it is offered less and far more than that, with the cameras in turn and all in the same
+moment. What counts is what the results say: a part is in time if it was judged (PASS, FAIL, undecided, image).
 """
 
 import math
@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -127,50 +128,80 @@ def _load(rate_hz: float, in_step: bool, rounds: list[Offered], best_hz: float) 
     return Load(rate_hz, in_step, in_time_hz, round(ratio, 3), round(share, 3), exact, rounds)
 
 
+class _Window(NamedTuple):
+    """A moment at which counting begins or ends."""
+
+    utc_ns: int
+    triggers: int
+    daemon_s: float
+    """Processor seconds that the daemon has used so far."""
+    cameras_s: float
+
+
+def _window(line: BenchLine) -> _Window:
+    cameras_s = math.fsum(_used_s(pid) for pid in line.camera_pids)
+    return _Window(time.time_ns(), sum(_counters(line)), _used_s(line.daemon.pid), cameras_s)
+
+
 def _offer(line: BenchLine, rate_hz: float, in_step: bool, seconds: float) -> Offered:
     """Offer the line a load for SETTLE_S, then for so many seconds that count."""
-    before, books = [rig.memory.counter for rig in line.rigs], _triggered(line)
+    before, books = _counters(line), _triggered(line)
     line.results.clear()
     stop = threading.Event()
     pulses = threading.Thread(target=_pulse, args=(line.rigs, rate_hz, in_step, stop))
     pulses.start()
     try:
         _take_for(line, SETTLE_S)
-        begin_ns, used, counted = time.time_ns(), _cpu_s(line), [rig.memory.counter for rig in line.rigs]
+        begin = _window(line)
         _take_for(line, seconds)
-        end_ns, used_after = time.time_ns(), _cpu_s(line)
-        heard = sum(rig.memory.counter for rig in line.rigs) - sum(counted)
+        end = _window(line)
     finally:
         stop.set()
         pulses.join()
-    sent = [rig.memory.counter - count for rig, count in zip(line.rigs, before, strict=True)]
-    line.until(lambda: _triggered(line) >= books + sum(sent) and _idle(line), REST_S, "results are missing")
-    line.take(0)
-    took_s = (end_ns - begin_ns) / 1e9
-    seen = [r.result for r in line.results if begin_ns <= r.header.publish_utc_ns < end_ns]
-    per_camera = Counter(one.camera for one in seen if one.reason in IN_TIME)
+    sent = [now - count for now, count in zip(_counters(line), before, strict=True)]
+    line.until(
+        lambda: _triggered(line) >= books + sum(sent) and not any(view.in_flight for view in line.views.values()),
+        REST_S,
+        "results are missing",
+    )
+    return _offered(line, in_step, begin, end, _is_exact(line, sent))
+
+
+def _offered(line: BenchLine, in_step: bool, begin: _Window, end: _Window, exact: bool) -> Offered:
+    """What came of a load between two moments."""
+    took_s = (end.utc_ns - begin.utc_ns) / 1e9
+    seen = [r.result for r in line.results if begin.utc_ns <= r.header.publish_utc_ns < end.utc_ns]
+    in_time = Counter(one.camera for one in seen if one.reason in IN_TIME)
+    per_camera = {name: in_time[name] for name in CAMERAS}
     reasons = Counter(str(one.reason) for one in seen)
-    in_time, mean = sum(per_camera.values()), sum(per_camera.values()) / len(CAMERAS)
-    parts = Counter((r.result.camera, r.result.part_id) for r in line.results)
-    by_camera = Counter(camera for camera, _ in parts)
-    exact = sent == [by_camera[name] for name in CAMERAS] and len(parts) == len(line.results)
-    balanced = all(view.balanced for view in line.views.values())
+    mean = in_time.total() / len(CAMERAS)
     return Offered(
-        in_step, round(heard / took_s, 1), round(in_time / took_s, 2),
-        {reason: round(count / took_s, 1) for reason, count in sorted(reasons.items())},
-        {name: per_camera[name] for name in CAMERAS},
-        round(min(per_camera[name] for name in CAMERAS) / mean, 3) if mean else 0.0,
-        *(round((after - now) / took_s, 2) for now, after in zip(used, used_after, strict=True)),
-        exact and balanced,
-    )  # fmt: skip
+        in_step=in_step,
+        offered_hz=round((end.triggers - begin.triggers) / took_s, 1),
+        in_time_hz=round(in_time.total() / took_s, 2),
+        reasons={reason: round(count / took_s, 1) for reason, count in sorted(reasons.items())},
+        per_camera=per_camera,
+        share=round(min(per_camera.values()) / mean, 3) if mean else 0.0,
+        daemon_cores=round((end.daemon_s - begin.daemon_s) / took_s, 2),
+        cameras_cores=round((end.cameras_s - begin.cameras_s) / took_s, 2),
+        exact=exact,
+    )
+
+
+def _is_exact(line: BenchLine, sent: Sequence[int]) -> bool:
+    """Whether each of the triggers sent, by camera, has exactly one result."""
+    parts = {(r.result.camera, r.result.part_id) for r in line.results}
+    by_camera = Counter(camera for camera, _ in parts)
+    is_counted = list(sent) == [by_camera[name] for name in CAMERAS]
+    return is_counted and len(parts) == len(line.results) and all(v.balanced for v in line.views.values())
+
+
+def _counters(line: BenchLine) -> list[int]:
+    return [rig.memory.counter for rig in line.rigs]
 
 
 def _triggered(line: BenchLine) -> int:
     return sum(view.books.triggered for view in line.views.values())
-
-
-def _idle(line: BenchLine) -> bool:
-    return not any(view.in_flight for view in line.views.values())
 
 
 def _take_for(line: BenchLine, seconds: float) -> None:
@@ -194,11 +225,6 @@ def _pulse(rigs: Sequence[Rig], rate_hz: float, in_step: bool, stop: threading.E
         stop.wait(max(0.0, began_s + turn / rate_hz - time.monotonic()))
 
 
-def _cpu_s(line: BenchLine) -> tuple[float, float]:
-    """Processor seconds used so far by the daemon, and by its camera processes."""
-    return _used_s(line.daemon.pid), math.fsum(_used_s(pid) for pid in line.camera_pids)
-
-
 def _used_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -208,17 +234,25 @@ def _offered_text(one: Offered) -> str:
     reasons = ", ".join(f"{reason} {rate_hz}" for reason, rate_hz in one.reasons.items())
     shares = " ".join(str(count) for count in one.per_camera.values())
     return (
-        f"offered {one.offered_hz:.1f}/s {'in step' if one.in_step else 'in turn'}: in time {one.in_time_hz:.1f}/s "
-        f"(cameras {shares}), results/s: {reasons}; cores: daemon {one.daemon_cores}, cameras {one.cameras_cores}"
-        f"{'' if one.exact else '; NOT EXACT'}"
+        f"{_load_text(one.offered_hz, one.in_step)}: in time {one.in_time_hz:.1f}/s (cameras {shares}), "
+        f"results/s: {reasons}; cores: daemon {one.daemon_cores}, cameras {one.cameras_cores}"
+        f"{_exact_text(one.exact)}"
     )
+
+
+def _load_text(offered_hz: float, in_step: bool) -> str:
+    return f"offered {offered_hz:.1f}/s {'in step' if in_step else 'in turn'}"
+
+
+def _exact_text(exact: bool) -> str:
+    return "" if exact else "; NOT ONE RESULT FOR EACH TRIGGER"
 
 
 def _text(result: Overload) -> str:
     lines = [f"saturated at {result.saturated_hz:.1f} parts/s in time"]
     lines += [
-        f"offered {load.offered_hz:.1f}/s {'in step' if load.in_step else 'in turn'}: in time {load.in_time_hz:.1f}/s, "
-        f"ratio {load.ratio:.3f}, worst camera {load.share:.2f} of the mean{'' if load.exact else ', NOT EXACT'}"
+        f"{_load_text(load.offered_hz, load.in_step)}: in time {load.in_time_hz:.1f}/s, ratio {load.ratio:.3f}, "
+        f"worst camera {load.share:.2f} of the mean{_exact_text(load.exact)}"
         for load in result.loads
     ]
     bars = f"bars: ratio {RATIO_BAR}, worst camera {SHARE_BAR}, one result for each trigger"

@@ -80,7 +80,9 @@ def overload(
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each load, taken in turn.")] = 3,
     rate: Annotated[
         list[float] | None,
-        typer.Option(min=1, help="Parts per second to offer; again for more. By default 0.8 to 3.33 x saturation."),
+        typer.Option(
+            min=1, help="Parts per second to offer; may be repeated. By default 0.8 to 3.33 x saturation."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

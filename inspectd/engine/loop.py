@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from inspectd.engine.admission import Waiting
+from inspectd.engine.admission import WaitingFrames
 from inspectd.engine.backend import Backend
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import DeviceError
@@ -64,7 +64,7 @@ class Switch(NamedTuple):
     """Called by the engine thread with the first part id under the new setup, by camera."""
 
 
-class _Started(NamedTuple):
+class _Submitted(NamedTuple):
     """When the engine began with a frame, and how many others it had then."""
 
     at_ns: int
@@ -90,9 +90,9 @@ class Engine:
         self._failed = failed  # called once, at the first fault
         self._retired = retired  # called with a setup that no frame needs any more, and its backend
         self._error: Exception | None = None
-        self._waiting = Waiting(lambda camera: sources[camera].shape)
-        self._working: dict[Frame, _Started] = {}
-        self._handed_on: dict[Frame, _Started] = {}  # the judge is not done with these
+        self._waiting = WaitingFrames(lambda camera: sources[camera].shape)
+        self._working: dict[Frame, _Submitted] = {}
+        self._handed_on: dict[Frame, _Submitted] = {}  # the judge is not done with these
         self._orders: Handoff[Switch] = Handoff()
         self._held = ""
         self._poll = select.poll()
@@ -239,7 +239,7 @@ class Engine:
         except Exception:
             self._waiting.put(frame)  # it never began: it ends with those that wait
             raise
-        self._working[frame] = _Started(now_ns(), len(self._working))
+        self._working[frame] = _Submitted(now_ns(), len(self._working))
         self._waiting.started(frame)
 
     def _completed(self, frame: Frame) -> None:

@@ -48,7 +48,8 @@ class PlayedLine:
 
     def __init__(self, took: Took, deadline: int, depth: int = 2) -> None:
         self.now = 0
-        self._deadline, self._events = deadline, list[tuple[int, int, Callable[[int | Frame], None], int | Frame]]()
+        self._deadline = deadline
+        self._events: list[tuple[int, int, Callable[..., None], int | Frame]] = []
         self._sources = [TestSource() for _ in range(CAMERAS)]
         self._held = [0] * CAMERAS
         self._scored: Handoff[Frame] = Handoff()
