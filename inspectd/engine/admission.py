@@ -19,8 +19,8 @@ MEASURED = 24
 SLOWER = 2
 """Number of the kept durations that are longer than the one reckoned with: rare stalls are no measure."""
 FIRST_TRIAL, LAST_TRIAL = 4, 64
-"""Numbers of frames that are given up on what was measured before one is tried in spite of it, at first and at last:
-the number doubles with each trial, until one shows that the engine has become faster."""
+"""Numbers of frames that are given up on what was measured before one is tried in spite of it, at first and at
+last: the number doubles with each trial, until one shows that the engine has become faster."""
 MEMORY = 1 - 1 / 64
 """What a frame counts for in its camera's share after each one that was started later."""
 
