@@ -82,6 +82,7 @@ class WaitingFrames:
         self._shape_of = shape_of
         self._frames: list[Frame] = []
         self._paces: dict[tuple[int, Shape, int], _Pace] = {}
+        self._slowest_ns = self._slowest_each_ns = 0
         self._shares: defaultdict[int, float] = defaultdict(float)
 
     def __len__(self) -> int:
@@ -120,6 +121,8 @@ class WaitingFrames:
         if key not in self._paces:
             self._paces[key] = _Pace(working)
         self._paces[key].note(took_ns)
+        self._slowest_ns = max(pace.most_ns for pace in self._paces.values())
+        self._slowest_each_ns = max(pace.each_ns for pace in self._paces.values())
 
     def rested(self) -> None:
         """The engine has nothing to do: how long most frames took before is no measure for those to come."""
@@ -137,7 +140,7 @@ class WaitingFrames:
         With nothing else to do a frame is tried in any case: if the engine was only slow for a while, this is how
         that is noticed.
         """
-        while working or len(self._frames) > 1:
+        while len(self._frames) > (0 if working else 1):
             late = self._first_late(now_ns, working)
             if late is None:
                 return
@@ -153,6 +156,9 @@ class WaitingFrames:
 
     def _first_late(self, now_ns: int, working: int) -> int | None:
         """Index of the first frame that would be late if the engine took one after the other from now on."""
+        longest_ns = self._slowest_ns + len(self._frames) * self._slowest_each_ns
+        if now_ns + longest_ns < self._frames[0].deadline_ns:
+            return None
         for index, frame in enumerate(self._frames):
             pace = self._pace(frame, working)
             if now_ns + pace.most_ns > frame.deadline_ns:
