@@ -297,8 +297,9 @@ def test_bench_overload(clone: Path) -> None:
 
 @needs_simcam
 @pytest.mark.proof
+@pytest.mark.timeout(1200)
 def test_bench_overload_keeps_the_output_and_shares_it(clone: Path) -> None:
-    shown = run_as_shown("inspectd bench overload --seconds 10 --rounds 5 --json", clone, timeout_s=900)
+    shown = run_as_shown("inspectd bench overload --seconds 10 --rounds 5 --json", clone, timeout_s=1100)
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout)
     assert len(found["loads"]) == 8

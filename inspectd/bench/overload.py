@@ -20,6 +20,7 @@ import msgspec
 
 from inspectd.acquire.simcam.world import Rig
 from inspectd.bench.line import START_S, BenchLine
+from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Reason
 from inspectd.settings.config import Settings
 
@@ -108,7 +109,10 @@ def measure(
 
 
 def _saturate(line: BenchLine, quiet: bool) -> float:
-    """Raise the load until the line can't follow; gives the most parts per second that were in time."""
+    """Raise the load until the line can't follow; gives the most parts per second that were in time.
+
+    Raises UserError if it follows as far as this process can raise it.
+    """
     rate_hz, best_hz = FIRST_HZ, 0.0
     while True:
         offered = _offer(line, rate_hz, False, RAMP_S)
@@ -117,6 +121,10 @@ def _saturate(line: BenchLine, quiet: bool) -> float:
         best_hz = max(best_hz, offered.in_time_hz)
         if offered.in_time_hz < SATURATED * offered.offered_hz:
             return best_hz
+        if offered.offered_hz < SATURATED * rate_hz:
+            raise UserError(
+                f"the engine judges all of {offered.offered_hz:.0f} parts/s: this bench can't offer more"
+            )
         rate_hz *= STEP
 
 

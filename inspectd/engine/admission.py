@@ -150,7 +150,7 @@ class WaitingFrames:
                 return
             frame = self._frames.pop(index)
             if now_ns + pace.least_ns > frame.deadline_ns:
-                yield frame, f"its deadline can't be met: the engine takes at least {pace.least_ns / 1e6:.1f} ms"
+                yield frame, f"its deadline can't be met: it takes at least {pace.least_ns / 1e6:.1f} ms"
             else:
                 yield frame, "more parts came than the engine can judge in time"
 
