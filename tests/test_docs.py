@@ -86,7 +86,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
     tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN, *STEERED}
-    tested |= {"inspectd bench wire", "inspectd bench crowd"}
+    tested |= {"inspectd bench wire", "inspectd bench crowd", "inspectd bench overload"}
     assert {c for c in COMMANDS if not c.startswith("inspectd-train")} == tested
 
 
@@ -281,6 +281,33 @@ def test_bench_crowd(clone: Path) -> None:
     (only,) = found["rounds"]
     assert found["wrong"] == 0 and only["refused"] > 10 and only["answered"] > 10
     assert min(only["alone"]["results"], only["crowd"]["results"]) > 5
+
+
+@needs_simcam
+@pytest.mark.alone
+def test_bench_overload(clone: Path) -> None:
+    """A short form, with little asked: other programs may take much of the machine, and more of it later."""
+    shown = run_as_shown("inspectd bench overload --seconds 2 --rounds 1 --rate 200 --json", clone)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert [load["in_step"] for load in found["loads"]] == [False, True]
+    assert all(load["exact"] for load in found["loads"])
+    if found["saturated_hz"] < 20:
+        pytest.skip("other programs leave the engine too little: a single inference takes most of a deadline")
+    for load in found["loads"]:
+        assert load["ratio"] > 0.2 and load["share"] > 0.1, load
+
+
+@needs_simcam
+@pytest.mark.proof
+@pytest.mark.timeout(1200)
+def test_bench_overload_keeps_the_output_and_shares_it(clone: Path) -> None:
+    shown = run_as_shown("inspectd bench overload --seconds 10 --rounds 5 --json", clone, timeout_s=1100)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert len(found["loads"]) == 8
+    for load in found["loads"]:
+        assert load["exact"] and load["ratio"] >= 0.95 and load["share"] >= 0.8, load
 
 
 @needs_simcam

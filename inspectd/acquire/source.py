@@ -33,6 +33,7 @@ from inspectd.runtime.books import Ledger, Losses
 from inspectd.runtime.clock import ClockView, now_ns, utc_of
 from inspectd.runtime.frame import Ended, Frame, Reason, unknown
 from inspectd.runtime.ring import Ring
+from inspectd.runtime.slots import Shape
 
 log = structlog.get_logger()
 MAX_MESSAGES = 64
@@ -76,6 +77,11 @@ class Source:
     def detail(self) -> str:
         """The device that streams, or why none does, in words."""
         return self.health.detail
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the pictures."""
+        return self.ring.shape
 
     @property
     def setups(self) -> Set[int]:

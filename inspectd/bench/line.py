@@ -1,11 +1,11 @@
-"""A line of its own for a measurement: a simulated camera, the daemon as a user starts it, a subscriber."""
+"""A line of its own for a measurement: simulated cameras, the daemon as a user starts it, a subscriber."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -50,7 +50,11 @@ def _recipe_text(settings: Settings, deadline_ms: int | None) -> str:
 
 
 class BenchLine:
-    """`with` starts the daemon and waits until its camera streams; the end stops it."""
+    """`with` starts the daemon and waits until its cameras stream; the end stops it.
+
+
+    camera: lines of the config that all of `names`, the cameras, share.
+    """
 
     def __init__(
         self,
@@ -61,27 +65,33 @@ class BenchLine:
         images: Path | None = None,
         is_heard: bool = True,
         deadline_ms: int | None = None,
+        names: Sequence[str] = (CAMERA,),
     ) -> None:
-        """camera: its keys in the config; images: another folder than the config's; is_heard: stderr is read;
-        deadline_ms: another one than the recipe's.
+        """images: another folder than the config's; is_heard: stderr is read; deadline_ms: another one than the
+        recipe's.
         """
         shown, width, height = pictures_of(settings)
         self._is_heard = is_heard
         self.folder, self.endpoint = folder, f"ipc://{folder}/results"
         self.state_dir = folder / "state" / "bench"
         self.results: list[Received] = []
-        self.view: CameraView | None = None
+        self.views: dict[str, CameraView] = {}
+        """The cameras, by name, as the last heartbeat has them."""
         self.state = ""
         self.counts: dict[str, int] = {}
         """Numbers of what clients asked, by the last heartbeat."""
         (folder / "recipe.toml").write_text(_recipe_text(settings, deadline_ms))
+        self._names = tuple(names)
         self._config = folder / "config.toml"
+        cameras = "\n".join(
+            f'[[camera]]\nname = "{name}"\nkind = "sim"\nfolder = {_quoted(images or shown)}\n'
+            f"width = {width}\nheight = {height}\n{camera}\n"
+            for name in names
+        )
         self._config.write_text(
             f'line = "bench"\nrecipes = ["recipe.toml"]\n'
             f'state_dir = "state"\n\n[publish]\nresults = "{self.endpoint}"\n'
-            f"high_water_mark = {high_water_mark}\n\n"
-            f'[[camera]]\nname = "{CAMERA}"\nkind = "sim"\nfolder = {_quoted(images or shown)}\n'
-            f"width = {width}\nheight = {height}\n{camera}\n"
+            f"high_water_mark = {high_water_mark}\n\n{cameras}"
         )
 
     def __enter__(self) -> "BenchLine":
@@ -92,7 +102,7 @@ class BenchLine:
         self.control = Control(f"ipc://{self.folder}/control")
         self._subscriber = Results(self.endpoint, high_water_mark=1_000_000)
         self.until(lambda: self.state == "ContinuousExecution", START_S, "the camera does not stream")
-        self.rig = Rig(camera_path(sim.sim_folder(self.state_dir), CAMERA))
+        self.rigs = [Rig(camera_path(sim.sim_folder(self.state_dir), name)) for name in self._names]
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
@@ -107,14 +117,29 @@ class BenchLine:
         self._log.close()
         if self.daemon.stderr is not None:
             self.daemon.stderr.close()
-        if hasattr(self, "rig"):
-            self.rig.close()
+        for rig in getattr(self, "rigs", ()):
+            rig.close()
+
+    @property
+    def rig(self) -> Rig:
+        """The first camera, for who plays the machine around it."""
+        return self.rigs[0]
+
+    @property
+    def view(self) -> CameraView | None:
+        """The first camera, as the last heartbeat has it."""
+        return self.views.get(self._names[0])
 
     @property
     def camera_pid(self) -> int | None:
-        """Id of the daemon's camera process; None while there is none."""
+        """Id of the daemon's first camera process; None while there is none."""
+        return next(iter(self.camera_pids), None)
+
+    @property
+    def camera_pids(self) -> list[int]:
+        """Ids of the daemon's camera processes that there are just now."""
         children = Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
-        return int(children[0]) if children else None
+        return [int(child) for child in children]
 
     def kill_camera(self, number: int = signal.SIGKILL) -> None:
         """Signal the camera process, if there is one just now."""
@@ -128,7 +153,7 @@ class BenchLine:
             if isinstance(event, Received):
                 self.results.append(event)
             elif isinstance(event, Beat):
-                self.state, self.view = event.heartbeat.state, event.heartbeat.cameras[CAMERA]
+                self.state, self.views = event.heartbeat.state, event.heartbeat.cameras
                 self.counts = event.heartbeat.counts
             event = self._subscriber.receive(0)
 

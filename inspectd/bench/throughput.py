@@ -68,6 +68,7 @@ class RingSource:
 
     def __init__(self, ring: Ring, ledger: Ledger) -> None:
         self.finished = False
+        self.shape = ring.shape
         self._ledger = ledger
         self._ready = deque(range(ring.count))
         self._wake = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

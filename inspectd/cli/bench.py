@@ -71,3 +71,22 @@ def crowd(
     from inspectd.bench.crowd import bench_crowd
 
     bench_crowd(config.load(path), seconds, rounds, json)
+
+
+@bench.command()
+def overload(
+    path: ConfigOption = DEFAULT_CONFIG,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each load, taken in turn.")] = 3,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=1, help="Parts per second to offer; may be repeated. By default 0.8 to 3.33 x saturation."
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure what four cameras get out of one engine when they offer more than it can judge."""
+    from inspectd.bench.overload import bench_overload
+
+    bench_overload(config.load(path), seconds, rounds, rate or (), json)

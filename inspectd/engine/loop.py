@@ -4,21 +4,19 @@ There is one backend per setup (recipe and model): two while the line switches f
 """
 
 import select
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence, Set
-from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from inspectd.engine.admission import WaitingFrames
 from inspectd.engine.backend import Backend
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import DeviceError
 from inspectd.runtime.frame import Ended, Frame, Late, Reason, unknown
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.progress import STAGE_WAIT_S, Progress
+from inspectd.runtime.slots import Shape
 
-MEASURED = 64
-"""Number of the latest inferences whose durations are kept, per setup and camera."""
 MAX_READ = 256
 """Most frames and results that are taken from a source in one turn."""
 
@@ -28,6 +26,10 @@ class FrameSource(Protocol):
 
     name: str
     finished: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of its pictures."""
 
     @property
     def setups(self) -> Set[int]:
@@ -69,6 +71,13 @@ class Switch(NamedTuple):
     """Called by the engine thread with the first part id under the new setup, by camera."""
 
 
+class _Submitted(NamedTuple):
+    """When the engine began with a frame, and how many others it had then."""
+
+    at_ns: int
+    working: int
+
+
 class Engine:
     """State of the engine thread: every received frame that is not judged yet."""
 
@@ -88,10 +97,9 @@ class Engine:
         self._failed = failed  # called once, at the first fault
         self._retired = retired  # called with a setup that no frame needs any more, and its backend
         self._error: Exception | None = None
-        self._waiting: list[Frame] = []  # a heap, earliest deadline first
-        self._working: dict[Frame, int] = {}  # when each was submitted; 0 = beside another one
-        self._handed_on: set[Frame] = set()  # the judge is not done with these
-        self._took_ns: defaultdict[tuple[int, int], deque[int]] = defaultdict(lambda: deque(maxlen=MEASURED))
+        self._waiting = WaitingFrames(lambda camera: sources[camera].shape)
+        self._working: dict[Frame, _Submitted] = {}
+        self._handed_on: dict[Frame, _Submitted] = {}  # the judge is not done with these
         self._orders: Handoff[Switch] = Handoff()
         self._held = ""
         self._poll = select.poll()
@@ -131,6 +139,7 @@ class Engine:
                 raise backend.fault
             for frame in backend.completed.drain():
                 self._completed(frame)
+        self._learn()
         self._submit()  # before reading on: the engine must not wait while sockets are read
         for _ in self._changed.drain():
             pass
@@ -142,6 +151,8 @@ class Engine:
         self._read()
         self._submit()
         self._expire(now_ns())
+        if not self._waiting and not self._working:
+            self._waiting.rested()
         if len(self._backends) > 1:
             self._retire()
 
@@ -193,8 +204,7 @@ class Engine:
             backend = self._backends.pop(setup)
             if backend not in self._backends.values():  # setups of one model share it
                 self._poll.unregister(backend.completed)
-            for index in range(len(self._sources)):
-                self._took_ns.pop((setup, index), None)
+            self._waiting.forget(setup)
             self._retired(setup, backend)
 
     def _read(self) -> None:
@@ -214,67 +224,53 @@ class Engine:
             self._end(item, Reason.NOT_READY, self._held)
             source.give_back(item.slot)
         else:
-            heappush(self._waiting, item)
+            self._waiting.put(item)
 
     def _submit(self) -> None:
-        while self._waiting and (self._error is not None or self._has_room_for(self._waiting[0])):
-            frame = heappop(self._waiting)
-            if self._error is not None:
-                self._end(frame, Reason.ENGINE, self._sentence())
-            elif hopeless := self._hopeless(frame):
-                self._end(frame, Reason.DEADLINE, hopeless)
-            if frame.open:
-                self._start(frame)
-            else:
-                self._sources[frame.camera].give_back(frame.slot)
+        while self._waiting and self._error is not None:
+            self._give_up(self._waiting.pop(), Reason.ENGINE, self._sentence())
+        while self._waiting and self._has_room_for(self._waiting.first):
+            now = now_ns()
+            self._give_up_expired(now)
+            for frame, why in self._waiting.given_up(now, len(self._working)):
+                self._give_up(frame, Reason.DEADLINE, why)
+            if self._waiting and self._has_room_for(self._waiting.first):
+                self._start(self._waiting.pop())
 
     def _has_room_for(self, frame: Frame) -> bool:
         """Whether a frame may start: the backends share one device and together work on no more than one may."""
         return len(self._working) < self._backends[frame.setup].depth
 
-    def _hopeless(self, frame: Frame) -> str:
-        """Why the frame's deadline can't be met; empty if it may be. Only what is surely impossible is given up.
-
-        The shortest inference of late is the measure, of those that had the engine to themselves: a queue in
-        front of the engine does not count. With nothing else to do the frame is tried in any case: if the engine
-        was only slow for a while, this is how that is noticed.
-        """
-        now = now_ns()
-        if frame.deadline_ns <= now:
-            return "no engine was free in time"
-        took_ns = self._took_ns[frame.setup, frame.camera]
-        if (self._working or self._waiting) and took_ns and now + min(took_ns) > frame.deadline_ns:
-            return f"its deadline can't be met: the engine takes at least {min(took_ns) / 1e6:.1f} ms"
-        return ""
-
     def _start(self, frame: Frame) -> None:
         try:
             self._backends[frame.setup].submit(frame)
         except Exception:
-            heappush(self._waiting, frame)  # it never began: it ends with those that wait
+            self._waiting.put(frame)  # it never began: it ends with those that wait
             raise
-        self._working[frame] = 0 if self._working else now_ns()
+        self._working[frame] = _Submitted(now_ns(), len(self._working))
+        self._waiting.started(frame)
 
     def _completed(self, frame: Frame) -> None:
         frame.engine_ns = now_ns()
         self._backends[frame.setup].finish(frame)
-        submitted_ns = self._working.pop(frame, 0)
+        started = self._working.pop(frame)
         if frame.failure:
             self._end(frame, Reason.ENGINE, frame.failure)
         if frame.failure or (self._error is not None and not frame.open):
             self._sources[frame.camera].give_back(frame.slot)
             return
-        if submitted_ns:
-            self._took_ns[frame.setup, frame.camera].append(frame.engine_ns - submitted_ns)
-        self._handed_on.add(frame)
+        self._handed_on[frame] = started
         self._scored.put(frame)  # late frames as well: their answer goes into the journal
+
+    def _learn(self) -> None:
+        """Note how long it took where the judge is done."""
+        for frame in [frame for frame in self._handed_on if frame.judge_ns]:
+            started = self._handed_on.pop(frame)
+            self._waiting.took(frame, started.working, frame.judge_ns - started.at_ns)
 
     def _expire(self, now: int) -> None:
         """End frames as UNKNOWN at their deadline; whatever comes later is only written down."""
-        if self._waiting and self._waiting[0].deadline_ns <= now:
-            for frame in self._waiting:
-                if frame.deadline_ns <= now:
-                    self._end(frame, Reason.DEADLINE, "no engine was free in time")
+        self._give_up_expired(now)
         for source in self._sources:
             if source.due_ns is not None and source.due_ns <= now and source not in self._unread:
                 for ended in source.overdue():
@@ -282,11 +278,18 @@ class Engine:
         for frame in self._working:
             if frame.deadline_ns <= now:
                 self._end(frame, Reason.DEADLINE, "the engine did not answer in time")
-        judged = [frame for frame in self._handed_on if frame.judge_ns]
-        self._handed_on.difference_update(judged)
         for frame in self._handed_on:
-            if frame.deadline_ns <= now:
+            if frame.deadline_ns <= now and not frame.judge_ns:
                 self._end(frame, Reason.DEADLINE, "it was not judged in time")
+
+    def _give_up_expired(self, now: int) -> None:
+        for frame in self._waiting.expired(now):
+            self._give_up(frame, Reason.DEADLINE, "no engine was free in time")
+
+    def _give_up(self, frame: Frame, reason: Reason, detail: str) -> None:
+        """End a frame that the engine never had."""
+        self._end(frame, reason, detail)
+        self._sources[frame.camera].give_back(frame.slot)
 
     def _sentence(self) -> str:
         """Detail of the fault, for the results."""
