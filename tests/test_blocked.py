@@ -161,7 +161,8 @@ if "run" in sys.orig_argv:
                 time.sleep(0.02)
             return real(*arguments)
         return call
-    os.fsync, os.posix_fallocate = stalling(os.fsync), stalling(os.posix_fallocate)
+    os.fsync, os.fdatasync = stalling(os.fsync), stalling(os.fdatasync)
+    os.posix_fallocate = stalling(os.posix_fallocate)
 """
 
 
@@ -232,7 +233,19 @@ def test_a_pause_holds_the_line_though_another_request_waits_for_the_disk(line: 
         stuck.start()
         assert stop(daemon, timeout_s=60) == 0, line.log  # nor does the stop wait for the disk
         stuck.join(60)
-        assert "Traceback" not in line.log
+        assert "Traceback" not in line.log and "the journal's disk does not answer" in line.log
+
+
+def test_a_watch_that_nobody_reads_does_not_hold_up_the_end(line: Line) -> None:
+    command = [sys.executable, "-m", "inspectd", "run", "-c", str(line.config), "--watch", "--count", "20"]
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 4096):
+            pass
+    os.set_blocking(writer, True)
+    assert line.spawn(command, stdout=writer, stderr=subprocess.DEVNULL).wait(120) == 0
+    os.close(reader)
+    os.close(writer)
 
 
 def suppressed(call: Callable[..., object], *arguments: Any) -> None:

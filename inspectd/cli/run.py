@@ -29,6 +29,8 @@ from inspectd.settings import config
 from inspectd.wire.endpoints import DEFAULT_RESULTS
 
 PR_SET_PDEATHSIG = 1
+WATCHER_S = 5.0
+"""Longest time in seconds that the watch of `run --watch` gets to end."""
 DESCRIPTORS = 16384
 """As many as systemd/inspectd@.service allows: each connection takes one, and silent ones must not use them up."""
 
@@ -63,7 +65,10 @@ def run(
         code = daemon.run(count)
     finally:
         watcher.send_signal(signal.SIGINT)
-        watcher.wait()
+        try:
+            watcher.wait(WATCHER_S)
+        except subprocess.TimeoutExpired:  # nobody reads what it shows
+            watcher.kill()
     leave(code)
 
 

@@ -40,6 +40,8 @@ from inspectd.settings.publish import JournalConfig
 
 log = structlog.get_logger()
 SYNC_S = 0.1
+CLOSE_S = 5.0
+"""Longest wait for the disk at the end, in seconds."""
 
 
 class _Newest(NamedTuple):
@@ -137,9 +139,14 @@ class Journal:
             self._fail(error)
 
     def close(self) -> None:
-        """Write the mark of a clean end and sync."""
+        """Write the mark of a clean end and sync. A disk that stalls for CLOSE_S is left as by a kill."""
         self._stopped.set()
-        self._syncer.join()
+        self._syncer.join(CLOSE_S)
+        if self._syncer.is_alive():
+            log.error("the journal's disk does not answer: the journal is left without the mark of a clean end")
+
+    def _end(self) -> None:
+        """Close the journal, in the helper thread."""
         if not self.failure:
             try:
                 self._append(CLOSED, b"")
@@ -187,9 +194,10 @@ class Journal:
         self._fd, self._at = fd, PAGE
 
     def _sync(self) -> None:
-        """Sync in the helper thread, the only one that closes a descriptor while the journal is open."""
+        """Sync in the helper thread, the only one that closes a descriptor."""
         while not self._stopped.wait(SYNC_S):
             self._sync_once()
+        self._end()
 
     def _sync_once(self) -> None:
         if self.failure and not self._tainted:
