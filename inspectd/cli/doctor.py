@@ -38,7 +38,7 @@ def doctor_camera(
 def _opened(path: Path) -> list[Any]:
     """Open the config's cameras one after the other, as the daemon would, and read their features."""
     from inspectd.acquire.survey import Opening, ask
-    from inspectd.doctor.opened import Opened
+    from inspectd.doctor.opened import OpenedCamera
     from inspectd.engine.bundle import load_bundle
     from inspectd.settings.camera import GentlCamera, is_simulated
     from inspectd.steer.setup import first_jobs
@@ -55,7 +55,7 @@ def _opened(path: Path) -> list[Any]:
         except CameraError as error:
             trouble = str(error)
         found.append(
-            Opened(
+            OpenedCamera(
                 camera.name,
                 features={row["name"]: row["value"] for row in rows},
                 limits={row["name"]: row["max"] for row in rows if isinstance(row.get("max"), int | float)},

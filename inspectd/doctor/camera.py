@@ -14,14 +14,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from inspectd.doctor.ethtool import Card, ask_card, card_findings
+from inspectd.doctor.ethtool import NetworkCard, ask_card, card_findings
 from inspectd.doctor.finding import Finding, text
 from inspectd.doctor.firewall import Firewall, firewall_findings
-from inspectd.doctor.gige import Answers, ask_cameras, gige_findings
+from inspectd.doctor.gige import GigeAnswers, ask_cameras, gige_findings
 from inspectd.doctor.host import host_findings
 from inspectd.doctor.interfaces import interfaces
+from inspectd.doctor.links import USB3_SHARE, CameraLink, opened_findings
 from inspectd.doctor.network import network_findings
-from inspectd.doctor.opened import USB3_SHARE, Link, Opened, opened_findings
+from inspectd.doctor.opened import OpenedCamera
 from inspectd.doctor.rulesets import ask_firewall
 from inspectd.doctor.usb import usb_cameras, usb_findings
 
@@ -29,9 +30,9 @@ from inspectd.doctor.usb import usb_cameras, usb_findings
 class Told(Struct, frozen=True):
     """What stands in no file of a kernel, but is told to who asks; None = nobody was asked."""
 
-    cards: dict[str, Card] = {}
+    cards: dict[str, NetworkCard] = {}
     firewall: Firewall | None = None
-    answers: Answers | None = None
+    answers: GigeAnswers | None = None
 
 
 NOT_ASKED = Told()
@@ -44,7 +45,7 @@ def ask_here() -> Told:
 
 
 def camera_findings(
-    root: Path = Path("/"), told: Told = NOT_ASKED, opened: Sequence[Opened] = ()
+    root: Path = Path("/"), told: Told = NOT_ASKED, opened: Sequence[OpenedCamera] = ()
 ) -> list[Finding]:
     """Check all settings of the computer whose file system begins at `root`. Never raises."""
     cards = interfaces(root)
@@ -61,11 +62,12 @@ def camera_findings(
     return [*findings, *host_findings(root)]
 
 
-def _usb_links(root: Path) -> dict[str, Link]:
-    """The bus of each USB3 camera, by serial number. Cameras of one bus share what it carries."""
+def _usb_links(root: Path) -> dict[str, CameraLink]:
+    """The port of the computer that each USB3 camera hangs on, by serial number. Cameras behind a hub share one."""
     links = {}
     for device in usb_cameras(root):
-        serial, speed, bus = (text(device / name) for name in ("serial", "speed", "busnum"))
+        port = device.parent / device.name.partition(".")[0]  # 2-1.4 hangs on the hub 2-1
+        serial, speed = text(device / "serial"), text(port / "speed")
         if serial and speed.isdecimal() and len(speed) < 9:
-            links[serial] = Link(f"USB bus {bus}", int(speed) * 1e6 / 8 * USB3_SHARE)
+            links[serial] = CameraLink(f"USB {port.name}", int(speed) * 1e6 / 8 * USB3_SHARE)
     return links

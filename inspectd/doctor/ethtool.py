@@ -18,7 +18,7 @@ MOST_WAIT_US = 1000
 ADVISED_WAIT_US = 64
 
 
-class Card(Struct, frozen=True):
+class NetworkCard(Struct, frozen=True):
     """What a driver says of its card; None where it does not know the thing at all."""
 
     ring: int | None = None
@@ -30,10 +30,10 @@ class Card(Struct, frozen=True):
     """Whether driver and card choose `wait_us` by themselves, by the traffic."""
 
 
-def ask_card(name: str) -> Card:
+def ask_card(name: str) -> NetworkCard:
     """Ask the driver of an interface of this computer. Needs no rights."""
     ring, coalesce = _ask(name, GET_RING, 9), _ask(name, GET_COALESCE, 23)
-    return Card(
+    return NetworkCard(
         ring=ring[5] if ring and ring[1] else None,
         ring_max=ring[1] if ring else 0,
         wait_us=coalesce[1] if coalesce else None,
@@ -53,7 +53,7 @@ def _ask(name: str, command: int, words: int) -> tuple[int, ...]:
     return struct.unpack(f"={words}I", answer.raw)
 
 
-def card_findings(name: str, card: Card) -> Iterator[Finding]:
+def card_findings(name: str, card: NetworkCard) -> Iterator[Finding]:
     """Judge what a driver says. What it does not know is no finding."""
     said = quote(name)
     keep = f"to keep it: %s under [Link] of a systemd .link file that matches {said}"

@@ -21,7 +21,7 @@ MOST_JUMPS = 16
 """Depth of chains that call each other, as the kernel bounds it."""
 
 
-class Rule(Struct, frozen=True):
+class FirewallRule(Struct, frozen=True):
     """A rule that looks at nothing but where a packet comes in."""
 
     verdict: str
@@ -34,17 +34,17 @@ class Rule(Struct, frozen=True):
     """The network that packets come from; empty = any."""
 
 
-class Chain(Struct, frozen=True):
+class FirewallChain(Struct, frozen=True):
     """Rules in their order. With a policy it is one that packets begin in."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[FirewallRule, ...]
     policy: str = ""
 
 
 class Firewall(Struct, frozen=True):
     """What is known of the firewall: by the name of its table, chains by name; or why that is not known."""
 
-    tables: dict[str, dict[str, Chain]] = {}
+    tables: dict[str, dict[str, FirewallChain]] = {}
     unknown: str = ""
 
 
@@ -104,7 +104,7 @@ def _drops(firewall: Firewall, place: tuple[str, str], card: Interface) -> bool:
     return (_followed(chains[name], chains, card, MOST_JUMPS) or chains[name].policy) == "drop"
 
 
-def _followed(chain: Chain, chains: Mapping[str, Chain], card: Interface, depth: int) -> str:
+def _followed(chain: FirewallChain, chains: Mapping[str, FirewallChain], card: Interface, depth: int) -> str:
     """accept, drop, or empty if the packet comes back to who called the chain."""
     for rule in chain.rules:
         if not _holds(rule, card):
@@ -120,7 +120,7 @@ def _followed(chain: Chain, chains: Mapping[str, Chain], card: Interface, depth:
     return ""
 
 
-def _holds(rule: Rule, card: Interface) -> bool:
+def _holds(rule: FirewallRule, card: Interface) -> bool:
     named = any(card.name == name or (name[-1:] == "*" and card.name.startswith(name[:-1])) for name in rule.into)
     if rule.into and named == rule.into_others:
         return False

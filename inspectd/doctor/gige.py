@@ -42,14 +42,14 @@ class GigeCamera(Struct, frozen=True):
     asks_dhcp: bool
 
 
-class Answers(Struct, frozen=True):
+class GigeAnswers(Struct, frozen=True):
     """Who answered; or why nobody could be asked."""
 
     cameras: tuple[GigeCamera, ...] = ()
     unknown: str = ""
 
 
-def ask_cameras(names: Sequence[str], port: int = GVCP_PORT, to: str = "255.255.255.255") -> Answers:
+def ask_cameras(names: Sequence[str], port: int = GVCP_PORT, to: str = "255.255.255.255") -> GigeAnswers:
     """Ask on each of these interfaces who is there, and wait for all answers."""
     sockets: dict[str, socket.socket] = {}
     found: dict[tuple[str, str], GigeCamera] = {}
@@ -67,13 +67,13 @@ def ask_cameras(names: Sequence[str], port: int = GVCP_PORT, to: str = "255.255.
             for camera in (camera for name, asking in sockets.items() for camera in _heard(name, asking)):
                 found[camera.interface, camera.name] = camera
     except PermissionError:
-        return Answers(unknown="cameras can't be asked on each interface without root by this kernel")
+        return GigeAnswers(unknown="cameras can't be asked on each interface without root by this kernel")
     except OSError as error:
-        return Answers(unknown=f"cameras can't be asked: {error}")
+        return GigeAnswers(unknown=f"cameras can't be asked: {error}")
     finally:
         for asking in sockets.values():
             asking.close()
-    return Answers(tuple(found.values()))
+    return GigeAnswers(tuple(found.values()))
 
 
 def _heard(name: str, asking: socket.socket) -> Iterator[GigeCamera]:
@@ -106,7 +106,7 @@ def read_answer(interface: str, said: bytes) -> GigeCamera | None:
     return GigeCamera(interface, address, mask, name or "nameless", is_persistent, asks_dhcp)
 
 
-def gige_findings(cards: Sequence[Interface], answers: Answers) -> Iterator[Finding]:
+def gige_findings(cards: Sequence[Interface], answers: GigeAnswers) -> Iterator[Finding]:
     """Whether each camera that answers can be reached, and will be after the next power cut."""
     if not answers.cameras:
         found = answers.unknown or "none answers"

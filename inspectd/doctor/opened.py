@@ -1,28 +1,17 @@
-"""What only an open camera tells: how it sends its pictures, and whether they all fit through their link."""
+"""Cameras of the config that were opened, and what their features say of how they send."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
-
-from inspectd.doctor.finding import Finding, judged
-from inspectd.doctor.gige import persistence
-from inspectd.doctor.interfaces import Interface
 
 RATES_HZ = ("AcquisitionResultingFrameRate", "ResultingFrameRate", "AcquisitionFrameRate")
 """Names for the rate of a camera in free run, the truest first."""
 PACKET_HEADERS_BYTES, WIRE_BYTES = 36, 38
-"""Of the packet size no picture: IP, UDP and GVSP headers. Beside it on the wire: Ethernet's own, a pause."""
-MOST_LOAD = 0.9
-"""Most of a link that pictures may take: packets sent once more, and the other way, need the rest."""
-USB3_SHARE = 0.64
-"""What pictures can have of a USB3 link's bits: 400 of 625 MB/s at 5 Gbit/s."""
-NEAR_SIZE = 0.9
-SIZE_STEP_BYTES = 8
+"""What of a packet's size is no picture (IP, UDP and GVSP headers), and what goes over the wire beside it."""
 
 
-class Opened(Struct, frozen=True):
+class OpenedCamera(Struct, frozen=True):
     """A camera of the config that was opened and set up; or why it could not be."""
 
     name: str
@@ -37,218 +26,49 @@ class Opened(Struct, frozen=True):
     trouble: str = ""
 
 
-class Link(NamedTuple):
-    """What pictures travel over."""
-
-    name: str
-    bytes_per_s: float
-    mtu_bytes: int | None = None
-
-
-def opened_findings(
-    cameras: Sequence[Opened], cards: Sequence[Interface], usb_links: Mapping[str, Link], seen: Sequence[str] = ()
-) -> Iterator[Finding]:
-    """Judge what opened cameras tell. `usb_links`: by the serial number of the USB device, the bus it is on.
-    `seen`: addresses of cameras whose persistence was judged already.
-    """
-    sharing: dict[Link, list[Opened]] = {}
-    for camera in cameras:
-        yield _camera(camera)
-        if camera.trouble or camera.is_simulated:
-            continue
-        if (link := _link(camera, cards, usb_links)) is None:
-            yield _no_link(camera)
-        else:
-            sharing.setdefault(link, []).append(camera)
-    for link, those in sharing.items():
-        for camera in those:
-            yield from _stream(camera, link, those)
-        yield _load(link, those)
-    for camera in cameras:
-        address, features = _address(camera), camera.features
-        if address and address not in seen and "GevCurrentIPConfigurationPersistentIP" in features:
-            mask = str(IPv4Address(int(features.get("GevCurrentSubnetMask", 0xFFFFFF00))))
-            is_dhcp = bool(features.get("GevCurrentIPConfigurationDHCP"))
-            is_persistent = bool(features["GevCurrentIPConfigurationPersistentIP"])
-            yield persistence(f"camera {camera.name}", address, mask, is_persistent, is_dhcp)
-
-
-def _camera(camera: Opened) -> Finding:
-    """That it could be opened, and how much it sends."""
-    check, wanted = f"camera {camera.name}", "a camera that can be opened"
-    if camera.trouble:
-        remedy = (
-            "if the daemon has it open, stop that first; else see who is there: inspectd cameras -c config.toml"
-        )
-        return Finding(check, "warn", camera.trouble, wanted, remedy)
-    return Finding(check, "ok", f"opened, {_sends(camera)}", wanted)
-
-
-def _sends(camera: Opened) -> str:
-    picture, rate_hz = f"{_payload(camera) / 1e6:.3g} MB a picture", _rate_hz(camera)
-    return picture if rate_hz is None else f"{picture}, {rate_hz:.4g} a second"
-
-
-def _no_link(camera: Opened) -> Finding:
-    address = _address(camera)
-    found = f"{address}, in the network of no interface" if address else "not known from its features"
-    remedy = "give an interface and the camera addresses of one network, or hang the camera on the computer itself"
-    wanted = "a link whose load can be told"
-    return Finding(f"camera {camera.name} link", "warn" if address else "skipped", found, wanted, remedy)
-
-
-def _link(camera: Opened, cards: Sequence[Interface], usb_links: Mapping[str, Link]) -> Link | None:
-    """The link of a camera; None if it can't be told from its features."""
-    if address := _address(camera):
-        near = [card for card in cards if any(IPv4Address(address) in network for network in card.networks)]
-        if near and (speed := near[0].speed_mbit_per_s):
-            return Link(near[0].name, speed * 1e6 / 8, near[0].mtu_bytes)
-        return Link(near[0].name, 1e9 / 8, near[0].mtu_bytes) if near else None
-    serials = [str(camera.features.get(name, "")) for name in ("DeviceSerialNumber", "DeviceID")]
-    known = [usb_links[serial] for serial in serials if serial in usb_links]
-    return known[0] if known else None
-
-
-def _address(camera: Opened) -> str:
+def address_of(camera: OpenedCamera) -> str:
+    """The IPv4 address that a GigE camera has now; empty for any other camera."""
     value = camera.features.get("GevCurrentIPAddress")
     return str(IPv4Address(value)) if isinstance(value, int) and 0 < value < 1 << 32 else ""
 
 
-def _number(camera: Opened, name: str) -> float:
+def number_of(camera: OpenedCamera, name: str) -> float:
     """Value of a feature that is a number; 0 without it."""
     value = camera.features.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _payload(camera: Opened) -> float:
+def payload_bytes(camera: OpenedCamera) -> float:
     """Bytes of a picture."""
-    return _number(camera, "PayloadSize")
+    return number_of(camera, "PayloadSize")
 
 
-def _rate_hz(camera: Opened) -> float | None:
-    own = next((rate for name in RATES_HZ if (rate := _number(camera, name)) > 0), None)
+def rate_hz_of(camera: OpenedCamera) -> float | None:
+    """Pictures per second; None if something outside decides it."""
+    own = next((rate for name in RATES_HZ if (rate := number_of(camera, name)) > 0), None)
     return camera.rate_hz or (own if camera.is_free_run else None)
 
 
-def _limit(camera: Opened) -> float | None:
+def limit_of(camera: OpenedCamera) -> float | None:
     """Bytes per second that the camera holds itself to; None without a limit."""
     is_on = camera.features.get("DeviceLinkThroughputLimitMode", "On") == "On"
-    return _number(camera, "DeviceLinkThroughputLimit") or None if is_on else None
+    return number_of(camera, "DeviceLinkThroughputLimit") or None if is_on else None
 
 
-def _needs(camera: Opened) -> float | None:
+def needs_of(camera: OpenedCamera) -> float | None:
     """Bytes of pictures per second; None if nobody knows the rate."""
-    rate_hz = _rate_hz(camera)
-    return None if rate_hz is None else _payload(camera) * rate_hz
+    rate_hz = rate_hz_of(camera)
+    return None if rate_hz is None else payload_bytes(camera) * rate_hz
 
 
-def _expansion(camera: Opened) -> float:
+def expansion_of(camera: OpenedCamera) -> float:
     """Bytes on the link for each byte of a picture."""
-    size = _packet_size(camera)
+    size = packet_size_of(camera)
     if size > PACKET_HEADERS_BYTES:
         return (size + WIRE_BYTES) / (size - PACKET_HEADERS_BYTES)
     return 1.0
 
 
-def _packet_size(camera: Opened) -> float:
-    return _number(camera, "GevSCPSPacketSize") or _number(camera, "DeviceStreamChannelPacketSize")
-
-
-# ---- one camera ----
-
-
-def _stream(camera: Opened, link: Link, sharing: Sequence[Opened]) -> Iterator[Finding]:
-    if _packet_size(camera):
-        yield _size_finding(camera, link)
-    if "GevSCPD" in camera.features:
-        yield _delay_finding(camera, link, sharing)
-    if limit := _limit(camera):
-        yield _limit_finding(camera, limit)
-
-
-def _set(camera: Opened, name: str, value: int) -> str:
-    return f"{name} = {value} under [camera.{camera.name}.features] of the recipe"
-
-
-def _size_finding(camera: Opened, link: Link) -> Finding:
-    """Packets as large as the link takes: each has its headers, and costs the computer the same."""
-    name = "GevSCPSPacketSize" if _number(camera, "GevSCPSPacketSize") else "DeviceStreamChannelPacketSize"
-    size, mtu = _packet_size(camera), link.mtu_bytes or 1500
-    most = int(min(mtu, camera.limits.get(name, mtu))) // SIZE_STEP_BYTES * SIZE_STEP_BYTES
-    found = f"{size:.0f} bytes, {link.name} takes {mtu}"
-    wanted = f"about {most} bytes: smaller ones cost more of link and CPU, larger ones don't arrive"
-    wanted += " (before the start; some producers raise it then)"
-    good = NEAR_SIZE * most <= size <= mtu
-    return judged(f"camera {camera.name} packet size", good, found, wanted, _set(camera, name, most))
-
-
-def _delay_finding(camera: Opened, link: Link, sharing: Sequence[Opened]) -> Finding:
-    """Pauses between packets: long enough that cameras on one link don't collide in the switch, and short enough
-    for all pictures.
-    """
-    check, ticks = f"camera {camera.name} packet delay", _number(camera, "GevSCPD")
-    tick_hz, size = _number(camera, "GevTimestampTickFrequency"), _packet_size(camera)
-    if not tick_hz or not size:
-        remedy = "compare it with the camera's manual"
-        return Finding(
-            check, "skipped", f"{ticks:.0f} ticks of unknown length", "a delay that can be judged", remedy
-        )
-    sent_s = (size + WIRE_BYTES) / _speed(camera, link)
-    apart_s = sum(_speed(other, link) for other in sharing) / link.bytes_per_s * sent_s
-    longest_s = (size - PACKET_HEADERS_BYTES) * MOST_LOAD / needs if (needs := _needs(camera)) else float("inf")
-    is_held = all(_limit(other) for other in sharing)  # then the load says whether it fits
-    least_s = 0.0 if is_held or len(sharing) == 1 else max(0.0, min(apart_s, longest_s) - sent_s)
-    delay_s, good = ticks / tick_hz, True
-    found, wanted = f"{ticks:.0f} ticks, {delay_s * 1e6:.1f} us", f"{least_s * 1e6:.1f} us or more"
-    if delay_s < NEAR_SIZE * least_s:
-        good, wanted = False, f"{wanted}: {len(sharing)} cameras share {link.name}, and their packets collide"
-    elif delay_s > 0 and sent_s + delay_s > (size - PACKET_HEADERS_BYTES) / (needs or 1e-9):
-        good, wanted = (
-            False,
-            f"at most {max(0.0, longest_s - sent_s) * 1e6:.1f} us: else pictures don't get through",
-        )
-    target_s = least_s if delay_s < least_s else max(0.0, longest_s - sent_s)
-    value = int(target_s * tick_hz) if target_s < float("inf") else 0
-    return judged(check, good, found, wanted, _set(camera, "GevSCPD", value))
-
-
-def _speed(camera: Opened, link: Link) -> float:
-    """Bytes per second at which a camera sends a packet: its own link may be slower than the computer's."""
-    own = _number(camera, "GevLinkSpeed") * 1e6 / 8 or _number(camera, "DeviceLinkSpeed") or link.bytes_per_s
-    return min(own, link.bytes_per_s)
-
-
-def _limit_finding(camera: Opened, limit: float) -> Finding:
-    needs = (_needs(camera) or 0) * _expansion(camera)
-    found = f"{limit / 1e6:.1f} MB/s"
-    wanted = f"{needs / 1e6:.1f} MB/s or more, for {_sends(camera)}: else frames come late, or not at all"
-    remedy = _set(camera, "DeviceLinkThroughputLimit", int(needs / MOST_LOAD))
-    return judged(f"camera {camera.name} throughput limit", limit >= needs, found, wanted, remedy)
-
-
-# ---- all cameras of a link ----
-
-
-def _load(link: Link, sharing: Sequence[Opened]) -> Finding:
-    """The sum of what the cameras of a link send, against what it carries."""
-    check, carries = f"{link.name} load", MOST_LOAD * link.bytes_per_s
-    loads = [_needed_on_link(camera) for camera in sharing]
-    known = sum(load for load in loads if load is not None)
-    names = ", ".join(camera.name for camera in sharing)
-    found = f"{known / 1e6:.1f} MB/s by {names}"
-    wanted = f"{carries / 1e6:.0f} MB/s or less: what a link can't carry is lost or late"
-    remedy = "lower rates, a smaller Width and Height, Mono8 or Bayer instead of RGB8, or a link for each camera"
-    unknown = [camera for camera, load in zip(sharing, loads, strict=True) if load is None]
-    if known > carries or not unknown:
-        return judged(check, known <= carries, found, wanted, remedy)
-    first, left = unknown[0], (carries - known) / len(unknown)
-    most_hz = left / max(1.0, _payload(first) * _expansion(first))
-    found += f", where the rate of {', '.join(camera.name for camera in unknown)} is not known"
-    return Finding(check, "skipped", found, wanted, f"keep {first.name} below {most_hz:.3g} pictures a second")
-
-
-def _needed_on_link(camera: Opened) -> float | None:
-    needs, limit = _needs(camera), _limit(camera)
-    if needs is None:
-        return limit
-    return min(needs * _expansion(camera), limit or float("inf"))
+def packet_size_of(camera: OpenedCamera) -> float:
+    """Bytes of an IP packet with a piece of a picture; 0 for a camera that has none."""
+    return number_of(camera, "GevSCPSPacketSize") or number_of(camera, "DeviceStreamChannelPacketSize")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from inspectd.doctor.finding import text
-from inspectd.doctor.firewall import IPTABLES, Chain, Firewall, Rule
+from inspectd.doctor.firewall import IPTABLES, Firewall, FirewallChain, FirewallRule
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Where the programs lie; users mostly have no sbin in their PATH."""
@@ -26,7 +26,7 @@ PASSED_BY = frozenset(("counter", "log", "comment", "limit"))
 
 def ask_firewall() -> Firewall:
     """Ask nft; and iptables, where its older table is in use or there is no nft. Needs root."""
-    tables: dict[str, dict[str, Chain]] = {}
+    tables: dict[str, dict[str, FirewallChain]] = {}
     has_nft = shutil.which("nft", path=SBIN) is not None
     try:
         if has_nft:
@@ -51,13 +51,13 @@ def _said(program: str, *arguments: str) -> str:
     raise OSError(f"{program}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
 
 
-def nft_tables(ruleset: str) -> dict[str, dict[str, Chain]]:
+def nft_tables(ruleset: str) -> dict[str, dict[str, FirewallChain]]:
     """Chains by table that see IPv4 packets, of what `nft -j list ruleset` prints; none if that can't be read."""
     try:
         objects = msgspec.json.decode(ruleset, type=dict[str, list[dict[str, Any]]]).get("nftables", [])
     except msgspec.MsgspecError:
         return {}
-    rules: dict[tuple[str, str], list[Rule]] = {}
+    rules: dict[tuple[str, str], list[FirewallRule]] = {}
     policies: dict[tuple[str, str], str] = {}
     sets = {(_table(s), s["name"]): s.get("elem", []) for o in objects if (s := o.get("set")) and "name" in s}
     for entry in objects:
@@ -68,9 +68,9 @@ def nft_tables(ruleset: str) -> dict[str, dict[str, Chain]]:
         elif (rule := entry.get("rule")) and rule.get("family") in ("ip", "inet"):
             named = {f"@{name}": members for (table, name), members in sets.items() if table == _table(rule)}
             rules.setdefault((_table(rule), rule["chain"]), []).extend(_nft_rules(rule.get("expr", []), named))
-    tables: dict[str, dict[str, Chain]] = {}
+    tables: dict[str, dict[str, FirewallChain]] = {}
     for (table, name), those in rules.items():
-        tables.setdefault(table, {})[name] = Chain(tuple(those), policies.get((table, name), ""))
+        tables.setdefault(table, {})[name] = FirewallChain(tuple(those), policies.get((table, name), ""))
     return tables
 
 
@@ -78,7 +78,7 @@ def _table(entry: dict[str, Any]) -> str:
     return f"{entry.get('family')} {entry.get('table')}"
 
 
-def _nft_rules(statements: list[Any], sets: dict[str, list[Any]]) -> Iterator[Rule]:
+def _nft_rules(statements: list[Any], sets: dict[str, list[Any]]) -> Iterator[FirewallRule]:
     """The rule, if it looks at nothing but interface and source; several, for a map of interfaces to verdicts."""
     into: tuple[str, ...] = ()
     into_others, source = False, ""
@@ -97,11 +97,11 @@ def _nft_rules(statements: list[Any], sets: dict[str, list[Any]]) -> Iterator[Ru
                 return
         elif kind == "vmap" and value.get("key") in INTO:
             for key, action in value.get("data", {}).get("set", []):
-                yield Rule(_verdict(*_statement(action)), _names(key, sets))
+                yield FirewallRule(_verdict(*_statement(action)), _names(key, sets))
             return
         else:
             if verdict := _verdict(kind, value):
-                yield Rule(verdict, into, into_others, source)
+                yield FirewallRule(verdict, into, into_others, source)
             return
 
 
@@ -128,9 +128,9 @@ def _network(right: Any) -> str:
     return f"{prefix['addr']}/{prefix['len']}" if prefix else right if isinstance(right, str) else "none"
 
 
-def iptables_chains(rules: str) -> dict[str, Chain]:
+def iptables_chains(rules: str) -> dict[str, FirewallChain]:
     """Chains of the table filter, of what `iptables-legacy -S` prints."""
-    chains: dict[str, list[Rule]] = {}
+    chains: dict[str, list[FirewallRule]] = {}
     policies: dict[str, str] = {}
     for line in rules.splitlines():
         kind, name, *rest = [*shlex.split(line), "", ""]
@@ -139,10 +139,10 @@ def iptables_chains(rules: str) -> dict[str, Chain]:
             policies[name] = rest[0].lower()
         elif kind == "-A" and (rule := _iptables_rule([word for word in rest if word])):
             chains[name].append(rule)
-    return {name: Chain(tuple(rules), policies.get(name, "")) for name, rules in chains.items() if name}
+    return {name: FirewallChain(tuple(rules), policies.get(name, "")) for name, rules in chains.items() if name}
 
 
-def _iptables_rule(words: list[str]) -> Rule | None:
+def _iptables_rule(words: list[str]) -> FirewallRule | None:
     """A rule; None if it looks at more than interface and source, or decides nothing."""
     into: tuple[str, ...] = ()
     into_others, source, left = False, "", list(words)
@@ -160,4 +160,4 @@ def _iptables_rule(words: list[str]) -> Rule | None:
         return None
     known = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return", "LOG": ""}
     verdict = known.get(left[1], f"{'goto' if left[0] == '-g' else 'jump'} {left[1]}")
-    return Rule(verdict, into, into_others, source) if verdict else None
+    return FirewallRule(verdict, into, into_others, source) if verdict else None
