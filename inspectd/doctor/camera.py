@@ -63,7 +63,7 @@ def camera_findings(
 
 
 def _usb_links(root: Path) -> dict[str, CameraLink]:
-    """The port of the computer that each USB3 camera hangs on, by serial number. Cameras behind a hub share one."""
+    """The port that each USB3 camera hangs on, by serial number. Cameras behind a hub share one."""
     links = {}
     for device in usb_cameras(root):
         port = device.parent / device.name.partition(".")[0]  # 2-1.4 hangs on the hub 2-1

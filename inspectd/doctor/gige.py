@@ -110,7 +110,10 @@ def gige_findings(cards: Sequence[Interface], answers: GigeAnswers) -> Iterator[
     """Whether each camera that answers can be reached, and will be after the next power cut."""
     if not answers.cameras:
         found = answers.unknown or "none answers"
-        remedy = "plug it in, and see firewall and rp_filter above: both hide cameras"
+        remedy = (
+            "plug it in; see whether a firewall hides it, above; a camera of another network is heard only after: "
+        )
+        remedy += "sudo sysctl -w net.ipv4.conf.all.rp_filter=0 net/ipv4/conf/NAME/rp_filter=0"
         yield Finding("GigE camera", "skipped", found, "an answer from each, where GigE cameras are used", remedy)
     by_name = {card.name: card for card in cards}
     for camera in answers.cameras:

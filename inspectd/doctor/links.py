@@ -62,7 +62,7 @@ def opened_findings(
     for camera in cameras:
         address, features = address_of(camera), camera.features
         if address and address not in seen and "GevCurrentIPConfigurationPersistentIP" in features:
-            mask = str(IPv4Address(int(features.get("GevCurrentSubnetMask", 0xFFFFFF00))))
+            mask = address_of(camera, "GevCurrentSubnetMask") or "255.255.255.0"
             is_dhcp = bool(features.get("GevCurrentIPConfigurationDHCP"))
             is_persistent = bool(features["GevCurrentIPConfigurationPersistentIP"])
             yield persistence(f"camera {camera.name}", address, mask, is_persistent, is_dhcp)
@@ -142,26 +142,26 @@ def _delay_finding(camera: OpenedCamera, link: CameraLink, sharing: Sequence[Ope
     tick_hz, size = number_of(camera, "GevTimestampTickFrequency"), packet_size_of(camera)
     if not tick_hz or not size:
         remedy = "compare it with the camera's manual"
-        return Finding(
-            check, "skipped", f"{ticks:.0f} ticks of unknown length", "a delay that can be judged", remedy
-        )
+        found, wanted = f"{ticks:.0f} ticks of unknown length", "a delay that can be judged"
+        return Finding(check, "skipped", found, wanted, remedy)
     sent_s = (size + WIRE_BYTES) / _speed(camera, link)
     apart_s = sum(_speed(other, link) for other in sharing) / link.bytes_per_s * sent_s
     longest_s = (size - PACKET_HEADERS_BYTES) * MOST_LOAD / needs if (needs := needs_of(camera)) else float("inf")
     is_held = all(limit_of(other) for other in sharing)  # then the load says whether it fits
     least_s = 0.0 if is_held or len(sharing) == 1 else max(0.0, min(apart_s, longest_s) - sent_s)
-    delay_s, good = ticks / tick_hz, True
-    found, wanted = f"{ticks:.0f} ticks, {delay_s * 1e6:.1f} us", f"{least_s * 1e6:.1f} us or more"
-    if delay_s < NEAR_SIZE * least_s:
-        good, wanted = False, f"{wanted}: {len(sharing)} cameras share {link.name}, and their packets collide"
-    elif delay_s > 0 and sent_s + delay_s > (size - PACKET_HEADERS_BYTES) / (needs or 1e-9):
-        good, wanted = (
-            False,
-            f"at most {max(0.0, longest_s - sent_s) * 1e6:.1f} us: else pictures don't get through",
-        )
-    target_s = least_s if delay_s < least_s else max(0.0, longest_s - sent_s)
-    value = int(target_s * tick_hz) if target_s < float("inf") else 0
-    return judged(check, good, found, wanted, _set(camera, "GevSCPD", value))
+    most_s = max(0.0, longest_s - sent_s)
+    delay_s = ticks / tick_hz
+    found, wanted, advised_s = f"{ticks:.0f} ticks, {delay_s * 1e6:.1f} us", f"{least_s * 1e6:.1f} us or more", 0.0
+    is_short = delay_s < NEAR_SIZE * least_s
+    is_long = delay_s > 0 and (sent_s + delay_s) * MOST_LOAD > longest_s
+    if is_short:
+        advised_s = least_s
+        wanted += f": {len(sharing)} cameras share {link.name}, and their packets collide"
+    elif is_long:
+        advised_s = most_s
+        wanted = f"at most {most_s * 1e6:.1f} us: else pictures don't get through"
+    remedy = _set(camera, "GevSCPD", int(advised_s * tick_hz))
+    return judged(check, not (is_short or is_long), found, wanted, remedy)
 
 
 def _speed(camera: OpenedCamera, link: CameraLink) -> float:

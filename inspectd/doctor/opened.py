@@ -9,6 +9,8 @@ RATES_HZ = ("AcquisitionResultingFrameRate", "ResultingFrameRate", "AcquisitionF
 """Names for the rate of a camera in free run, the truest first."""
 PACKET_HEADERS_BYTES, WIRE_BYTES = 36, 38
 """What of a packet's size is no picture (IP, UDP and GVSP headers), and what goes over the wire beside it."""
+MOST = 1e18
+"""No feature that is looked at can be greater."""
 
 
 class OpenedCamera(Struct, frozen=True):
@@ -26,16 +28,16 @@ class OpenedCamera(Struct, frozen=True):
     trouble: str = ""
 
 
-def address_of(camera: OpenedCamera) -> str:
-    """The IPv4 address that a GigE camera has now; empty for any other camera."""
-    value = camera.features.get("GevCurrentIPAddress")
-    return str(IPv4Address(value)) if isinstance(value, int) and 0 < value < 1 << 32 else ""
+def address_of(camera: OpenedCamera, name: str = "GevCurrentIPAddress") -> str:
+    """The IPv4 address, or mask, that a GigE camera has now; empty for any other camera."""
+    value = number_of(camera, name)
+    return str(IPv4Address(int(value))) if 1 <= value < 1 << 32 else ""
 
 
 def number_of(camera: OpenedCamera, name: str) -> float:
-    """Value of a feature that is a number; 0 without it."""
+    """Value of a feature that is a number above 0; else 0."""
     value = camera.features.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if isinstance(value, int | float) and 0 < value < MOST else 0.0
 
 
 def payload_bytes(camera: OpenedCamera) -> float:
