@@ -6,10 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import genicam
+import msgspec
 import pytest
 
 from inspectd.doctor.camera import ask_here, camera_findings
+from inspectd.doctor.finding import Finding
+from tests.bundles import write_bundle
 from tests.doctor.machine import CAMERA, KERNEL, NODE, POLICY, Machine, assert_well_formed, unprivileged
+from tests.lines import Line, inspectd
 
 
 def test_all_is_well(machine: Machine) -> None:
@@ -399,3 +404,24 @@ def test_this_machine() -> None:
     with unprivileged():
         assert_well_formed(camera_findings(told=ask_here()))
     assert {"net.core.rmem_max", "usbcore.usbfs_memory_mb", "CPU governor"} <= {f.check for f in findings}
+
+
+def test_cameras_of_a_config_are_opened(line: Line) -> None:
+    """The real harvesters on the real producer that the genicam wheel carries."""
+    size = 'width = 400\nheight = 400\npixel_format = "Mono8"\nacquisition_frame_rate_hz = 20.0\n'
+    names = {"ball": "0", "gone": "99"}
+    producer = Path(genicam.__file__).parent / "viky.cti"
+    kind = f'kind = "genicam"\ncti = "{producer}"\n'
+    sections = [
+        f'[[camera]]\nname = "{name}"\n{kind}serial = "{serial}"\n{size}' for name, serial in names.items()
+    ]
+    write_bundle(line.folder / "mono", channels=1)
+    line.config.write_text('line = "test"\nrecipes = ["mono/recipe.toml"]\n' + "".join(sections))
+    done = inspectd("doctor", "camera", "--json", "-c", line.config, timeout_s=250)
+    assert done.returncode in (0, 1), done.stderr
+    rows = [msgspec.json.decode(row, type=Finding) for row in done.stdout.splitlines()]
+    findings = {finding.check: finding for finding in rows}
+    ball = findings["camera ball"]
+    assert (ball.status, ball.found) == ("ok", "opened, 10.2 MB a picture, 20 a second")
+    assert findings["camera ball link"].status == "skipped"
+    assert findings["camera gone"].status == "warn" and "99" in findings["camera gone"].found
