@@ -77,19 +77,25 @@ def _unknown(root: Path, why: str, wanted: str) -> Finding:
 
 
 def _remedy(root: Path, name: str, closed: Sequence[tuple[str, str]]) -> str:
-    """How to let everything in by an interface, with the tool that made the rules."""
+    """How to let all in by an interface, with the tool that made the rules; each chain that drops needs it."""
     said = quote(name)
     if "ENABLED=yes" in text(root / "etc/ufw/ufw.conf").splitlines():
         return f"sudo ufw allow in on {said}"
-    if any(table.endswith(" firewalld") for table, _ in closed):
+    return "; ".join(
+        dict.fromkeys(_opened(table, chain, said, quote(f'iifname "{name}" accept')) for table, chain in closed)
+    )
+
+
+def _opened(table: str, chain: str, said: str, rule: str) -> str:
+    """How to open one chain for an interface."""
+    if table.endswith(" firewalld"):
         return (
             f"sudo firewall-cmd --permanent --zone=trusted --change-interface={said}; sudo firewall-cmd --reload"
         )
-    if any(table == IPTABLES for table, _ in closed):
+    if table == IPTABLES:
         return f"sudo iptables -I INPUT -i {said} -j ACCEPT; to keep it: sudo netfilter-persistent save"
-    rule = quote(f'iifname "{name}" accept')
-    insert = "; ".join(f"sudo nft insert rule {table} {quote(chain)} {rule}" for table, chain in closed)
-    return f"{insert}; to keep it: the same rule at the head of that chain in /etc/nftables.conf"
+    keep = "to keep it: the same rule at the head of that chain in /etc/nftables.conf"
+    return f"sudo nft insert rule {table} {quote(chain)} {rule}; {keep}"
 
 
 def _places(firewall: Firewall) -> list[tuple[str, str]]:

@@ -136,7 +136,7 @@ def _softnet(path: Path) -> Finding:
     check, wanted = "softnet", "0 dropped: the queue between card and kernel was full, each is a hole in a picture"
     try:
         lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
-        dropped, put_off = (sum(int(line[column], 16) for line in [lines[0], *lines[1:]]) for column in (1, 2))
+        dropped, put_off = (sum(int(line[column], 16) for line in lines or [[]]) for column in (1, 2))
     except (OSError, ValueError, LookupError) as error:
         return unreadable(check, error if isinstance(error, OSError | ValueError) else ValueError(), wanted, path)
     key = "net.core.netdev_max_backlog"

@@ -137,3 +137,12 @@ def test_this_machine_tells_its_rules_or_why_not() -> None:
     assert asked.tables == {} or not asked.unknown
     with unprivileged():
         assert ask_firewall().unknown or not ask_firewall().tables
+
+
+def test_each_chain_that_drops_has_its_remedy(machine: Machine) -> None:
+    machine.interface("eth0")
+    finding = machine.findings(Told(firewall=Firewall(NFTABLES)))["eth0 firewall"]
+    assert finding.remedy.startswith(
+        "sudo nft insert rule inet filter input 'iifname \"eth0\" accept'; to keep it: "
+    )
+    assert "; sudo firewall-cmd --permanent --zone=trusted --change-interface=eth0; " in finding.remedy
