@@ -83,6 +83,7 @@ def test_the_documents_show_these_commands_and_no_others() -> None:
     tested = {"make run", "make test", "inspectd --help", "inspectd run -c config.toml", "inspectd watch"}
     tested |= {"inspectd watch --json --count 50", "inspectd check -c config.toml", "inspectd bench"}
     tested |= {"inspectd replay models/ballscrew/parts", "inspectd bench faults --json", "inspectd doctor camera"}
+    tested |= {"inspectd doctor camera -c config.toml"}
     tested |= {"inspectd cameras -c config.toml", "inspectd cameras features top -c config.toml"}
     tested |= {"inspectd cameras snapshot top -o top.png -c config.toml", TRIGGER, FAULT}
     tested |= {"inspectd doctor gpu -c config.toml", WHEEL, *KEYGEN, *STEERED}
@@ -124,6 +125,12 @@ def test_doctor_camera(clone: Path) -> None:
     found = [json.loads(row) for row in run_as_shown("inspectd doctor camera --json", clone).stdout.splitlines()]
     assert (shown.returncode == 1) == any(finding["status"] == "fail" for finding in found)
     assert all(finding["remedy"] for finding in found if finding["status"] in ("warn", "fail"))
+
+
+@needs_simcam
+def test_doctor_camera_of_a_line(clone: Path) -> None:
+    shown = run_as_shown("inspectd doctor camera -c config.toml", clone)
+    assert shown.returncode in (0, 1) and "camera top: opened, 0.59 MB a picture, 10 a second" in shown.stdout
 
 
 def test_doctor_gpu(clone: Path) -> None:

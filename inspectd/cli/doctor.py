@@ -1,12 +1,14 @@
 """`inspectd doctor camera | gpu`: look at this machine before the line stands still."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from inspectd.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from inspectd.cli.tables import print_rows
+from inspectd.cli.tables import print_findings, print_rows
+from inspectd.runtime.errors import CameraError
 from inspectd.settings import config
 from inspectd.settings.engine import TensorRtEngine
 
@@ -15,16 +17,55 @@ doctor = typer.Typer(help=ABOUT_DOCTOR, no_args_is_help=True)
 
 
 @doctor.command("camera")
-def doctor_camera(json: JsonOption = False) -> None:
+def doctor_camera(
+    path: Annotated[
+        Path | None,
+        typer.Option("-c", "--config", help="Open this config's cameras too, and look at their links."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """Check network, USB, permissions and producers, and name the remedies. Run it as the daemon's user."""
     import msgspec
 
-    from inspectd.doctor.camera import camera_findings
+    from inspectd.doctor.camera import ask_here, camera_findings
 
-    findings = camera_findings()
-    print_rows([msgspec.to_builtins(finding) for finding in findings], json)
+    findings = camera_findings(told=ask_here(), opened=_opened(path) if path else ())
+    print_findings([msgspec.to_builtins(finding) for finding in findings], json)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def _opened(path: Path) -> list[Any]:
+    """Open the config's cameras one after the other, as the daemon would, and read their features."""
+    from inspectd.acquire.survey import Opening, ask
+    from inspectd.doctor.opened import OpenedCamera
+    from inspectd.engine.bundle import load_bundle
+    from inspectd.settings.camera import GentlCamera, is_simulated
+    from inspectd.steer.setup import first_jobs
+
+    settings = config.load(path)
+    found = []
+    for job in first_jobs(settings, load_bundle(settings.recipe.model_dir)):
+        camera = job.config
+        if not isinstance(camera, GentlCamera):
+            continue
+        rows, trouble = [], ""
+        try:
+            rows = ask(Opening(job, features=True))
+        except CameraError as error:
+            trouble = str(error)
+        found.append(
+            OpenedCamera(
+                camera.name,
+                features={row["name"]: row["value"] for row in rows},
+                limits={row["name"]: row["max"] for row in rows if isinstance(row.get("max"), int | float)},
+                rate_hz=camera.acquisition_frame_rate_hz if camera.trigger != "line" else None,
+                is_free_run=camera.trigger == "free_run",
+                is_simulated=is_simulated(job.config),
+                trouble=trouble,
+            )
+        )
+    return found
 
 
 @doctor.command("gpu")
@@ -57,6 +98,6 @@ def doctor_gpu(
             print(f"{figure.check}: {figure.found}", file=sys.stderr)  # it takes a minute: show that it goes on
     if not json:
         shown = ("check", "status", "found", "wanted", "remedy")
-        print_rows([{name: getattr(figure, name) for name in shown} for figure in figures], json)
+        print_findings([{name: getattr(figure, name) for name in shown} for figure in figures], json)
     if any(figure.status == "fail" for figure in figures):
         raise typer.Exit(1)

@@ -1,20 +1,24 @@
-"""Rows as JSON or as a table."""
+"""Rows as JSON or as a table, and what a doctor found."""
 
+import re
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 PIPE_COLUMNS = 240
+COMMANDS = "sudo|echo|watch|ip|ethtool|inspectd"
+STATUS_COLUMNS = 9
 
 
 def print_rows(rows: list[dict[str, Any]], json: bool) -> None:
     """One JSON object a line, or a table; a column for every key that any row has."""
-    import msgspec
     from rich.console import Console
     from rich.table import Table
 
     if json:
-        for row in rows:
-            print(msgspec.json.encode(row).decode())
+        _print_json(rows)
         return
     titles = list(dict.fromkeys(key for row in rows for key in row))
     table = Table(box=None, pad_edge=False)
@@ -23,6 +27,40 @@ def print_rows(rows: list[dict[str, Any]], json: bool) -> None:
     for row in rows:
         table.add_row(*(_cell(row.get(title, "")) for title in titles))
     Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
+
+
+def print_findings(rows: list[dict[str, Any]], json: bool) -> None:
+    """One JSON object a line; or one finding below the other, where each command of a remedy has a line of its
+    own, however long: a table would break it in the middle, and nobody could copy it.
+    """
+    if json:
+        _print_json(rows)
+        return
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
+    indent = " " * STATUS_COLUMNS
+    for row in rows:
+        said = f"{row['status']:<{STATUS_COLUMNS}}{row['check']}: {row['found']}"
+        print(
+            textwrap.fill(said, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        )
+        if row["status"] != "ok":
+            wanted = f"{indent}wanted: {row['wanted']}"
+            print(textwrap.fill(wanted, columns, subsequent_indent=indent, break_long_words=False))
+            for line in _remedy_lines(row["remedy"]):
+                print(indent + line)
+
+
+def _remedy_lines(remedy: str) -> Iterator[str]:
+    """Steps of a remedy, apart at `; ` outside of quoted words, and a command apart from the words before it."""
+    for step in re.findall(r"(?:(?<!\w)'[^']*'|[^;]|;(?! ))+", remedy):
+        yield from re.split(rf"(?<=:) (?=(?:{COMMANDS}) )", step.strip())
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    import msgspec
+
+    for row in rows:
+        print(msgspec.json.encode(row).decode())
 
 
 def _cell(value: Any) -> str:

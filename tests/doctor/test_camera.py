@@ -1,127 +1,20 @@
 """`inspectd doctor camera`, on trees with the files of a kernel, and on this machine."""
 
-import os
 import resource
 import shlex
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import genicam
 import msgspec
 import pytest
 
-from inspectd.doctor.camera import Finding, camera_findings
-
-NOBODY = 65534
-PCI = "sys/devices/pci0000:00/0000:00"
-CAMERA = f"{PCI}:14.0/usb2/2-1"
-NODE = "dev/bus/usb/002/003"
-POLICY = "sys/devices/system/cpu/cpufreq/policy{}/scaling_governor"
-KERNEL = {
-    "sys/class/net/bonding_masters": "\n",  # the one file among folders, there since the module bonding is loaded
-    f"{PCI}:1f.6/net/eth1/type": "1\n",
-    f"{PCI}:1f.6/net/eth1/flags": "0x1003\n",
-    f"{PCI}:1f.6/net/eth1/mtu": "9000\n",
-    f"{PCI}:1f.6/net/eth1/speed": "1000\n",
-    "sys/devices/virtual/net/lo/type": "772\n",
-    "sys/devices/virtual/net/lo/flags": "0x9\n",
-    "sys/devices/virtual/net/lo/mtu": "65536\n",
-    "proc/sys/net/ipv4/conf/all/rp_filter": "0\n",
-    "proc/sys/net/ipv4/conf/eth1/rp_filter": "2\n",
-    "proc/sys/net/core/rmem_max": "33554432\n",
-    "proc/sys/net/core/rmem_default": "16777216\n",
-    "proc/sys/net/core/netdev_max_backlog": "10000\n",
-    "sys/module/usbcore/parameters/usbfs_memory_mb": "1000\n",
-    f"{CAMERA}/busnum": "2\n",
-    f"{CAMERA}/devnum": "3\n",
-    f"{CAMERA}/speed": "5000\n",
-    f"{CAMERA}/2-1:1.0/bInterfaceClass": "ef\n",  # control
-    f"{CAMERA}/2-1:1.0/bInterfaceSubClass": "05\n",
-    f"{CAMERA}/2-1:1.2/bInterfaceClass": "ef\n",  # streaming
-    f"{CAMERA}/2-1:1.2/bInterfaceSubClass": "05\n",
-    f"{PCI}:14.0/usb2/2-0:1.0/bInterfaceClass": "09\n",  # a hub
-    f"{PCI}:14.0/usb2/2-0:1.0/bInterfaceSubClass": "00\n",
-    f"{PCI}:14.0/usb1/1-3/1-3:1.0/bInterfaceClass": "0e\n",  # a webcam
-    f"{PCI}:14.0/usb1/1-3/1-3:1.0/bInterfaceSubClass": "01\n",
-    NODE: "",
-    POLICY.format(0): "performance\n",
-    POLICY.format(1): "performance\n",
-}
-LINKS = {
-    "sys/class/net/eth1": f"{PCI}:1f.6/net/eth1",
-    "sys/class/net/lo": "sys/devices/virtual/net/lo",
-    "sys/bus/usb/devices/usb2": f"{PCI}:14.0/usb2",
-    "sys/bus/usb/devices/2-0:1.0": f"{PCI}:14.0/usb2/2-0:1.0",
-    "sys/bus/usb/devices/2-1": CAMERA,
-    "sys/bus/usb/devices/2-1:1.0": f"{CAMERA}/2-1:1.0",
-    "sys/bus/usb/devices/2-1:1.2": f"{CAMERA}/2-1:1.2",
-    "sys/bus/usb/devices/1-3:1.0": f"{PCI}:14.0/usb1/1-3/1-3:1.0",
-}
-
-
-class Machine:
-    """A computer with a GigE and a USB3 camera where all is well."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name, text in KERNEL.items():
-            self.write(name, text)
-        for name, target in LINKS.items():
-            link = root / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(os.path.relpath(root / target, link.parent))
-
-    def write(self, name: str, text: str) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def findings(self) -> dict[str, Finding]:
-        findings = camera_findings(self.root)
-        assert_well_formed(findings)
-        assert len({finding.check for finding in findings}) == len(findings)
-        return {finding.check: finding for finding in findings}
-
-
-def assert_well_formed(findings: list[Finding]) -> None:
-    for finding in findings:
-        assert finding.check and finding.found and finding.wanted, finding
-        assert (finding.remedy == "") == (finding.status == "ok"), finding
-    assert msgspec.json.decode(msgspec.json.encode(findings), type=list[Finding]) == findings
-
-
-@pytest.fixture(autouse=True)
-def no_producers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
-def shared_machine() -> Iterator[Machine]:
-    """Where another user may come, other than below tmp_path."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Machine(Path(folder))
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """As a user whom permissions hold back; root gives up its power for the time being."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+from inspectd.doctor.camera import ask_here, camera_findings
+from inspectd.doctor.finding import Finding
+from tests.bundles import write_bundle
+from tests.doctor.machine import CAMERA, KERNEL, NODE, POLICY, Machine, assert_well_formed, unprivileged
+from tests.lines import Line, inspectd
 
 
 def test_all_is_well(machine: Machine) -> None:
@@ -133,13 +26,21 @@ def test_all_is_well(machine: Machine) -> None:
         "eth1 MTU",
         "eth1 speed",
         "eth1 rp_filter",
+        "eth1 missed",
+        "eth1 damaged",
+        "eth1 network",
         "net.core.rmem_max",
         "net.core.rmem_default",
         "net.core.netdev_max_backlog",
+        "UDP receive buffer",
+        "UDP errors",
+        "softnet",
         "USB 2-1 speed",
         "USB 2-1 permission",
+        "USB 2-1 autosuspend",
         "usbcore.usbfs_memory_mb",
         "CPU governor",
+        "CPU idle states",
         "RLIMIT_RTPRIO",
         "RLIMIT_MEMLOCK",
         "GENICAM_GENTL64_PATH",
@@ -267,8 +168,7 @@ def test_an_interface_of_unknown_state_is_checked(machine: Machine) -> None:
 
 def test_each_interface_is_checked_and_odd_names_are_quoted(machine: Machine) -> None:
     for name in ("eth1.100", "$(id)"):
-        for file, text in (("type", "1"), ("flags", "0x1003"), ("mtu", "1500"), ("speed", "100")):
-            machine.write(f"sys/class/net/{name}/{file}", text + "\n")
+        machine.interface(name, mtu="1500", speed="100")
         machine.write(f"proc/sys/net/ipv4/conf/{name}/rp_filter", "1\n")
     findings = machine.findings()
     assert findings["eth1 MTU"].status == "ok"
@@ -280,7 +180,7 @@ def test_each_interface_is_checked_and_odd_names_are_quoted(machine: Machine) ->
 
 def test_a_usb3_camera_is_found_once_and_other_devices_not_at_all(machine: Machine) -> None:
     usb = [check for check in machine.findings() if check.startswith("USB")]
-    assert usb == ["USB 2-1 speed", "USB 2-1 permission"]
+    assert usb == ["USB 2-1 speed", "USB 2-1 permission", "USB 2-1 autosuspend"]
 
 
 def test_a_usb3_camera_that_may_not_be_used_fails(shared_machine: Machine) -> None:
@@ -318,7 +218,7 @@ def test_a_kernel_without_usb_and_frequencies(machine: Machine) -> None:
     for name in ("sys/bus/usb", "sys/module/usbcore", "sys/devices/system/cpu"):
         shutil.rmtree(machine.root / name)
     findings = machine.findings()
-    for check in ("USB3 camera", "usbcore.usbfs_memory_mb", "CPU governor"):
+    for check in ("USB3 camera", "usbcore.usbfs_memory_mb", "CPU governor", "CPU idle states"):
         assert findings[check].status == "skipped"
     assert "No such file or directory" in findings["usbcore.usbfs_memory_mb"].found
 
@@ -498,9 +398,30 @@ def test_an_empty_root_has_nothing_to_check(tmp_path: Path) -> None:
 
 
 def test_this_machine() -> None:
-    for finding in (findings := camera_findings()):
+    for finding in (findings := camera_findings(told=ask_here())):
         assert finding.status == "ok" or finding.remedy
     assert_well_formed(findings)
     with unprivileged():
-        assert_well_formed(camera_findings())
+        assert_well_formed(camera_findings(told=ask_here()))
     assert {"net.core.rmem_max", "usbcore.usbfs_memory_mb", "CPU governor"} <= {f.check for f in findings}
+
+
+def test_cameras_of_a_config_are_opened(line: Line) -> None:
+    """The real harvesters on the real producer that the genicam wheel carries."""
+    size = 'width = 400\nheight = 400\npixel_format = "Mono8"\nacquisition_frame_rate_hz = 20.0\n'
+    names = {"ball": "0", "gone": "99"}
+    producer = Path(genicam.__file__).parent / "viky.cti"
+    kind = f'kind = "genicam"\ncti = "{producer}"\n'
+    sections = [
+        f'[[camera]]\nname = "{name}"\n{kind}serial = "{serial}"\n{size}' for name, serial in names.items()
+    ]
+    write_bundle(line.folder / "mono", channels=1)
+    line.config.write_text('line = "test"\nrecipes = ["mono/recipe.toml"]\n' + "".join(sections))
+    done = inspectd("doctor", "camera", "--json", "-c", line.config, timeout_s=250)
+    assert done.returncode in (0, 1), done.stderr
+    rows = [msgspec.json.decode(row, type=Finding) for row in done.stdout.splitlines()]
+    findings = {finding.check: finding for finding in rows}
+    ball = findings["camera ball"]
+    assert (ball.status, ball.found) == ("ok", "opened, 10.2 MB a picture, 20 a second")
+    assert findings["camera ball link"].status == "skipped"
+    assert findings["camera gone"].status == "warn" and "99" in findings["camera gone"].found

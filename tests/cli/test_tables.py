@@ -1,0 +1,73 @@
+"""How findings are printed: commands whole, on terminals of any width."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from inspectd.cli.tables import print_findings
+from inspectd.doctor.usb import UDEV_REMEDY
+
+COMMAND = re.compile(r"(?:^|; |: )((?:sudo|echo|watch) .*?)(?=; |$)")
+
+
+def printed_on_terminal(columns: int, *arguments: str) -> list[str]:
+    """Lines that a command prints on a terminal of so many columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "inspectd", *arguments]
+    child = subprocess.Popen(command, stdin=its, stdout=its, stderr=subprocess.DEVNULL, env=env)
+    os.close(its)
+    said = b""
+    try:
+        while piece := os.read(ours, 65536):
+            said += piece
+    except OSError:
+        pass  # a terminal that nobody has open any more
+    os.close(ours)
+    assert child.wait(120) in (0, 1)
+    return said.decode().splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_every_command_of_the_doctor_can_be_copied_whole(columns: int) -> None:
+    lines = printed_on_terminal(columns, "doctor", "camera")
+    asked = subprocess.run([sys.executable, "-m", "inspectd", "doctor", "camera", "--json"], capture_output=True)
+    remedies = [json.loads(row)["remedy"] for row in asked.stdout.splitlines()]
+    commands = [command for remedy in remedies for command in COMMAND.findall(remedy)]
+    assert any(len(command) > 60 for command in commands)
+    stripped = [line.strip() for line in lines]
+    assert [command for command in commands if command not in stripped] == []
+    wanted = [line for line in lines if line.strip().startswith("wanted: ")]
+    assert wanted and all(len(line) <= columns for line in wanted)
+
+
+def test_steps_of_a_remedy_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    remedy = f"{UDEV_REMEDY}; don't forget: sudo tee '/a; b'/c; to keep it: MTU=9 under [Link]"
+    row = {"check": "USB", "status": "fail", "found": "this", "wanted": "that", "remedy": remedy}
+    print_findings([row, {"check": "more", "status": "ok", "found": "x", "wanted": "y", "remedy": ""}], json=False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:4] == [
+        "fail     USB: this",
+        "wanted: that",
+        "sudo groupadd -rf inspectd",
+        "sudo usermod -aG inspectd $USER",
+    ]
+    assert lines[4].startswith("echo 'SUBSYSTEM") and lines[4].endswith("sudo tee /etc/udev/rules.d/70-u3v.rules")
+    assert lines[-5:] == [
+        "log in again",
+        "don't forget:",
+        "sudo tee '/a; b'/c",
+        "to keep it: MTU=9 under [Link]",
+        "ok       more: x",
+    ]
+    print_findings([row], json=True)
+    assert json.loads(capsys.readouterr().out) == row
