@@ -41,12 +41,19 @@ class TestSource:
         self.setup, self.deadline_ns = 1, 0
         self.pending: int | None = None
         self.returned: list[int] = []
+        self.due_ns: int | None = None
+        self.given_up: list[Ended] = []
         self._items: deque[Frame | Ended] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
 
     def hand_over(self, *items: Frame | Ended) -> None:
         self._items.extend(items)
         os.eventfd_write(self._wake, 1)
+
+    def overdue(self) -> Iterator[Ended]:
+        self.due_ns = None
+        while self.given_up:
+            yield self.given_up.pop(0)
 
     def fileno(self) -> int:
         return self._wake if self.connected else -1

@@ -13,6 +13,7 @@ from inspectd.acquire.genicam.gentl import Session
 from inspectd.acquire.genicam.opening import longest_silence_s
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import world
+from inspectd.acquire.simcam.faults import Listed
 from inspectd.acquire.survey import Listing, Opening, ask
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
@@ -43,7 +44,7 @@ def test_an_exposure_of_a_second_is_no_silence(make: Make) -> None:
 
 def test_a_camera_that_is_listed_twice_is_one(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     sim = make()
-    sim.rig.faults.is_listed_twice = 1
+    sim.rig.faults.listed = Listed.TWICE
     producer = world.producer()
     assert producer is not None
     entries = list_devices([producer])
@@ -118,6 +119,6 @@ def test_names_that_are_no_utf8_are_shown_escaped(make: Make) -> None:
         assert camera.device == "Fabrik M\\xfcller simcam SIM-cam"
         assert camera._features.get("DeviceUserID") == "caf\\xe9 1\\n"
         job = structs.replace(job, config=camera._config)
-    assert ask(Opening(job)) == [{"device": "Fabrik M\\xfcller simcam SIM-cam"}]
+    assert ask(Opening(job)) == [{"device": "Fabrik M\\xfcller simcam SIM-cam", "caveats": []}]
     shown = {row["name"]: row["value"] for row in ask(Opening(job, features=True))}
     assert shown["DeviceUserID"] == "caf\\xe9 1\\n"

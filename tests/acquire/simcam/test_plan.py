@@ -26,7 +26,7 @@ class Shown(NamedTuple):
     """A delivered frame, as the host sees it."""
 
     frame_id: int
-    """0 also where it is not available."""
+    """0 where it is not available."""
     counter: int | None
     picture: int | None
     """Index of the picture, by its lowest line; None: a part of it, or another one's below."""
@@ -65,7 +65,7 @@ class Camera:
             (picture,) = seen
         has_chunks = delivered.raw.is_containing_chunk_data()
         counter = self.session.chunk(delivered, "ChunkCounterValue") if has_chunks else None
-        shown = Shown(delivered.frame_id, counter, picture, delivered.is_complete)
+        shown = Shown(delivered.frame_id or 0, counter, picture, delivered.is_complete)
         self.session.requeue(delivered)
         return shown
 
@@ -111,7 +111,7 @@ class Oracle:
             0 if Effect.NO_ID in effects else frame_id,
             None if Effect.NO_CHUNKS in effects else self.number,
             None if effects & UNCERTAIN else picture,
-            Effect.INCOMPLETE not in effects,
+            not effects & (Effect.INCOMPLETE | Effect.SHORT),
         )
 
     def _stray(self, counter: int) -> Shown:
@@ -160,6 +160,6 @@ def test_padded_lines_and_absent_ids_through_harvesters(camera: Camera) -> None:
     camera.session.start(4)
     camera.rig.pulse()
     delivered = camera.session.wait(5.0)
-    assert delivered is not None and delivered.frame_id == 0 and delivered.raw.padding_x == 8
+    assert delivered is not None and delivered.frame_id is None and delivered.raw.padding_x == 8
     assert delivered.raw.size_filled >= (SIZE + 8) * SIZE
     camera.session.requeue(delivered)
