@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import msgspec
@@ -142,10 +142,10 @@ def _is_complete(scenario: Scenario, trial: Trial) -> bool:
     Where the parts are not counted by the camera, or it forgot, triggers may be missing that a result tells of.
     """
     results = trial.results
-    count, wanted = len(results), len(trial.fired)
+    count, wanted = trial.parts, len(trial.fired)
     is_told = any(r.counting_restarted for r in results)
     may_miss = is_told and (scenario.forgets or scenario.kind.part_id != "counter")
-    is_unique = len({r.part_id for r in results}) == count
+    is_unique = all(r.part_id + r.parts <= after.part_id for r, after in pairwise(results))
     return is_unique and (wanted <= count <= wanted + scenario.extra or (may_miss and count < wanted))
 
 

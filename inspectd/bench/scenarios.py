@@ -117,7 +117,6 @@ def scenarios() -> list[Scenario]:
         Scenario("encoder: unplugged for 1 s", ENCODER, do.unplugged, 1.0, 2.0),
         Scenario("frame ids: none", IDS, do.nothing),
         Scenario("frame ids: drop 3 frames", IDS, do.frames(Effect.DROPPED, 3)),
-        Scenario("frame ids: stray frame", IDS, do.stray),
         Scenario("frame ids: frame twice", IDS, do.frames(Effect.TWICE)),
         Scenario("frame ids: frames swapped", IDS, do.frames(Effect.SWAPPED)),
         Scenario("frame ids: unplugged for 1 s", IDS, do.unplugged, 1.0, 2.0),

@@ -120,7 +120,8 @@ class Trial:
             view = self.line.view
             if view is None or view.state == "dead" or (view.in_flight and self._trigger != "free_run"):
                 return False
-            return count >= len(self.fired) or time.monotonic() - heard_s > QUIET_S
+            has_all = self.parts >= len(self.fired) and self.books_agree  # a heartbeat tells of the books later
+            return has_all or time.monotonic() - heard_s > QUIET_S
 
         self.line.until(is_over, SETTLE_S, "the camera does not come back")
 
@@ -141,7 +142,12 @@ class Trial:
         view = self.line.view
         if view is None or not view.balanced:
             return False
-        return self._trigger == "free_run" or view.books.triggered - self._books == len(self.results)
+        return self._trigger == "free_run" or view.books.triggered - self._books == self.parts
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that have a result; some have one together."""
+        return sum(result.parts for result in self.results)
 
     def numbers(self) -> list[int]:
         """The number of the trigger that each result is of, in the order of `results`."""
@@ -178,7 +184,7 @@ def _in_order(results: list[Result], fired: list[Fired]) -> Iterator[int]:
             moment = moment_ns(result)
             index = min(range(len(fired)), key=lambda i: abs(fired[i].at_ns - moment))
         yield fired[index].number if index is not None and index < len(fired) else 0
-        index = None if index is None else index + 1
+        index = None if index is None else index + result.parts
 
 
 def moment_ns(result: Result) -> int:

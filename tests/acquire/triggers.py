@@ -134,7 +134,7 @@ class Line:
         device_ns = self.now_ns + self.offset_ns if has_time else None
         exposed_ns = self.now_ns if device_ns is not None else None
         encoder = 100 * self.counter + 7 if chunks and self.setup.mode == "encoder" and not unfit else 0
-        return Frame(Evidence(number, unfit, counter, device_ns, exposed_ns), encoder, trigger)
+        return Frame(Evidence(number, unfit, counter, encoder or None, device_ns, exposed_ns), encoder, trigger)
 
     def pulse(self, fault: str) -> None:
         """One trigger, and what the camera makes of it."""

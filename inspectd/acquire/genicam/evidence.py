@@ -1,6 +1,6 @@
 """What a delivered buffer says of its frame: its numbers, and when it was exposed."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inspectd.acquire.genicam.camera_time import CameraTime
 from inspectd.acquire.genicam.features import CHUNK_OF
@@ -43,5 +43,9 @@ def evidence_of(
     if exposed_ns is None:
         device_ns = None
     latest_ns = None if exposed_ns is None else exposed_ns + (time.uncertainty_ns or 0)
-    number = None if counter is None else int(counter)
-    return Evidence(delivered.frame_id, "", number, device_ns, latest_ns), exposed_ns
+    encoder = session.chunk(delivered, f"Chunk{CHUNK_OF['encoder']}") if part_id == "encoder" else None
+    return Evidence(delivered.frame_id, "", _whole(counter), _whole(encoder), device_ns, latest_ns), exposed_ns
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -19,7 +19,7 @@ from typing import Any
 from inspectd.acquire.camera import U8, Exposure, Gap, StalledError, Started
 from inspectd.acquire.genicam.camera_time import CameraTime
 from inspectd.acquire.genicam.evidence import Arrival, evidence_of
-from inspectd.acquire.genicam.features import CHUNK_OF, Features
+from inspectd.acquire.genicam.features import Features
 from inspectd.acquire.genicam.gentl import Delivered, Session
 from inspectd.acquire.genicam.identity import ByNumber, ByTrigger, Surplus
 from inspectd.acquire.genicam.opening import caveats_of, configure, identity_of, longest_silence_s, wanted_fields
@@ -147,11 +147,9 @@ class Genicam:
         self._losses.frame_id_gaps += 0 if found.restarted else max(0, found.trigger - before - 1)
         self._overdue, self._misses, self._held = None, 0, delivered
         restarted, self._may_have_missed = found.restarted or (self._may_have_missed and self._has_lost()), False
-        encoder, reason, detail = 0, found.reason, found.detail
-        if part_id == "encoder" and reason is None:
-            encoder = int(self._session.chunk(delivered, f"Chunk{CHUNK_OF[part_id]}") or 0)
-            if not encoder:
-                reason, detail = Reason.INCOMPLETE, NO_ENCODER
+        encoder, reason, detail = evidence.encoder or 0, found.reason, found.detail
+        if part_id == "encoder" and reason is None and not encoder:
+            reason, detail = Reason.INCOMPLETE, NO_ENCODER
         moment_ns = seen_ns if exposed_ns is None else exposed_ns
         return Exposure(found.trigger, moment_ns, encoder, evidence.device_ns or 0, reason, detail, restarted)
 

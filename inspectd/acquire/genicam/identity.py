@@ -33,6 +33,8 @@ class Evidence(NamedTuple):
     """Why the frame is not whole; then nothing that it says proves anything. Empty: it is whole."""
     counter: int | None = None
     """The trigger counter's value at the exposure, of any width and sign, as it was read."""
+    encoder: int | None = None
+    """The encoder's value at the exposure."""
     device_ns: int | None = None
     """Moment of the exposure on the device's clock in nanoseconds, where that can be trusted."""
     exposed_ns: int | None = None
@@ -68,6 +70,7 @@ class Witnesses:
     def __init__(self) -> None:
         self._id: int | None = None
         self._device_ns: int | None = None
+        self._encoder: int | None = None
         self._shortest_ns: int | None = None  # from one frame to the next
         self._proven = 0
 
@@ -82,6 +85,10 @@ class Witnesses:
         if evidence.frame_id is None or self._id is None or self._proven < PROVEN:
             return None
         return step_between(self._id, evidence.frame_id, uses_zero=False)[0]
+
+    def stands_still(self, evidence: Evidence) -> bool:
+        """Whether the belt has not moved since the newest frame, by its encoder."""
+        return evidence.encoder is not None and evidence.encoder == self._encoder
 
     def is_too_fast(self, evidence: Evidence, step: int) -> bool:
         """Whether no camera exposes so many frames in the time since the newest one."""
@@ -104,7 +111,7 @@ class Witnesses:
             self._proven += 1
         else:
             self._proven = 0
-        self._id, self._device_ns = evidence.frame_id, evidence.device_ns
+        self._id, self._device_ns, self._encoder = evidence.frame_id, evidence.device_ns, evidence.encoder
 
 
 class ByNumber:
@@ -141,7 +148,7 @@ class ByNumber:
         """Why the numbers can't be those of triggers; empty if they can. Then a new start is due."""
         if self._surplus < MAX_SURPLUS:
             return ""
-        return f"{self._surplus} frames in a row came with a {self._name} that came before: it does not count them"
+        return f"{self._surplus} frames in a row show no new part: {self._name} or encoder do not count parts"
 
     def missing(self, count: int) -> None:
         """The triggers up to this count were reported, and their frames are not waited for any more."""
@@ -165,6 +172,10 @@ class ByNumber:
         is_certain = is_certain and not (has_wrapped and self.last > self._newest.trigger)
         is_later, id_step = self._witnesses.time_is_later(evidence), self._witnesses.id_step(evidence)
         is_far = step > MAX_GAP or (not self._has_counter and self._witnesses.is_too_fast(evidence, step))
+        if step == 1 and self._witnesses.stands_still(evidence):
+            self._newest = _Seen(number, self._newest.trigger)
+            self._witnesses.note(evidence)
+            return Surplus("nobody triggered it: the encoder stood still")
         if step > 0 and not is_far:
             doubt = self._doubt(step, is_certain, is_later, id_step if self._has_counter else None)
             trigger = self._newest.trigger + step

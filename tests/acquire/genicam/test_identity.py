@@ -94,7 +94,7 @@ def test_ids_that_never_count_are_said_to_without_a_clock() -> None:
     identity = ByNumber(has_counter=False, counted=0)
     found = [shown(identity.show(Evidence(0))) for _ in range(MAX_SURPLUS + 1)]
     assert found == [(1, None), *["surplus"] * MAX_SURPLUS]
-    assert "frame id that came before" in identity.trouble
+    assert "show no new part" in identity.trouble
 
 
 def test_more_ids_than_a_camera_can_expose_are_no_lost_frames() -> None:
@@ -203,3 +203,9 @@ class TestByTrigger:
             identity.show(Evidence(n))
         identity.sent(4, 4 * MS)
         assert shown(identity.show(Evidence(5))) == (4, Reason.CAMERA)
+
+
+def test_a_frame_at_which_the_encoder_stood_still_is_none() -> None:
+    identity = ByNumber(has_counter=False, counted=0)
+    frames = [Evidence(n, encoder=value) for n, value in enumerate((100, 200, 200, 300), 1)]
+    assert [shown(identity.show(frame)) for frame in frames] == [(1, None), (2, None), "surplus", (3, None)]
