@@ -225,7 +225,7 @@ def test_a_stop_at_any_moment_of_a_change_is_clean(line: Line, stops: int, seed:
     assert kept[0].seq == 1 and "a new epoch begins" not in line.log
     for camera in ("cam0", "top"):
         part_ids = [entry.part_id for entry in kept if entry.camera == camera]
-        assert len(part_ids) == len(set(part_ids)) and part_ids == sorted(part_ids)
+        assert len(part_ids) == len(set(part_ids)) > stops
     bodies = {entry.seq: entry.body for entry in kept}
     assert len({(epoch, seq) for epoch, seq, _ in wire.results}) == len(wire.results)  # nothing published twice
     assert all(bodies[seq] == body for _, seq, body in wire.results)
