@@ -116,10 +116,8 @@ class Reloading:
     def _read_keys(self, new: Settings, restart: list[str]) -> None:
         before, after = self._settings.config.publish, new.config.publish
         read_keyring(after)  # also where they are to be used at the next start
-        if (before.server_key, before.client_keys) == (
-            after.server_key,
-            after.client_keys,
-        ) and self._security.reload():
+        is_same = before.server_key == after.server_key and before.client_keys == after.client_keys
+        if is_same and self._security.reload():
             restart.append("publish.server_key: the file holds another key: needs a restart")
 
     def _take(self, found: _Found) -> None:

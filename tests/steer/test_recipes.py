@@ -122,11 +122,12 @@ def test_twenty_recipes_more_cost_a_start_no_engine(line: Line) -> None:
     settings = config.load(line.config)
     once_s = min(timed(lambda: check_recipes(settings._replace(recipes=settings.recipes[:1]))) for _ in range(3))
     all_s = min(timed(lambda: check_recipes(settings)) for _ in range(3))
-    print(f"one recipe {once_s * 1e3:.1f} ms, 21 recipes {all_s * 1e3:.1f} ms")
+    print(f"processor time: one recipe {once_s * 1e3:.1f} ms, 21 recipes {all_s * 1e3:.1f} ms")
     assert all_s < 0.05 * 21  # 50 ms each, where the opening of an engine takes a multiple
 
 
 def timed(call: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
+    """Processor time in seconds: the machine may have other things to do."""
+    began_s = time.process_time()
     call()
-    return time.perf_counter() - began_s
+    return time.process_time() - began_s

@@ -479,6 +479,21 @@ def test_a_swapped_model_that_is_gone_is_a_hold(line: Line) -> None:
         assert run.until("Initialized") == detail and run.ask("status")["model"]["name"] == "dark"
 
 
+def test_a_swapped_model_that_an_edited_recipe_does_not_fit_is_a_hold(line: Line) -> None:
+    two_recipes(line)
+    with steered(line) as run:
+        run.ask("swap_model", model="other")
+        assert stop(run.daemon) == 0
+        shutil.rmtree(line.folder / "dark")
+        write_bundle(line.folder / "dark", classes=("spot", "dent"))
+        run.start()
+        detail = run.until("Initialized")
+        assert "model other was in use and can't be loaded" in detail and "names the class 'dent'" in detail
+        assert run.ask("status")["model"]["name"] == "dark"
+        run.ask("resume")
+        assert stop(run.daemon) == 0, line.log
+
+
 def test_a_swap_does_not_end_a_hold_and_says_so(line: Line) -> None:
     triggers = two_recipes(line)
     write_bundle(line.folder / "third")

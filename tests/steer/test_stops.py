@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -192,7 +191,7 @@ def stop_at_random(line: Line, draw: random.Random, wire: Wire, storm: Storm, ea
         daemon.send_signal(number)
     assert daemon.wait(STOP_S) == 0, line.log[before:]
     log = line.log[before:]
-    assert not any(word in log for word in ("Traceback", "stage failed", "hangs", "a new epoch begins, why")), log
+    assert not any(word in log for word in ("Traceback", "stage failed", "stage hangs", "a new epoch begins")), log
     if "stopped" in log:
         assert "in_flight=0" in log
         end_s = time.monotonic() + STOP_S
@@ -226,7 +225,7 @@ def test_a_stop_at_any_moment_of_a_change_is_clean(line: Line, stops: int, seed:
     assert kept[0].seq == 1 and "a new epoch begins" not in line.log
     for camera in ("cam0", "top"):
         part_ids = [entry.part_id for entry in kept if entry.camera == camera]
-        assert len(part_ids) == len(set(part_ids)) and part_ids == sorted(part_ids)
+        assert len(part_ids) == len(set(part_ids)) > stops
     bodies = {entry.seq: entry.body for entry in kept}
     assert len({(epoch, seq) for epoch, seq, _ in wire.results}) == len(wire.results)  # nothing published twice
     assert all(bodies[seq] == body for _, seq, body in wire.results)
@@ -272,15 +271,6 @@ def endless(folder: Path) -> None:
     model.graph.node.insert(1, loop)
     onnx.save(model, str(folder / "model.onnx"))
     rehash(folder)
-
-
-def is_open(process: subprocess.Popen[str], path: Path) -> bool:
-    """Whether a process waits for a FIFO: one that reads it can be written to."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return process.poll() is None
 
 
 def asked(line: Line, **request: str) -> None:
@@ -346,13 +336,12 @@ def test_a_stop_ends_a_start_whose_model_warms_up_for_ever(line: Line) -> None:
 def test_a_start_that_fails_leaves_the_journal_closed(line: Line) -> None:
     """With another boot the next start would read "the power was lost", and begin a new epoch."""
     assert line.start("--count", "3").wait(STOP_S) == 0, line.log
-    text = line.config.read_text()
     in_the_way = line.folder / "images"
     in_the_way.unlink(missing_ok=True)
     in_the_way.mkdir()
     daemon = line.start()
     assert daemon.wait(STOP_S) not in (0, 1), line.log
-    assert is_closed(line.state_dir / "journal"), text
+    assert is_closed(line.state_dir / "journal")
 
 
 @pytest.mark.parametrize("hold", ["paused", "failed"])
