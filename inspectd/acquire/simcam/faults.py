@@ -34,7 +34,7 @@ class Effect(IntFlag):
     SWAPPED = 1 << 10
     """The frame is delivered after the next one; if no other comes, when the acquisition stops."""
     STRAY_BEFORE = 1 << 11
-    """A frame that nobody triggered comes before it, exposed up to 1 ms before its trigger.
+    """A frame that nobody triggered comes before it, exposed up to 5 ms before its trigger.
 
     A stray frame has the next frame id, and the trigger counter as it stood. It shows the picture of a trigger far
     away: number n + (N // 2 | 1), where n is the trigger beside it and N the number of pictures.

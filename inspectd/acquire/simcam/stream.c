@@ -8,7 +8,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define STRAY_NS 1000000u      /* so long before a trigger, or half as long as since the one before */
+#define STRAY_NS 5000000u      /* so long before a trigger, or half as long as since the one before */
 #define LOOK_NS 20000000u      /* the thread looks at everything at least so often */
 #define PREPARE_AFTER_NS 3000000u
 #define SWAPPED_NS 1000000000u /* two triggers at once may be so far out of order, on a machine that has much to do */
