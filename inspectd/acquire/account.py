@@ -62,6 +62,8 @@ class _Sent(NamedTuple):
 
     trigger_ns: int
     part_ref: str
+    deadline_ns: int = 0
+    """From the trigger to the result, by the setup when it was sent."""
 
 
 class Account:
@@ -103,7 +105,7 @@ class Account:
 
     def sent(self, count: int, trigger_ns: int, part_ref: str) -> None:
         """The `count`th software trigger is about to be sent, for a part that is called so."""
-        self._sent[count] = _Sent(trigger_ns, part_ref)
+        self._sent[count] = _Sent(trigger_ns, part_ref, self._setup.deadline_ns)
 
     def streams(self, counted: int | None) -> Iterator[Counted | Alarm]:
         """The camera (re)started; what it missed is known if it went on counting meanwhile.
@@ -173,7 +175,7 @@ class Account:
     @property
     def due_ns(self) -> int | None:
         """When the oldest software trigger without a frame must have its result, on the host's monotonic clock."""
-        return next((sent.trigger_ns + self._setup.deadline_ns for sent in self._sent.values()), None)
+        return next((sent.trigger_ns + sent.deadline_ns for sent in self._sent.values()), None)
 
     def overdue(self, now_ns: int, reason: Reason, detail: str) -> Iterator[Counted]:
         """Software triggers whose deadline has passed; a frame of theirs that comes later is late."""

@@ -17,7 +17,10 @@ UNUSABLE = 3
 
 
 class Health:
-    """State of one camera: streaming, idle (it answers, and nothing triggers it) or dead. Engine thread only."""
+    """State of one camera: streaming, idle (it answers, and nothing triggers it) or dead.
+
+    Set by the engine thread, and by the main thread while there is no process (`gone`).
+    """
 
     def __init__(self, config: CameraConfig) -> None:
         self.state, self.detail = "dead", "starting"
@@ -26,6 +29,7 @@ class Health:
         self._silent_ns = 0  # when frames that were due did not come, and none has come since; 0 = all is well
         self._unusable = 0  # frames in a row
         self._logged_ns: dict[str, int] = {}
+        self._noticed: set[str] = set()  # a camera process has few things to say
 
     def streams(self, device: str) -> None:
         """The acquisition began. A camera whose frames did not come before has to show one first."""
@@ -62,6 +66,12 @@ class Health:
     def gone(self, detail: str) -> None:
         """There is no camera process."""
         self.state, self.detail = "dead", detail
+
+    def notice(self, what: str) -> None:
+        """Log something that people should know of the camera, once for all its processes."""
+        if what not in self._noticed:
+            self._noticed.add(what)
+            self.warn(what)
 
     def warn(self, what: str, **values: object) -> None:
         """Log a warning, but not the same one again and again."""

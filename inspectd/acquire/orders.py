@@ -76,6 +76,12 @@ class PendingOrders:
             self._pending[self._last] = done
             return self._last
 
+    def send(self, send: Callable[[SendTrigger], bool], part_ref: str, done: Ordered, else_why: str) -> None:
+        """Send one order; `done` is called once with what became of it, `else_why` if it can't be sent."""
+        number = self.add(done)
+        if not send(SendTrigger(number, part_ref, now_ns())):
+            self.end(number, 0, else_why)
+
     def end(self, number: int, frame_id: int, why: str = "") -> None:
         """An order was sent as the trigger `frame_id`, or declined (0) and why; ignored if it is not pending."""
         with self._lock:

@@ -8,10 +8,11 @@ from msgspec import structs
 
 from inspectd.acquire.account import Account, Alarm, Counted
 from inspectd.acquire.channel import Channel
+from inspectd.acquire.frames import ended, received
 from inspectd.acquire.health import Health
+from inspectd.acquire.hearing import Hearing
 from inspectd.acquire.orders import Ordered, PendingOrders
 from inspectd.acquire.protocol import (
-    OPENING_S,
     Connecting,
     Declined,
     Filled,
@@ -21,7 +22,6 @@ from inspectd.acquire.protocol import (
     Job,
     Missing,
     Notice,
-    SendTrigger,
     Stop,
     Streaming,
     Triggered,
@@ -30,8 +30,8 @@ from inspectd.acquire.protocol import (
     Vitals,
 )
 from inspectd.runtime.books import Ledger, Losses
-from inspectd.runtime.clock import ClockView, now_ns, utc_of
-from inspectd.runtime.frame import Ended, Frame, Reason, unknown
+from inspectd.runtime.clock import ClockView, now_ns
+from inspectd.runtime.frame import Ended, Frame, Reason
 from inspectd.runtime.ring import Ring
 from inspectd.runtime.slots import Shape
 
@@ -59,10 +59,8 @@ class Source:
         self._channel = Channel(ring.count)
         self._orders = PendingOrders()
         self._stop_asked = self._streaming = self._counts_on = False
-        self._connecting = True  # whether its process opens the camera, which may take long
         self._is_back = True  # whether a paused camera may come back
-        self._heard_ns = 0
-        self._noticed: set[str] = set()  # a camera process has few things to say
+        self._hearing = Hearing()
         self._late = 0  # frames of triggers that had their result
         self._stuck = ""  # why there is still a process that was given up
 
@@ -89,10 +87,7 @@ class Source:
         return self._account.setups
 
     def switch(self, setup: int, deadline_ns: int, from_part_id: int) -> int:
-        """Let parts from this id on, but none that has come, belong to a setup; returns the first id that does.
-
-        A switch that is still pending is forgotten.
-        """
+        """Let parts from this id on, but none that has come, belong to a setup; returns the first that does."""
         return self._account.switch(setup, deadline_ns, from_part_id)
 
     def fileno(self) -> int:
@@ -109,7 +104,7 @@ class Source:
             if message is None:
                 yield from self._process_ended()
                 return
-            self._heard_ns = now_ns()
+            self._hearing.heard()
             yield from self._heard(message)
 
     @property
@@ -132,9 +127,8 @@ class Source:
                 yield from self._filled(message)
             case Unfilled(frame_id, trigger_ns, reason, detail, encoder, restarted):
                 self.health.frame("" if reason is Reason.OVERRUN else detail)
-                yield from self._ended(
-                    self._account.unfilled(frame_id, trigger_ns, encoder, reason, detail, restarted)
-                )
+                items = self._account.unfilled(frame_id, trigger_ns, encoder, reason, detail, restarted)
+                yield from self._ended(items)
             case Missing(frame_id, detail):
                 yield from self._ended(self._account.missing(frame_id, detail))
             case Triggered():
@@ -144,28 +138,25 @@ class Source:
             case Declined():
                 self._orders.end(message.order, 0, message.why)
             case Connecting():
-                self._connecting = True
+                self._hearing.is_opening = True
             case Streaming():
                 yield from self._streams(message)
             case Idle():
                 self.health.idle()
             case Vitals():
-                self.losses, self.clock = _sum(self._losses_before, message.losses), message.clock
+                self.losses, self.clock = self._losses_before.plus(message.losses), message.clock
                 self.losses.late += self._late
             case Trouble(detail, is_silent):
                 self.health.trouble(detail, is_silent)
                 self._streaming = False
             case Notice(detail):
-                if detail not in self._noticed:
-                    self._noticed.add(detail)
-                    self.health.warn(detail)
+                self.health.notice(detail)
             case Finished():
                 self._process_finished()
 
     def _filled(self, message: Filled) -> Iterator[Frame | Ended]:
-        may_judge, items = self._account.filled(
-            message.frame_id, message.trigger_ns, message.part_id, message.restarted
-        )
+        frame_id, encoder, restarted = message.frame_id, message.part_id, message.restarted
+        may_judge, items = self._account.filled(frame_id, message.trigger_ns, encoder, restarted)
         if not may_judge:
             self._channel.take(message.slot)
             self.give_back(message.slot)
@@ -180,14 +171,11 @@ class Source:
 
     def _received(self, counted: Counted, message: Filled) -> Frame:
         self._channel.take(message.slot)
-        frame = self._frame(counted, counted.trigger_ns)
-        frame.device_ns = message.device_ns
-        frame.slot, frame.generation, frame.ring_ns = message.slot, message.generation, message.ring_ns
-        self.ring.set_part_id(message.slot, frame.part_id)
+        self.ring.set_part_id(message.slot, counted.part_id)
         self.newest_ns = message.ring_ns
         self.health.frame()
         self._ledger.trigger(self.index, None)
-        return frame
+        return received(self.index, counted, message)
 
     def _ended(self, items: Iterable[Counted | Alarm]) -> Iterator[Ended]:
         """The results of triggers without a picture; alarms go to the log."""
@@ -195,33 +183,14 @@ class Source:
             if isinstance(item, Alarm):
                 self.health.warn(item.what, was=item.was, now=item.now)
                 continue
-            self._heard_ns = now_ns()  # the process has said more, which is not read before these are out
-            assert item.reason is not None
-            frame = self._frame(item, item.trigger_ns or self._heard_ns)
-            frame.exposed = item.trigger_ns > 0 and item.reason is not Reason.LOST
-            frame.claim()
+            heard_ns = self._hearing.heard()  # it has said more, which is not read before these are out
             self._ledger.trigger(self.index, item.reason, item.parts)
-            yield Ended(frame, unknown(item.reason, item.detail))
-
-    def _frame(self, counted: Counted, trigger_ns: int) -> Frame:
-        deadline_ns = trigger_ns + counted.deadline_ns
-        frame = Frame(
-            self.index,
-            counted.part_id,
-            counted.frame_id,
-            trigger_ns,
-            utc_of(trigger_ns),
-            deadline_ns,
-            counted.setup,
-        )
-        frame.counting_restarted, frame.part_ref = counted.counting_restarted, counted.part_ref
-        frame.parts = counted.parts
-        return frame
+            yield ended(self.index, item, heard_ns)
 
     def _streams(self, message: Streaming) -> Iterator[Ended]:
         self.health.streams(message.device)
         self.job = self.job.after(message.started)
-        self._connecting = False
+        self._hearing.is_opening = False
         self._streaming, self._counts_on = True, message.started.counted is not None
         yield from self._ended(self._account.streams(message.started.counted))
         if self._is_back:
@@ -239,20 +208,15 @@ class Source:
 
     def _process_ended(self) -> Iterator[Ended]:
         """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
-        self._losses_before = self.losses
+        self._losses_before, self._late = self.losses, 0
         known = self.detail.startswith(PROCESS_ENDED) or self._stuck  # the main thread may know more
         slots, are_free = self._detach(self._stuck or (self.detail if known else PROCESS_ENDED))
-        writing = [self.ring.header(slot).frame_id for slot in slots if self.ring.header(slot).generation % 2]
+        writing = self.ring.being_written(slots)
         if are_free:
-            self._end_writes(slots)
+            self.ring.end_writes(writing)
         self.finished = self.finished or (self._stop_asked and not self.count_pending)
-        yield from self._ended(self._account.process_ended(writing, self.job.sent))
-
-    def _end_writes(self, slots: list[int]) -> None:
-        """Let readers of pictures know that what was being written into these slots is over."""
-        for slot in slots:
-            if self.ring.header(slot).generation % 2:
-                self.ring.end_write(slot)
+        frame_ids = [self.ring.header(slot).frame_id for slot in writing]
+        yield from self._ended(self._account.process_ended(frame_ids, self.job.sent))
 
     def _detach(self, detail: str) -> tuple[list[int], bool]:
         """No camera process from now on; returns the slots it had, and whether they are free again."""
@@ -266,7 +230,7 @@ class Source:
 
     def attach(self, sock: socket.socket) -> None:
         """A new camera process: lend it every free slot."""
-        self._heard_ns, self._connecting = now_ns(), True
+        self._hearing.begins()
         self.process_starts += 1
         self._channel.attach(sock, [Stop()] if self._stop_asked else [])
 
@@ -281,13 +245,11 @@ class Source:
     def process_is_gone(self) -> None:
         """The camera process is dead, and nothing writes into its slots: what it has said is read to the end."""
         self._stuck = ""
-        self._end_writes(self._channel.is_gone())
+        self.ring.end_writes(self.ring.being_written(self._channel.is_gone()))
 
     def pause(self, why: str) -> None:
-        """Stop the camera for a while; frames exposed before still come.
-
-        Its process ends. Triggers from then until it streams again are UNKNOWN/not_ready for this reason, where
-        the camera counts them.
+        """End its process for a while; frames exposed before still come. Triggers until it streams again are
+        UNKNOWN/not_ready for this reason, where the camera counts them.
         """
         self._account.away, self._is_back = why, False
         self._channel.send(Stop())
@@ -306,12 +268,10 @@ class Source:
     def order(self, part_ref: str, done: Ordered) -> None:
         """Have one software trigger sent; `done` is called once, by any thread, and must not block."""
         why = f"the camera is not there: {self.detail}"
-        if not self._streaming:
+        if self._streaming:
+            self._orders.send(self._channel.send, part_ref, done, why)
+        else:
             done(0, why)
-            return
-        number = self._orders.add(done)
-        if not self._channel.send(SendTrigger(number, part_ref, now_ns())):
-            self._orders.end(number, 0, why)
 
     @property
     def count_pending(self) -> bool:
@@ -321,18 +281,16 @@ class Source:
     @property
     def silent_s(self) -> float:
         """For how long a streaming camera's process, which speaks all the time, has said nothing, in seconds."""
-        return (now_ns() - self._heard_ns) / 1e9 if self._streaming else 0.0
+        return self._hearing.silent_s if self._streaming else 0.0
 
     @property
     def hangs(self) -> bool:
         """Whether the camera process should have spoken long ago."""
-        limit_s = OPENING_S if self._connecting else self.job.config.stall_s
-        return self._channel.fileno() >= 0 and (now_ns() - self._heard_ns) / 1e9 > limit_s
+        return self._channel.fileno() >= 0 and self._hearing.hangs(self.job.config.stall_s)
 
     def request_stop(self, give_up: bool = False) -> None:
-        """Ask for the end of the acquisition; frames exposed before still come.
-
-        A camera that is down with its `count_pending` is finished only when it has reported, or is given up.
+        """Ask for the end of the acquisition; frames exposed before still come. A camera that is down with its
+        `count_pending` is finished only when it has reported, or is given up.
         """
         asked, self._stop_asked = self._stop_asked, True
         self._counts_on = self._counts_on and not give_up
@@ -340,7 +298,3 @@ class Source:
             return
         if self._channel.fileno() < 0 and not self.count_pending:
             self.finished = True
-
-
-def _sum(before: Losses, now: Losses) -> Losses:
-    return Losses(*(getattr(before, name) + getattr(now, name) for name in Losses.__struct_fields__))

@@ -20,7 +20,7 @@ NO_PICTURE = frozenset((Reason.LOST, Reason.CAMERA))
 
 
 def is_unseen(frame: Frame) -> bool:
-    """Whether nobody waits for the frame's result: no exposure is known, and no software trigger asked for it."""
+    """Whether nobody waits for the frame's result: neither an exposure nor a software trigger is known of it."""
     return not frame.exposed and not frame.part_ref
 
 

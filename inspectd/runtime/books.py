@@ -27,6 +27,10 @@ class Losses(msgspec.Struct):
     """Restarts of the acquisition while the device stayed connected."""
     reconnects: int = 0
 
+    def plus(self, others: "Losses") -> "Losses":
+        """The sum of both, count by count."""
+        return Losses(*(getattr(self, name) + getattr(others, name) for name in self.__struct_fields__))
+
 
 class Books(msgspec.Struct):
     """Where every trigger of one camera went. At any time

@@ -11,8 +11,8 @@ T = TypeVar("T")
 class Handoff(Generic[T]):
     """A queue with a file descriptor.
 
-    Bounded by what it holds: each item stands for a frame in a slot, or for a missed trigger (of those
-    `acquire.account` allows MAX_GAP at once). Any thread may `put`; one thread polls `fileno()` beside its
+    Bounded by what it holds: each item stands for a frame in a slot, or for triggers that were missed (a long run
+    of those is one item). Any thread may `put`; one thread polls `fileno()` beside its
     sockets and then takes with `drain`. (`queue.Queue` can't be polled, and a thread asleep in it does not
     serve its ZeroMQ socket.)
     """

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ class Ring:
         header = self.header(slot)
         self._write(slot, header._replace(generation=header.generation + 1))
         return header.generation + 1
+
+    def being_written(self, slots: Sequence[int]) -> list[int]:
+        """Those of the slots whose writing began and is not done."""
+        return [slot for slot in slots if self.header(slot).generation % 2]
+
+    def end_writes(self, slots: Sequence[int]) -> None:
+        """Let readers know that the writing into these slots is over, as nobody is left who does it."""
+        for slot in slots:
+            self.end_write(slot)
 
     def set_part_id(self, slot: int, part_id: int) -> None:
         """Write the part id, which only the daemon knows, into the header."""

@@ -13,8 +13,9 @@ from inspectd.settings.recipe import LoadedRecipe
 from inspectd.steer.backends import Backends
 from inspectd.steer.setup import Setup, next_setup
 
-KEPT_SETUPS = 16
-"""Number of setups whose names the publisher knows: results of a retired one may still wait to be sent."""
+KEPT_SETUPS = 4096
+"""Number of setups whose names the publisher knows: results of a retired one may wait for minutes, and nobody
+changes recipes so often meanwhile."""
 
 
 class RunningLine:

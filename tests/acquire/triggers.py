@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from inspectd.acquire.account import MAX_SINGLES, Account, Alarm, Counted
 from inspectd.acquire.camera import MAX_GAP
-from inspectd.acquire.genicam.identity import WRAP_WINDOW, ByNumber, ByTrigger, Evidence, Surplus
+from inspectd.acquire.genicam.identity import ByNumber, ByTrigger, Surplus
+from inspectd.acquire.genicam.witnesses import WRAP_WINDOW, Evidence
 from inspectd.runtime.frame import Reason
 
 PERIOD_NS = 25_000_000

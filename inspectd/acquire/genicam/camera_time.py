@@ -41,6 +41,8 @@ class CameraTime:
         self._session, self._losses = session, losses
         self._began_ns = self._looked_ns = self._empty_ns = now_ns()
         self._was_empty, self._has_come = True, False  # at the last look; since then
+        self.has_jumped = False
+        """Whether times began anew: the next one can't be compared with those before. Whoever looks clears it."""
         self.distrust = ""
         """Why there is no device time; empty as long as there is."""
         self._clock = DeviceClock()
@@ -176,6 +178,7 @@ class CameraTime:
 
     def _has_jumped(self) -> None:
         self._losses.clock_jumps += 1
+        self.has_jumped = True
         self._jumps.append(now_ns())
         if len(self._jumps) == JUMPS and self._jumps[-1] - self._jumps[0] < JUMPS_NS:
             self._no_longer("it jumps again and again")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from inspectd.acquire.genicam.camera_time import CameraTime
 from inspectd.acquire.genicam.features import CHUNK_OF
 from inspectd.acquire.genicam.gentl import Delivered, Session
-from inspectd.acquire.genicam.identity import Evidence
+from inspectd.acquire.genicam.witnesses import Evidence
 
 AT_ONCE_S, ASLEEP_S = 0.001, 0.1
 """Bounds in seconds for the age of a frame without a device time: one that was waited for has just come. One that
@@ -40,8 +40,8 @@ def evidence_of(
     counter = session.chunk(delivered, f"Chunk{CHUNK_OF['counter']}") if part_id == "counter" else None
     device_ns = time.device_ns(delivered)
     exposed_ns = None if device_ns is None else time.exposed_ns(device_ns, arrived_ns)
-    if exposed_ns is None:
-        device_ns = None
+    if exposed_ns is None or time.has_jumped:
+        device_ns, time.has_jumped = None, False
     latest_ns = None if exposed_ns is None else exposed_ns + (time.uncertainty_ns or 0)
     encoder = session.chunk(delivered, f"Chunk{CHUNK_OF['encoder']}") if part_id == "encoder" else None
     return Evidence(delivered.frame_id, "", _whole(counter), _whole(encoder), device_ns, latest_ns), exposed_ns

@@ -143,12 +143,14 @@ class Genicam:
         if isinstance(found, Surplus):
             self._drop(delivered)
             return None
+        if evidence.unfit and self._is_software and self._time.uncertainty_ns is None:
+            self._stalled = "a frame arrived in part, and without a clock nobody knows whose the next one would be"
         self._losses.incomplete += bool(evidence.unfit)
         self._losses.frame_id_gaps += 0 if found.restarted else max(0, found.trigger - before - 1)
         self._overdue, self._misses, self._held = None, 0, delivered
         restarted, self._may_have_missed = found.restarted or (self._may_have_missed and self._has_lost()), False
         encoder, reason, detail = evidence.encoder or 0, found.reason, found.detail
-        if part_id == "encoder" and reason is None and not encoder:
+        if part_id == "encoder" and reason is None and evidence.encoder is None:
             reason, detail = Reason.INCOMPLETE, NO_ENCODER
         moment_ns = seen_ns if exposed_ns is None else exposed_ns
         return Exposure(found.trigger, moment_ns, encoder, evidence.device_ns or 0, reason, detail, restarted)
@@ -185,8 +187,12 @@ class Genicam:
     def _send_trigger(self) -> None:
         if self._overdue is not None:
             return
-        while (early := self._session.fetch()) is not None:  # exposed before this trigger, so not by it
-            self._identified(early, now_ns())
+        for _ in range(self._config.num_buffers):
+            if (early := self._session.fetch()) is None:
+                break
+            self._identified(early, now_ns())  # exposed before this trigger, so not by it
+        else:
+            raise CameraError("the camera sends frames that nobody triggers: does it take TriggerMode?")
         now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz
         if (order := self._orders.take()) is None:
             if rate_hz is None or now < self._next_ns:

@@ -10,35 +10,11 @@ they say.
 from typing import NamedTuple
 
 from inspectd.acquire.camera import MAX_GAP
+from inspectd.acquire.genicam.witnesses import Evidence, Witnesses, count_of, step_between
 from inspectd.runtime.frame import Reason
 
-WRAPS = 2**16, 2**32
-"""Narrow numbers begin again after so many: block ids of GigE Vision 1.x, 32-bit ids and counters, also signed."""
-WRAP_WINDOW = 1024
-"""So near to the end of its range a number was, and so near to the beginning it is, if it has wrapped around."""
-PROVEN = 2
-"""Frames in a row whose ids went up, after which frame ids are a witness: some cameras send 0 for ever."""
-MANY, HASTE = 16, 4
-"""More steps than MANY at once are not those of frames if they came HASTE times as fast as frames ever did: a
-camera exposes no faster than it can."""
 MAX_SURPLUS = 4
 """Frames in a row that show no new trigger after which the numbers are not those of triggers."""
-
-
-class Evidence(NamedTuple):
-    """What a delivered buffer says of its frame; None where it does not say."""
-
-    frame_id: int | None
-    unfit: str = ""
-    """Why the frame is not whole; then nothing that it says proves anything. Empty: it is whole."""
-    counter: int | None = None
-    """The trigger counter's value at the exposure, of any width and sign, as it was read."""
-    encoder: int | None = None
-    """The encoder's value at the exposure."""
-    device_ns: int | None = None
-    """Moment of the exposure on the device's clock in nanoseconds, where that can be trusted."""
-    exposed_ns: int | None = None
-    """The latest that this moment can have been on the host's monotonic clock."""
 
 
 class Shown(NamedTuple):
@@ -62,56 +38,6 @@ class Surplus(NamedTuple):
 class _Seen(NamedTuple):
     number: int
     trigger: int
-
-
-class Witnesses:
-    """What the newest frame said beside its number, to compare the next one with."""
-
-    def __init__(self) -> None:
-        self._id: int | None = None
-        self._device_ns: int | None = None
-        self._encoder: int | None = None
-        self._shortest_ns: int | None = None  # from one frame to the next
-        self._proven = 0
-
-    def time_is_later(self, evidence: Evidence) -> bool | None:
-        """Whether the frame was exposed after the newest one by the device's clock; None if that is not known."""
-        if evidence.device_ns is None or self._device_ns is None:
-            return None
-        return evidence.device_ns > self._device_ns
-
-    def id_step(self, evidence: Evidence) -> int | None:
-        """Frame ids from the newest frame to this one; None if frame ids are no witness."""
-        if evidence.frame_id is None or self._id is None or self._proven < PROVEN:
-            return None
-        return step_between(self._id, evidence.frame_id, uses_zero=False)[0]
-
-    def stands_still(self, evidence: Evidence) -> bool:
-        """Whether the belt has not moved since the newest frame, by its encoder."""
-        return evidence.encoder is not None and evidence.encoder == self._encoder
-
-    def is_too_fast(self, evidence: Evidence, step: int) -> bool:
-        """Whether no camera exposes so many frames in the time since the newest one."""
-        if step <= MANY or self._shortest_ns is None or not self.time_is_later(evidence):
-            return False
-        assert evidence.device_ns is not None and self._device_ns is not None
-        return (evidence.device_ns - self._device_ns) * HASTE < self._shortest_ns * step
-
-    def note(self, evidence: Evidence, step: int = 0) -> None:
-        """The frame is the newest one from now on, `step` after the one before. A witness that contradicted has to
-        prove itself once more.
-        """
-        if step == 1 and self.time_is_later(evidence):
-            assert evidence.device_ns is not None and self._device_ns is not None
-            took_ns = evidence.device_ns - self._device_ns
-            self._shortest_ns = min(took_ns, self._shortest_ns or took_ns)
-        if evidence.frame_id is None or self._id is None:
-            self._proven = 0
-        elif step_between(self._id, evidence.frame_id, uses_zero=False)[0] > 0:
-            self._proven += 1
-        else:
-            self._proven = 0
-        self._id, self._device_ns, self._encoder = evidence.frame_id, evidence.device_ns, evidence.encoder
 
 
 class ByNumber:
@@ -279,31 +205,3 @@ class ByTrigger:
     def _shown(self, count: int, reason: Reason | None = None, detail: str = "") -> Shown:
         self.last, self._pending = count, None
         return Shown(count, reason, detail)
-
-
-def count_of(number: int) -> int:
-    """The count that a counter's value stands for: a signed 32-bit one goes below 0 where others go on."""
-    return number if number >= 0 else number % WRAPS[-1]
-
-
-def step_between(before: int, now: int, uses_zero: bool | None) -> tuple[int, bool]:
-    """Steps from one number to a later one, and whether that is certain; 0 or less: it is not later.
-
-    A number near the end of a narrow range that is followed by one near the beginning has wrapped around.
-    uses_zero: whether 0 is a number then, or 1 follows on the highest; None: not known. Where it seems not to be,
-    a loss just then leaves it open whether 0 was lost.
-    """
-    for wrap in WRAPS:
-        for top in (wrap, wrap // 2):  # unsigned; signed, whose lowest number follows on the highest
-            if _is_over(before, now, top, wrap):
-                is_through = uses_zero or now <= 0
-                step = now - before + wrap - (0 if is_through else 1)
-                return step, is_through or (uses_zero is False and step == 1)
-            if _is_over(now, before, top, wrap):  # one from before the wrap that comes late
-                return now - before - wrap, True
-    return now - before, True
-
-
-def _is_over(before: int, now: int, top: int, wrap: int) -> bool:
-    """Whether one number is just before the end of a range of `wrap` numbers, and the other just after it."""
-    return top - WRAP_WINDOW <= before < top and top - wrap <= now <= top - wrap + WRAP_WINDOW

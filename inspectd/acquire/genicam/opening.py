@@ -16,6 +16,10 @@ TOLD_APART_BY_IDS = (
     "parts are told apart by frame ids alone: a trigger that the camera misses, or a frame that nobody triggered, "
     'would shift all later parts unnoticed; set part_id = "counter" if it can count its triggers'
 )
+MISSED_UNSEEN = (
+    "triggers are counted by frame ids: one that the camera misses has no result, and its part is rejected by "
+    "silence; the encoder's values tell the others apart all the same"
+)
 CLOCK_UNREAD = (
     "the camera has no clock that can be read: a frame that nobody triggered, on its way just when a trigger is "
     "sent, would be taken for that trigger's unnoticed"
@@ -61,9 +65,11 @@ def caveats_of(config: GenicamCamera, features: Features) -> Iterator[str]:
     """What can go unnoticed with a camera as it is set up, a sentence each."""
     if config.trigger == "line" and config.part_id == "frame_id":
         yield TOLD_APART_BY_IDS
+    if config.trigger == "line" and config.part_id == "encoder":
+        yield MISSED_UNSEEN
     if config.silence_is_unseen:
         yield SILENCE_UNSEEN
-    if config.trigger == "software" and not features.has("TimestampLatch"):
+    if config.trigger == "software" and not features.is_available("TimestampLatch"):
         yield CLOCK_UNREAD
 
 

@@ -7,16 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspectd.acquire.camera import MAX_GAP
-from inspectd.acquire.genicam.identity import (
-    MAX_SURPLUS,
-    PROVEN,
-    ByNumber,
-    ByTrigger,
-    Evidence,
-    Shown,
-    Surplus,
-    step_between,
-)
+from inspectd.acquire.genicam.identity import MAX_SURPLUS, ByNumber, ByTrigger, Shown, Surplus
+from inspectd.acquire.genicam.witnesses import PROVEN, Evidence, step_between
 from inspectd.runtime.frame import Reason
 from tests.acquire.triggers import any_camera, happen
 
