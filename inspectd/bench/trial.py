@@ -10,7 +10,7 @@ from inspectd.subscribe import RefusedError
 from inspectd.wire.results import Result
 
 RATE_HZ = 20.0
-"""Of pulses on a line; software triggers are as fast as their results."""
+"""Pulses on a line per second; software triggers are as fast as their results."""
 ANSWER_S = 2.0
 """Longest wait for the result of a software trigger before the next one is sent."""
 QUIET_S = 3.0

@@ -12,7 +12,7 @@ MOST_ID = 2**64 - 1
 NAME_BYTES = 31
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """One kind of fault."""
 
     value: str
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     """Does it; raises ValueError for a value that it can't be."""
 
 
-def frames(effect: str, does: str) -> Kind:
+def frames(effect: str, does: str) -> FaultKind:
     """Return what becomes of each of the next frames; `effect` is a name of `Effect`."""
 
     def harm(rig: "Rig", value: str) -> None:
@@ -30,10 +30,10 @@ def frames(effect: str, does: str) -> Kind:
 
         rig.next(Effect[effect], whole(value, 0, MOST))
 
-    return Kind("FRAMES", does, harm)
+    return FaultKind("FRAMES", does, harm)
 
 
-def slow(call: str, does: str) -> Kind:
+def slow(call: str, does: str) -> FaultKind:
     """Return how long a call to the producer takes next time; `call` is a name of `Call`."""
 
     def harm(rig: "Rig", value: str) -> None:
@@ -41,20 +41,22 @@ def slow(call: str, does: str) -> Kind:
 
         rig.faults.slow(Call[call], seconds(value, 0))
 
-    return Kind("SECONDS", does, harm)
+    return FaultKind("SECONDS", does, harm)
 
 
-def timed(does: str, call: Callable[["Rig", float], None], least: float = 0) -> Kind:
+def timed(does: str, call: Callable[["Rig", float], None], least: float = 0) -> FaultKind:
     """Return what happens for so many seconds."""
-    return Kind("SECONDS", does, lambda rig, value: call(rig, seconds(value, least)))
+    return FaultKind("SECONDS", does, lambda rig, value: call(rig, seconds(value, least)))
 
 
-def counted(unit: str, does: str, call: Callable[["Rig", int], None], least: int = 0, most: int = MOST) -> Kind:
+def counted(
+    unit: str, does: str, call: Callable[["Rig", int], None], least: int = 0, most: int = MOST
+) -> FaultKind:
     """Return what has a whole number as its value."""
-    return Kind(unit, does, lambda rig, value: call(rig, whole(value, least, most)))
+    return FaultKind(unit, does, lambda rig, value: call(rig, whole(value, least, most)))
 
 
-def chosen(field: str, words: str, does: str) -> Kind:
+def chosen(field: str, words: str, does: str) -> FaultKind:
     """Return what a camera is like from then on: the value is a word, its place that of a field of `Faults`."""
 
     def harm(rig: "Rig", value: str) -> None:
@@ -62,10 +64,10 @@ def chosen(field: str, words: str, does: str) -> Kind:
             raise ValueError(f"{value!r} is none of {words.replace('|', ', ')}")
         setattr(rig.faults, field, words.split("|").index(value))
 
-    return Kind(words, does, harm)
+    return FaultKind(words, does, harm)
 
 
-def called(field: str, does: str, of: str = "faults") -> Kind:
+def called(field: str, does: str, of: str = "faults") -> FaultKind:
     """Return what a camera is called from then on, in bytes that need not be UTF-8."""
 
     def harm(rig: "Rig", value: str) -> None:
@@ -73,7 +75,7 @@ def called(field: str, does: str, of: str = "faults") -> Kind:
             raise ValueError(f"{value!r} has more than {NAME_BYTES} bytes")
         setattr(getattr(rig, of), field, os.fsencode(value))
 
-    return Kind("NEW", does, harm)
+    return FaultKind("NEW", does, harm)
 
 
 def whole(value: str, least: int, most: int) -> int:
@@ -113,7 +115,7 @@ def _encoder(rig: "Rig", by: int) -> None:
     rig.faults.encoder_offset += by
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FaultKind] = {
     "drop": frames("DROPPED", "are lost on their way"),
     "incomplete": frames("INCOMPLETE", "arrive in part, and say so"),
     "short": frames("SHORT", "have half of their lines, and hide it"),
@@ -142,7 +144,7 @@ KINDS: dict[str, Kind] = {
     "counter": counted("BY", "its trigger counter jumps", lambda r, n: r.jump_counter(n), least=-MOST),
     "encoder": counted("BY", "its encoder jumps", _encoder, least=-MOST),
     "chatter": counted("BYTES", "are said on stderr by the producer", lambda r, n: r.chatter(n)),
-    "serial": Kind("NEW", "is its serial number", lambda r, text: r.rename(text)),
+    "serial": FaultKind("NEW", "is its serial number", lambda r, text: r.rename(text)),
     "vendor": called("vendor", "is its vendor"),
     "model": called("model", "is its model"),
     "user-id": called("user_id", "is the name that its user gave it", of="memory"),
@@ -163,17 +165,17 @@ KINDS: dict[str, Kind] = {
     "padding-untold": counted(
         "BYTES", "do, and nothing says so", lambda r, n: r.faults.pad_lines(n, False), most=4096
     ),
-    "timestamps": Kind(
+    "timestamps": FaultKind(
         "ns|ticks|absent|zero|bare|mixed", "how it tells times", lambda r, text: r.timestamps(text)
     ),
-    "missing": Kind("FEATURES", "are not implemented", lambda r, text: r.nodes.miss(text)),
-    "withheld": Kind("FEATURES", "are not available now", lambda r, text: r.nodes.withhold(text)),
+    "missing": FaultKind("FEATURES", "are not implemented", lambda r, text: r.nodes.miss(text)),
+    "withheld": FaultKind("FEATURES", "are not available now", lambda r, text: r.nodes.withhold(text)),
     "exposure-step": counted("US", "are the steps of ExposureTime", lambda r, n: r.nodes.round_exposure(n)),
     "size-step": counted(
         "PIXELS", "are the steps of sizes and offsets", lambda r, n: r.nodes.step_sizes(n), least=1
     ),
     "slow-user-set": timed("for each user set loaded or saved", lambda r, s: r.nodes.slow_command(s)),
-    "none": Kind("", "all that is over", lambda r, _: r.heal()),
+    "none": FaultKind("", "all that is over", lambda r, _: r.heal()),
 }
 
 

@@ -622,19 +622,19 @@ def test_a_process_that_says_nothing_hangs(make: Callable[..., Line]) -> None:
     line = make()
     line.start()
     assert not line.source.hangs
-    line.source._heard_ns -= int(5.5e9)  # the default of stall_s is 5
+    line.source._hearing._heard_ns -= int(5.5e9)  # the default of stall_s is 5
     assert line.source.hangs
     line.say(Trouble("gone"))  # letting go of the camera must not take longer either
     assert not line.source.hangs
-    line.source._heard_ns -= int(5.5e9)
+    line.source._hearing._heard_ns -= int(5.5e9)
     assert line.source.hangs
     line.say(Connecting())  # from here on it may take as long as opening a camera takes
-    line.source._heard_ns -= int(55e9)
+    line.source._hearing._heard_ns -= int(55e9)
     assert not line.source.hangs
-    line.source._heard_ns -= int(6e9)
+    line.source._hearing._heard_ns -= int(6e9)
     assert line.source.hangs
     line.say(Streaming("toy", Started(0)))
-    line.source._heard_ns -= int(5.5e9)
+    line.source._hearing._heard_ns -= int(5.5e9)
     assert line.source.hangs
     line.die()
     assert not line.source.hangs

@@ -31,7 +31,7 @@ USUAL_NS = 1_000_000_000
 ODD_FRAMES = 3
 """Frames in a row whose time makes no sense, until none is believed."""
 JUMPS, JUMPS_NS = 3, 60_000_000_000
-"""So many jumps within so many ns: the clock is no clock."""
+"""A clock that jumps so many times within so many nanoseconds is none."""
 
 
 class CameraTime:

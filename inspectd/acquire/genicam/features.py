@@ -29,7 +29,7 @@ CHUNK_OF = {"counter": "CounterValue", "encoder": "EncoderValue"}
 HAVE_A_VALUE = (genapi.IBoolean, genapi.IInteger, genapi.IFloat, genapi.IEnumeration, genapi.IString)
 
 
-class RefusedError(CameraError):
+class SettingError(CameraError):
     """A feature does not take a value, now; it may do so once others have changed."""
 
 
@@ -111,7 +111,7 @@ class Features:
         """Write a feature and read it back; `true` executes a command and waits for it.
 
         A camera that rounds to a value within one step is believed, unless `exactly` the value is wanted.
-        Raises RefusedError, with the feature's name and range, if it does not take the value now; CameraError if
+        Raises SettingError, with the feature's name and range, if it does not take the value now; CameraError if
         it never can, or the camera does not answer.
         """
         node = self._node(name)
@@ -129,9 +129,9 @@ class Features:
         except LOST as error:
             raise CameraError(f"feature {name}: the camera does not answer: {_said(error)}") from None
         except SDK_ERRORS as error:
-            raise RefusedError(f"feature {name}: {value!r} was refused{_range(node)}: {_said(error)}") from None
+            raise SettingError(f"feature {name}: {value!r} was refused{_range(node)}: {_said(error)}") from None
         if not _is(node, found, wanted, exactly):
-            raise RefusedError(f"feature {name}: {value!r} was asked, the camera took {found!r}{_range(node)}")
+            raise SettingError(f"feature {name}: {value!r} was asked, the camera took {found!r}{_range(node)}")
         if found != wanted:
             say_once("the camera rounds a feature", feature=name, asked=wanted, took=found)
 

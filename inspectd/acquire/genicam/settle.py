@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from inspectd.acquire.genicam.features import CHUNK_OF, Features, RefusedError, say_once
+from inspectd.acquire.genicam.features import CHUNK_OF, Features, SettingError, say_once
 from inspectd.runtime.errors import CameraError
 from inspectd.settings.camera import GentlCamera
 from inspectd.settings.recipe import Feature
@@ -21,7 +21,7 @@ USER_SET = "UserSet"
 """Begin of the names of features that load all others: they come first."""
 
 
-class Step(NamedTuple):
+class Setting(NamedTuple):
     """Features that are written one right after the other: a selector, say, and what it selects."""
 
     features: tuple[tuple[str, Feature], ...]
@@ -51,28 +51,28 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
     # The camera counts from TriggerMode On, unheard before its start: that is last, and short. Unless the recipe
     # knows better of the trigger, or something else can be set only with it.
     if not any(name.startswith("Trigger") for name in recipe):
-        with suppress(RefusedError):
+        with suppress(SettingError):
             _write([*chunk, *theirs, *rate], features, again)
             _write(trigger, features)
             return
     _write([*chunk, *trigger, *theirs, *rate], features, again)
 
 
-def _write(steps: list[Step], features: Features, before: list[Step] | None = None) -> None:
+def _write(steps: list[Setting], features: Features, before: list[Setting] | None = None) -> None:
     """Write the steps in their order, and in further rounds those that were refused or did not stand.
 
     before: steps that were written before and have to stand as well.
     """
     every = [*(before or []), *steps]
     last = {name: step for step in every for name, _ in step.features}  # who says what it shall be in the end
-    waiting, refused = steps, RefusedError("")
+    waiting, refused = steps, SettingError("")
     for _ in range(ROUNDS):
-        lost: list[Step] = []
+        lost: list[Setting] = []
         for step in waiting:
             try:
                 for name, value in step.features:
                     features.set(name, value, step.exactly)
-            except RefusedError as error:
+            except SettingError as error:
                 refused = refused if lost else error
                 lost.append(step)
         fell = [s for s in every if s not in lost and last[s.features[0][0]] is s and not s.stands(features)]
@@ -86,8 +86,8 @@ def _write(steps: list[Step], features: Features, before: list[Step] | None = No
     raise CameraError(f"feature {name}: {value!r} was taken, but other features made it {now!r}")
 
 
-def _step(name: str, value: Feature, exactly: bool = False) -> Step:
-    return Step(((name, value),), exactly)
+def _step(name: str, value: Feature, exactly: bool = False) -> Setting:
+    return Setting(((name, value),), exactly)
 
 
 class _Offsets:
@@ -99,7 +99,7 @@ class _Offsets:
     def __enter__(self) -> None:
         self._before = {name: value for name in OFFSETS if (value := self._features.get(name))}
         for name in self._before:
-            with suppress(RefusedError):  # some cameras centre the picture: Width then says what is in the way
+            with suppress(SettingError):  # some cameras centre the picture: Width then says what is in the way
                 self._features.set(name, 0)
 
     def __exit__(self, *error: object) -> None:
@@ -108,21 +108,21 @@ class _Offsets:
                 continue
             try:
                 self._features.set(name, value)
-            except RefusedError:
+            except SettingError:
                 say_once("the camera had an offset that leaves no room for the size", feature=name, was=value)
 
 
-def _chunk(config: GentlCamera, features: Features) -> list[Step]:
+def _chunk(config: GentlCamera, features: Features) -> list[Setting]:
     name = CHUNK_OF.get(config.part_id)
     if name is None:
         return []
     if not features.has("ChunkModeActive") or not features.has(f"Chunk{name}"):
         raise CameraError(f"part_id = {config.part_id!r}: the camera has no chunk {name}")
     selected = (("ChunkSelector", name), ("ChunkEnable", True)) if features.has("ChunkSelector") else ()
-    return [Step((("ChunkModeActive", True), *selected))]
+    return [Setting((("ChunkModeActive", True), *selected))]
 
 
-def _trigger(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Step]:
+def _trigger(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Setting]:
     """The trigger; TriggerMode On is its last feature."""
     is_free = config.trigger == "free_run"
     if is_free and not features.is_available("TriggerMode"):
@@ -131,11 +131,11 @@ def _trigger(config: GentlCamera, recipe: Mapping[str, Feature], features: Featu
         raise CameraError(f"trigger = {config.trigger!r}: the camera has no TriggerMode")
     selected = _selected(config, recipe, features)
     if is_free:
-        return [Step((*selected, ("TriggerMode", "Off")))]
+        return [Setting((*selected, ("TriggerMode", "Off")))]
     source = "Software" if config.trigger == "software" else config.trigger_source
     # some cameras change the source only while they are not triggered; else they miss no trigger for it
     off = () if features.get("TriggerSource") == source else (("TriggerMode", "Off"),)
-    return [Step((*selected, *off, ("TriggerSource", source), ("TriggerMode", "On")))]
+    return [Setting((*selected, *off, ("TriggerSource", source), ("TriggerMode", "On")))]
 
 
 def _selected(
@@ -158,7 +158,7 @@ def _selected(
     )
 
 
-def _rate(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Step]:
+def _rate(config: GentlCamera, recipe: Mapping[str, Feature], features: Features) -> list[Setting]:
     """The rate of a free run, after the exposure that bounds it."""
     if config.trigger != "free_run" or config.acquisition_frame_rate_hz is None:
         return []

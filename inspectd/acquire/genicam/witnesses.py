@@ -5,7 +5,7 @@ from typing import NamedTuple
 WRAPS = 2**16, 2**32
 """Narrow numbers begin again after so many: block ids of GigE Vision 1.x, 32-bit ids and counters, also signed."""
 WRAP_WINDOW = 1024
-"""So near to the end of its range a number was, and so near to the beginning it is, if it has wrapped around."""
+"""A number that has wrapped around was so near to the end of its range, and is so near to its beginning."""
 PROVEN = 2
 """Frames in a row whose ids went up, after which frame ids are a witness: some cameras send 0 for ever."""
 MANY, HASTE = 16, 4
