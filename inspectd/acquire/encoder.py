@@ -3,6 +3,9 @@
 LEAP = 10_000
 """A step so many times as long as the longest before is none of the belt's, until a second value agrees."""
 
+FIRST_LEAP = 2**31
+"""Longest step that is believed at once before a step is known."""
+
 
 class Encoder:
     """The values of one encoder, in the order of the parts. Pure."""
@@ -22,7 +25,8 @@ class Encoder:
         when the next one follows on it.
         """
         self.restarted = False
-        if value + self._offset > before and self._follows(self._newest, value):
+        newest = before - self._offset if self._newest is None else self._newest
+        if value + self._offset > before and self._follows(newest, value):
             return self._believed(value)
         if self._suspect is not None and self._follows(self._suspect[0], value):
             self.restarted = True
@@ -33,11 +37,9 @@ class Encoder:
         stepped_back = value + self._offset <= before
         return "the encoder stepped back" if stepped_back else "the encoder leapt"
 
-    def _follows(self, before: int | None, value: int) -> bool:
+    def _follows(self, before: int, value: int) -> bool:
         """Whether a value can be that of the part after the one with the value `before`."""
-        if before is None:
-            return True
-        return value - before > 0 and (not self._longest or value - before <= LEAP * self._longest)
+        return 0 < value - before <= (LEAP * self._longest if self._longest else FIRST_LEAP)
 
     def _believed(self, value: int) -> int:
         if self._newest is not None:

@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 import structlog
 
+from inspectd.acquire.protocol import OPENING_S
 from inspectd.acquire.supervisor import CameraProcess
 from inspectd.runtime.errors import UserError
 from inspectd.settings.recipe import LoadedRecipe
@@ -21,9 +22,8 @@ from inspectd.steer.line import RunningLine
 from inspectd.steer.setup import Setup, changed_cameras
 
 log = structlog.get_logger()
-START_S = 30.0
+START_S = OPENING_S + 10.0
 """Longest time for cameras to stream again, in seconds; then the change has failed, and they go on trying."""
-
 ABANDON_S = 2.0
 """Longest wait for what is being prepared when the process ends, in seconds."""
 

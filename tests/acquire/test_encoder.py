@@ -34,6 +34,11 @@ def test_a_value_far_ahead_is_believed_when_the_next_one_follows_on_it() -> None
     assert read(100, 200, far, far + 100) == [100, 200, "the encoder leapt", far + 100]
 
 
+def test_a_first_value_that_is_wild_is_doubted() -> None:
+    assert read(2**60, 100, 200) == ["the encoder leapt", 100, 200]
+    assert read(100, 2**60, 200) == [100, "the encoder leapt", 200]
+
+
 @given(st.lists(st.integers(1, 10**6) | st.integers(1, 2**40), max_size=40), st.integers(0, 10**6))
 def test_part_ids_only_grow(values: list[int], before: int) -> None:
     encoder = Encoder()

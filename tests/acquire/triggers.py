@@ -133,7 +133,7 @@ class Line:
         has_time = self.setup.has_clock and self.is_clock_trusted and not unfit
         self.is_clock_trusted = self.is_clock_trusted or not unfit
         device_ns = self.now_ns + self.offset_ns if has_time else None
-        exposed_ns = self.now_ns if device_ns is not None else None
+        exposed_ns = self.now_ns if self.setup.has_clock and not unfit else None
         encoder = 100 * self.counter + 7 if chunks and self.setup.mode == "encoder" and not unfit else 0
         return Frame(Evidence(number, unfit, counter, encoder or None, device_ns, exposed_ns), encoder, trigger)
 
@@ -142,9 +142,8 @@ class Line:
         self.events += 1
         self.now_ns += PERIOD_NS
         if fault == "stray before":
-            tells_time = self.setup.has_clock and self.is_clock_trusted
             early = self.shot(None)
-            is_late = tells_time and self.random.random() < 0.5  # it arrives after the trigger was sent
+            is_late = self.setup.has_clock and self.random.random() < 0.5  # it arrives after the trigger was sent
             if not is_late:
                 self.deliver(early)
         self.now_ns += 5_000_000
@@ -223,7 +222,7 @@ class Line:
         self.trigger += seen if 0 < seen <= MAX_GAP else by if seen < 0 < by < WRAP_WINDOW else 0
 
     def jump_clock(self, by_ns: int) -> None:
-        """The device's clock jumps; its next frame has no time that can be trusted, for it is noticed."""
+        """The device's clock jumps. Its next frame's time is no witness: it can't be compared with the others."""
         self.events += 1
         self.offset_ns += by_ns
         self.is_clock_trusted = False

@@ -28,23 +28,33 @@ class Arrival(NamedTuple):
         return self.ended_ns if AT_ONCE_S < waited_s < timeout_s + ASLEEP_S else self.last_look_ns
 
 
+class Moment(NamedTuple):
+    """When a frame was exposed, in ns; None where its time can't be trusted."""
+
+    device_ns: int | None = None
+    """On the device's clock."""
+    exposed_ns: int | None = None
+    """On the host's monotonic clock."""
+
+
 def evidence_of(
     delivered: Delivered, session: Session, time: CameraTime, part_id: str, arrived_ns: int
-) -> tuple[Evidence, int | None]:
-    """What a buffer says, and the exposure on the host's monotonic clock in ns; None if its time can't be trusted.
+) -> tuple[Evidence, Moment]:
+    """What a buffer says of its frame, and when that was exposed.
 
-    Of a frame that is not whole nothing is read: its numbers and times prove nothing.
+    Of a frame that is not whole nothing is read: its numbers and times prove nothing. Nor is the device time of
+    the first frame after a jump of the clock a witness: it can't be compared with those before.
     """
     if not delivered.is_complete:
-        return Evidence(delivered.frame_id, delivered.shortfall), None
+        return Evidence(delivered.frame_id, delivered.shortfall), Moment()
     counter = session.chunk(delivered, f"Chunk{CHUNK_OF['counter']}") if part_id == "counter" else None
+    encoder = session.chunk(delivered, f"Chunk{CHUNK_OF['encoder']}") if part_id == "encoder" else None
     device_ns = time.device_ns(delivered)
     exposed_ns = None if device_ns is None else time.exposed_ns(device_ns, arrived_ns)
-    if exposed_ns is None or time.has_jumped:
-        device_ns, time.has_jumped = None, False
+    moment = Moment() if exposed_ns is None else Moment(device_ns, exposed_ns)
     latest_ns = None if exposed_ns is None else exposed_ns + (time.uncertainty_ns or 0)
-    encoder = session.chunk(delivered, f"Chunk{CHUNK_OF['encoder']}") if part_id == "encoder" else None
-    return Evidence(delivered.frame_id, "", _whole(counter), _whole(encoder), device_ns, latest_ns), exposed_ns
+    witness_ns, time.has_jumped = None if time.has_jumped else moment.device_ns, False
+    return Evidence(delivered.frame_id, "", _whole(counter), _whole(encoder), witness_ns, latest_ns), moment
 
 
 def _whole(value: Any) -> int | None:

@@ -136,7 +136,7 @@ class Genicam:
         """Find out which part a buffer shows, and when it was exposed; None for a frame that shows no new one."""
         self._newest_ns = self._looked_ns
         part_id = self._config.part_id
-        evidence, exposed_ns = evidence_of(delivered, self._session, self._time, part_id, self._looked_ns)
+        evidence, moment = evidence_of(delivered, self._session, self._time, part_id, self._looked_ns)
         before = self._identity.last
         found = self._identity.show(evidence)
         self._stalled = self._by_number.trouble
@@ -152,8 +152,8 @@ class Genicam:
         encoder, reason, detail = evidence.encoder or 0, found.reason, found.detail
         if part_id == "encoder" and reason is None and evidence.encoder is None:
             reason, detail = Reason.INCOMPLETE, NO_ENCODER
-        moment_ns = seen_ns if exposed_ns is None else exposed_ns
-        return Exposure(found.trigger, moment_ns, encoder, evidence.device_ns or 0, reason, detail, restarted)
+        exposed_ns = seen_ns if moment.exposed_ns is None else moment.exposed_ns
+        return Exposure(found.trigger, exposed_ns, encoder, moment.device_ns or 0, reason, detail, restarted)
 
     def _drop(self, delivered: Delivered) -> None:
         self._losses.late += 1
