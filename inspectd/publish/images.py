@@ -50,8 +50,10 @@ class ImageServer:
             self._listener = _listen(path)
             self._own.note()
             self._waker = select.epoll()
-        except UnavailableError:
+        except (UnavailableError, OSError) as error:
             self._own.close()
+            if isinstance(error, OSError):
+                raise UnavailableError(f"publish.images: {path} can't be bound: {error.strerror}") from None
             raise
         self._waker.register(self._listener, select.EPOLLIN)
         self._fds = [_read_only(ring) for ring in rings.values()]

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 PNG = b"\x89PNG\r\n\x1a\n"
 NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 """Chunks of a PNG file that its pixels depend on."""
+TAGS = {273, 279, 324, 325, 0xB001}
+"""Tags of TIFF 6.0 and of MPO that are looked at."""
+MAX_NUMBERS = 2**17
+"""Most numbers of a tag that are read: twice as many as a picture has lines at most."""
 
 
 def is_whole_jpeg(data: bytes) -> bool:
@@ -105,8 +109,10 @@ def _directory(data: bytes, at: int) -> tuple[dict[int, list[int]], int]:
     end = start + 2 + 12 * number(start, 2)
     tags: dict[int, list[int]] = {}
     for entry in range(start + 2, min(end, len(data)), 12):
+        if number(entry, 2) not in TAGS:
+            continue
         size = {3: 2, 4: 4}.get(number(entry + 2, 2), 0)
-        count = min(number(entry + 4, 4), len(data))
+        count = min(number(entry + 4, 4), MAX_NUMBERS)
         first = entry + 8 if size * count <= 4 else number(entry + 8, 4)
         tags[number(entry, 2)] = [number(first + i * size, size) for i in range(count)] if size else []
     return tags, number(end, 4)
