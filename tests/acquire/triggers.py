@@ -239,7 +239,7 @@ class Line:
         number = self.switches[-1][1] + 1
         first = self.account.switch(number, PERIOD_NS, self.last_part + ahead)
         assert first > self.last_part
-        self.switches = [*(pair for pair in self.switches if pair[0] <= self.last_part), (first, number)]
+        self.switches = [*(pair for pair in self.switches if pair[0] <= self.last_part + 1), (first, number)]
 
     # ---- the daemon ----
 
@@ -270,7 +270,6 @@ class Line:
                 for part_id in (item.part_id, item.part_id + item.parts - 1):
                     setup = next(number for first, number in reversed(self.switches) if first <= part_id)
                     assert item.setup == setup, "a part was inspected under another part's recipe"
-                self.switches = self.switches[-2:]
         if frame is not None:
             assert frame.trigger is not None, "a picture that nobody triggered was judged"
             by_encoder = self.setup.mode == "encoder"

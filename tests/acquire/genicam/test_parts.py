@@ -97,12 +97,14 @@ class Station:
 def trigger(station: Station, events: int, effects: list[Effect], is_software: bool) -> None:
     """So many triggers, alone and in bursts; some have effects, and now and then the acquisition restarts."""
     random, rig = station.random, station.sim.rig
-    done = 0
+    done, effect = 0, Effect(0)
     while done < events:
         burst = min(random.choice((1, 1, 2, 4)), events - done)
         for n in range(1, burst + 1):
-            if random.random() < 0.3:
-                rig.plan(rig.memory.counter + n, random.choice(effects))
+            before, effect = effect, random.choice(effects) if random.random() < 0.3 else Effect(0)
+            if before and Effect.STRAY_BEFORE in effect:
+                effect = Effect(0)  # it would carry the number of a trigger that has shown no whole frame
+            rig.plan(rig.memory.counter + n, effect)
         if is_software:
             before = station.sent
             until_ns = now_ns() + 10**10
