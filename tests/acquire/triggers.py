@@ -237,9 +237,10 @@ class Line:
         """The line changes to another recipe, from a part on; one that is pending is forgotten."""
         self.events += 1
         number = self.switches[-1][1] + 1
+        is_pending = len(self.account.setups) > 1
         first = self.account.switch(number, PERIOD_NS, self.last_part + ahead)
         assert first > self.last_part
-        self.switches = [*(pair for pair in self.switches if pair[0] <= self.last_part + 1), (first, number)]
+        self.switches = [*(self.switches[:-1] if is_pending else self.switches), (first, number)]
 
     # ---- the daemon ----
 
