@@ -24,13 +24,6 @@ from tests.publish.lines import Line, connected, heard, results
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def ends(tmp_path: Path) -> Iterator[Endpoints]:
     made = Endpoints(Publish(results=f"ipc://{tmp_path}/line/results"))
     yield made

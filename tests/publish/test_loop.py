@@ -40,13 +40,6 @@ from tests.publish.lines import FAIL, IDENTITY, PASS, SETUPS, SMALL, Camera, Lin
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def subscriber(line: Line) -> Iterator[Results]:
     with Results(line.endpoint) as made:
         connected(made)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "faults.h"
 
@@ -113,6 +114,19 @@ void nodes_command(struct camera *camera, enum reg index); /* what a command doe
 bool nodes_busy(const struct camera *camera);
 uint64_t frame_time(const struct camera *camera, uint64_t at_ns); /* what a frame exposed then says */
 uint64_t clock_hz(const struct camera *camera); /* as the producer tells it; 0 = it does not */
+/* Registers hold floats as their bits. */
+static inline double as_double(uint64_t bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint64_t as_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 double reg_double(const struct camera *camera, enum reg index);
 
 #endif

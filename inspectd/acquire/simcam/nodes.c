@@ -4,18 +4,6 @@
 #include "device.h"
 #include "gentl.h"
 
-static double as_double(uint64_t bits) {
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static uint64_t as_bits(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
 static bool is_within(uint64_t bits, double least, double most) {
     double value = as_double(bits);
     return value >= least && value <= most; /* not a number is neither */

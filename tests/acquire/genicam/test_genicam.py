@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,6 @@ from tests.acquire.sims import HEIGHT, WIDTH, Sim, needs_simcam, running, take
 
 pytestmark = needs_simcam
 Make = Callable[..., Sim]
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    monkeypatch.setenv(world.FOLDER_VARIABLE, str(tmp_path))
-    made: list[Sim] = []
-
-    def new(**config: object) -> Sim:
-        made.append(Sim(tmp_path, **config))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield new
-    for sim in made:
-        sim.close()
 
 
 def test_each_trigger_is_its_own_picture_and_count(make: Make) -> None:
