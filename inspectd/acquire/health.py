@@ -19,7 +19,7 @@ UNUSABLE = 3
 class Health:
     """State of one camera: streaming, idle (it answers, and nothing triggers it) or dead.
 
-    Set by the engine thread, and by the main thread while there is no process (`gone`).
+    Set by the engine thread, and by the main thread while there is no process, or one that is given up (`gone`).
     """
 
     def __init__(self, config: CameraConfig) -> None:

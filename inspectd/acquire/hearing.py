@@ -5,7 +5,9 @@ from inspectd.runtime.clock import now_ns
 
 
 class Hearing:
-    """The silence of one camera process. Read by the main thread, told by the engine thread."""
+    """The silence of one camera process. Read by the main thread, told by the engine thread;
+    `begins` is the main thread's, while there is no process.
+    """
 
     def __init__(self) -> None:
         self.is_opening = True

@@ -4,14 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from inspectd.acquire.protocol import Declined, Notice, SendTrigger, Triggered
+from inspectd.acquire.protocol import Declined, SendTrigger, Triggered
 from inspectd.runtime.clock import now_ns
 
 MAX_ORDER_AGE_S = 0.5
 """Longest wait of a software trigger for its turn, in seconds; later another part lies under the camera."""
 
-Tell = Callable[[Triggered | Notice], None]
-"""How a camera reports a software trigger, before it sends it, and what people should know."""
+Tell = Callable[[Triggered], None]
+"""How a camera reports a software trigger, before it sends it."""
 Ordered = Callable[[int, str], None]
 """What became of an order: the frame id of its trigger, or 0 and why it was not sent."""
 
@@ -69,16 +69,12 @@ class PendingOrders:
         self._last = 0
         self._pending: dict[int, Ordered] = {}
 
-    def add(self, done: Ordered) -> int:
-        """The number of a new order; `done` is called once with what became of it."""
-        with self._lock:
-            self._last += 1
-            self._pending[self._last] = done
-            return self._last
-
     def send(self, send: Callable[[SendTrigger], bool], part_ref: str, done: Ordered, else_why: str) -> None:
         """Send one order; `done` is called once with what became of it, `else_why` if it can't be sent."""
-        number = self.add(done)
+        with self._lock:
+            self._last += 1
+            number = self._last
+            self._pending[number] = done
         if not send(SendTrigger(number, part_ref, now_ns())):
             self.end(number, 0, else_why)
 

@@ -128,11 +128,10 @@ def _acquisition(job: Job, ring: Ring, link: DaemonLink) -> None:
     """Open, acquire, and after every trouble try again; harvesters wants to live outside the main thread."""
     losses, attempt, closed_bytes = Losses(), 0, 0
 
-    def tell(said: Triggered | Notice) -> None:
+    def tell(triggered: Triggered) -> None:
         nonlocal job
-        if isinstance(said, Triggered):
-            job = structs.replace(job, sent=said.sent)
-        link.send(said)
+        job = structs.replace(job, sent=triggered.sent)
+        link.send(triggered)
 
     while attempt == 0 or not link.stop.is_set():  # once in any case: it reports what was triggered meanwhile
         camera, handed = None, link.handed

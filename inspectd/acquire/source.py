@@ -209,7 +209,7 @@ class Source:
     def _process_ended(self) -> Iterator[Ended]:
         """The process died. What it had handed over is still judged; what it was writing is UNKNOWN/camera."""
         self._losses_before, self._late = self.losses, 0
-        known = self.detail.startswith(PROCESS_ENDED) or self._stuck  # the main thread may know more
+        known = self.detail.startswith(PROCESS_ENDED)  # the main thread may know more
         slots, are_free = self._detach(self._stuck or (self.detail if known else PROCESS_ENDED))
         writing = self.ring.being_written(slots)
         if are_free:

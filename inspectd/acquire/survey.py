@@ -67,12 +67,17 @@ class Findings(msgspec.Struct, frozen=True):
 def ask(question: Question) -> Rows:
     """Ask a question in a process of its own; raises CameraError."""
     command = [sys.executable, "-P", "-m", "inspectd.acquire.survey"]
-    chatter = Chatter()
+    try:
+        chatter = Chatter()
+    except OSError as error:
+        raise CameraError(f"the camera can't be looked at: {error.strerror}") from None
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=chatter.child_fd, process_group=0
         )
         said, _ = process.communicate(msgspec.json.encode(question), OPENING_S)
+    except OSError as error:
+        raise CameraError(f"the camera can't be looked at: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         with suppress(OSError, subprocess.TimeoutExpired):  # a driver may hold it
             os.killpg(process.pid, signal.SIGKILL)

@@ -127,7 +127,10 @@ class CameraTime:
         assert rate is not None
         for is_again in (False, True):
             if is_again:
+                if now_ns() - self._doubted_ns <= AGAIN_NS:
+                    return False  # it was read just now
                 self._latch()  # it may have jumped since
+                self._doubted_ns = now_ns()
             for hz in (rate.hz, *rate.candidates):
                 earliest_ns = self._began_ns - (BEFORE_NS if hz == rate.hz else JUMP_NS)
                 if not hz:

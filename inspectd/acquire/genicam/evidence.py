@@ -13,19 +13,13 @@ was there at once may have waited since the last look, and so may one that came 
 taken for that old, not fresher."""
 
 
-class Arrival(NamedTuple):
-    """When a buffer came, in ns on the host's monotonic clock."""
+def latest_ns(last_look_ns: int, began_ns: int, ended_ns: int, timeout_s: float) -> int:
+    """The moment to take a frame without a device time for, in ns on the monotonic clock.
 
-    last_look_ns: int
-    """When nothing waited yet."""
-    began_ns: int
-    """When the wait for it began."""
-    ended_ns: int
-
-    def latest_ns(self, timeout_s: float) -> int:
-        """The moment to take a frame without a device time for, waited for so long at most."""
-        waited_s = (self.ended_ns - self.began_ns) / 1e9
-        return self.ended_ns if AT_ONCE_S < waited_s < timeout_s + ASLEEP_S else self.last_look_ns
+    last_look_ns: when nothing waited yet; then the wait for it, which may have lasted `timeout_s`.
+    """
+    waited_s = (ended_ns - began_ns) / 1e9
+    return ended_ns if AT_ONCE_S < waited_s < timeout_s + ASLEEP_S else last_look_ns
 
 
 class Moment(NamedTuple):

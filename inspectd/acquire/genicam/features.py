@@ -68,10 +68,11 @@ class Features:
         self._looked_up: dict[str, Any] = {}  # looking one up takes as long as reading it
 
     def _node(self, name: str) -> Any:
-        if (node := self._looked_up.get(name)) is None:
+        if name not in self._looked_up:
+            self._looked_up[name] = None
             with suppress(*SDK_ERRORS):
-                node = self._looked_up[name] = self._nodes.get_node(name)
-        return node
+                self._looked_up[name] = self._nodes.get_node(name)
+        return self._looked_up[name]
 
     def has(self, name: str) -> bool:
         """Whether the camera has a feature, though it may not be available now."""

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.acquire.camera import U8, Exposure, Gap, StalledError, Started
+from inspectd.acquire.genicam.buffers import picture
 from inspectd.acquire.genicam.camera_time import CameraTime
-from inspectd.acquire.genicam.evidence import Arrival, evidence_of
-from inspectd.acquire.genicam.features import Features
+from inspectd.acquire.genicam.evidence import evidence_of, latest_ns
+from inspectd.acquire.genicam.features import Features, say_once
 from inspectd.acquire.genicam.gentl import Delivered, Session
 from inspectd.acquire.genicam.identity import ByNumber, ByTrigger, Surplus
 from inspectd.acquire.genicam.opening import caveats_of, configure, identity_of, longest_silence_s, wanted_fields
@@ -130,7 +131,7 @@ class Genicam:
         self._looked_ns = now_ns()
         if delivered is None:
             return self._nothing_came()
-        return self._identified(delivered, Arrival(last_look_ns, began_ns, self._looked_ns).latest_ns(timeout_s))
+        return self._identified(delivered, latest_ns(last_look_ns, began_ns, self._looked_ns, timeout_s))
 
     def _identified(self, delivered: Delivered, seen_ns: int) -> Exposure | None:
         """Find out which part a buffer shows, and when it was exposed; None for a frame that shows no new one."""
@@ -141,7 +142,7 @@ class Genicam:
         found = self._identity.show(evidence)
         self._stalled = self._by_number.trouble
         if isinstance(found, Surplus):
-            self._drop(delivered)
+            self._drop(delivered, found.why)
             return None
         if evidence.unfit and self._is_software and self._time.uncertainty_ns is None:
             self._stalled = "a frame arrived in part, and without a clock nobody knows whose the next one would be"
@@ -155,7 +156,8 @@ class Genicam:
         exposed_ns = seen_ns if moment.exposed_ns is None else moment.exposed_ns
         return Exposure(found.trigger, exposed_ns, encoder, moment.device_ns or 0, reason, detail, restarted)
 
-    def _drop(self, delivered: Delivered) -> None:
+    def _drop(self, delivered: Delivered, why: str) -> None:
+        say_once("a frame shows no new part", why=why, serial=self.serial)
         self._losses.late += 1
         self._session.requeue(delivered)
 
@@ -169,7 +171,7 @@ class Genicam:
         try:
             if image is None:
                 return ""
-            name, width, height, data = self._session.picture(delivered)
+            name, width, height, data = picture(delivered.raw)
             if (name, width, height) != self._format:
                 return f"the camera sent {width}x{height} {name}"
             self._convert(data, image)

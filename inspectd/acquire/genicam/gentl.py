@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from genicam import gentl
 
 from inspectd.acquire.genicam import buffers
@@ -124,13 +122,6 @@ class Session:
         assert self._acquirer is not None
         told = number(self._acquirer.device, "timestamp_frequency")
         return told or int(self.features.get("GevTimestampTickFrequency") or 0)
-
-    def picture(self, delivered: Delivered) -> tuple[str, int, int, npt.NDArray[np.uint8]]:
-        """Pixel format, width, height and bytes of a whole buffer's picture, in place.
-
-        Raises CameraError for a payload that is no single picture.
-        """
-        return buffers.picture(delivered.raw)
 
     def chunk(self, delivered: Delivered, name: str) -> Any:
         """Value of a chunk feature in this buffer; None if it has none. Another buffer's is never read."""

@@ -117,7 +117,7 @@ class ByNumber:
             return self._out_of_order(number, evidence)
         if is_later is not False:
             self._witnesses.note(evidence)
-        return Surplus(f"a frame with the {self._name} {number} came before")
+        return Surplus(f"its {self._name} came before")
 
     def _first(self, number: int, evidence: Evidence) -> Shown:
         """The first frame of an acquisition whose ids count. They begin at 0 or 1, or else some may be lost."""

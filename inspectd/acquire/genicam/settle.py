@@ -4,8 +4,8 @@ What a feature may be depends on others, and differs from camera to camera. So t
 and whatever is refused, or did not stand, is written once more when all the others are.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from inspectd.acquire.genicam.features import CHUNK_OF, Features, SettingError, say_once
@@ -39,7 +39,7 @@ def settle(config: GentlCamera, pixel_format: str, recipe: Mapping[str, Feature]
     early = {name: recipe[name] for name in recipe if name.startswith(USER_SET)}
     _write([_step(name, value) for name, value in early.items()], features)
     shape: dict[str, Feature] = {"PixelFormat": pixel_format, "Width": config.width, "Height": config.height}
-    with _Offsets(features, recipe):
+    with _offsets_at_zero(features, recipe):
         _write([_step(name, recipe.get(name, value), True) for name, value in shape.items()], features)
     late = {name: value for name, value in recipe.items() if name not in early and name not in shape}
     if "AcquisitionMode" not in recipe and features.is_available("AcquisitionMode"):
@@ -90,26 +90,21 @@ def _step(name: str, value: Feature, exactly: bool = False) -> Setting:
     return Setting(((name, value),), exactly)
 
 
-class _Offsets:
+@contextmanager
+def _offsets_at_zero(features: Features, recipe: Mapping[str, Feature]) -> Iterator[None]:
     """Where the picture begins: at 0 while its size is set, then where it was, unless the recipe says."""
-
-    def __init__(self, features: Features, recipe: Mapping[str, Feature]) -> None:
-        self._features, self._recipe = features, recipe
-
-    def __enter__(self) -> None:
-        self._before = {name: value for name in OFFSETS if (value := self._features.get(name))}
-        for name in self._before:
-            with suppress(SettingError):  # some cameras centre the picture: Width then says what is in the way
-                self._features.set(name, 0)
-
-    def __exit__(self, *error: object) -> None:
-        for name, value in self._before.items():
-            if name in self._recipe or error[0] is not None:
-                continue
-            try:
-                self._features.set(name, value)
-            except SettingError:
-                say_once("the camera had an offset that leaves no room for the size", feature=name, was=value)
+    before = {name: value for name in OFFSETS if (value := features.get(name))}
+    for name in before:
+        with suppress(SettingError):  # some cameras centre the picture: Width then says what is in the way
+            features.set(name, 0)
+    yield
+    for name, value in before.items():
+        if name in recipe:
+            continue
+        try:
+            features.set(name, value)
+        except SettingError:
+            say_once("the camera had an offset that leaves no room for the size", feature=name, was=value)
 
 
 def _chunk(config: GentlCamera, features: Features) -> list[Setting]:

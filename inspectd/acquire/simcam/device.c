@@ -105,7 +105,7 @@ void simcam_wake(struct camera *camera) {
 }
 
 void device_sleep(struct camera *camera, uint32_t wake, uint64_t until_ns) {
-    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+    struct timespec until = timespec_of(until_ns);
     futex(&camera->wake, FUTEX_WAIT_BITSET, wake, &until); /* an absolute time on CLOCK_MONOTONIC */
 }
 

@@ -27,7 +27,7 @@ uint32_t faults_of(struct faults *faults, uint64_t trigger) {
 void faults_delay(struct faults *faults, enum call call) {
     if (!faults_take(&faults->delays[call])) return;
     uint64_t delay_ns = atomic_load(&faults->delay_ns[call]);
-    struct timespec pause = {(time_t)(delay_ns / 1000000000u), (long)(delay_ns % 1000000000u)};
+    struct timespec pause = timespec_of(delay_ns);
     while (nanosleep(&pause, &pause) != 0 && errno == EINTR) {}
 }
 

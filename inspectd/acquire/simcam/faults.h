@@ -1,5 +1,5 @@
 /* What can go wrong with a camera on command, and in what a camera may differ from others. `Faults` in
- * `inspectd/acquire/simcam/faults.py` lays out the same structure in Python, and says what each field does. */
+ * `inspectd/acquire/simcam/faults.py` lays out the same structure in Python. */
 #ifndef SIMCAM_FAULTS_H
 #define SIMCAM_FAULTS_H
 
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #define PLANNED 4096 /* so many triggers ahead can have effects of their own */
 #define NAME_SIZE 32u
@@ -48,13 +49,18 @@ struct faults {
     _Atomic int64_t id_offset; /* the first frame's id is 1 plus this */
     _Atomic uint64_t id_bits, id_skips_zero, id_kind;
     _Atomic uint64_t counter_bits, counter_is_signed;
-    _Atomic int64_t encoder_offset;
+    _Atomic int64_t encoder_offset; /* added to each value of the encoder */
+    /* a trigger during an exposure exposes nothing; buffers are filled oldest first */
     _Atomic uint64_t misses_while_exposing, oldest_first;
     _Atomic uint64_t padding, padding_is_told; /* bytes behind each line */
     _Atomic uint64_t short_tells, listed;
     char vendor[NAME_SIZE], model[NAME_SIZE]; /* empty: ours */
     _Atomic uint64_t plan[PLANNED]; /* [n % PLANNED]: trigger n, shifted by EFFECT_BITS, and its effects */
 };
+
+static inline struct timespec timespec_of(uint64_t ns) {
+    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
 
 bool faults_take(_Atomic uint64_t *left); /* one of a count is used up; false if there is none */
 uint32_t faults_of(struct faults *faults, uint64_t trigger); /* effects of this exposure, as bits; they are used up */

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "device.h"
+
 #define MAX_HANDLES 512 /* of 64 cameras no more than four each are open; some may be on their way out */
 
 struct handle {
@@ -20,9 +22,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
  * faster than they are used up. */
 static uintptr_t next_number(void) {
     static uintptr_t last;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (!last) last = (uintptr_t)now.tv_sec * 1000000000u + (uintptr_t)now.tv_nsec;
+    if (!last) last = (uintptr_t)now_ns();
     return ++last;
 }
 

@@ -139,12 +139,14 @@ EXPORT GC_ERROR TLOpen(HANDLE *system) {
     return done(error);
 }
 
-EXPORT GC_ERROR TLClose(HANDLE handle) {
-    struct handle *system = handle_retire(handle, KIND_SYSTEM);
-    if (!system) return no_handle();
-    shut_system(system);
+static GC_ERROR close_one(HANDLE number, enum kind kind, void (*shut)(struct handle *retired)) {
+    struct handle *handle = handle_retire(number, kind);
+    if (!handle) return no_handle();
+    shut(handle);
     return GC_ERR_SUCCESS;
 }
+
+EXPORT GC_ERROR TLClose(HANDLE handle) { return close_one(handle, KIND_SYSTEM, shut_system); }
 
 EXPORT GC_ERROR TLGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     HOLD(void, system, handle, KIND_SYSTEM);
@@ -237,12 +239,7 @@ static void shut_system(struct handle *system) {
     handle_drop(system);
 }
 
-EXPORT GC_ERROR IFClose(HANDLE handle) {
-    struct handle *interface = handle_retire(handle, KIND_INTERFACE);
-    if (!interface) return no_handle();
-    shut_interface(interface);
-    return GC_ERR_SUCCESS;
-}
+EXPORT GC_ERROR IFClose(HANDLE handle) { return close_one(handle, KIND_INTERFACE, shut_interface); }
 
 EXPORT GC_ERROR IFGetInfo(HANDLE handle, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     HOLD(struct interface, interface, handle, KIND_INTERFACE);
@@ -450,12 +447,7 @@ static void shut_device(struct handle *device) {
     let_go(opened);
 }
 
-EXPORT GC_ERROR DevClose(HANDLE handle) {
-    struct handle *device = handle_retire(handle, KIND_DEVICE);
-    if (!device) return no_handle();
-    shut_device(device);
-    return GC_ERR_SUCCESS;
-}
+EXPORT GC_ERROR DevClose(HANDLE handle) { return close_one(handle, KIND_DEVICE, shut_device); }
 
 static GC_ERROR tell_device(const void *of, CMD what, INFO_DATATYPE *type, void *buffer, size_t *size) {
     const struct open_camera *opened = of;

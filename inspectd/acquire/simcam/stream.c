@@ -198,7 +198,7 @@ int stream_wait(struct open_camera *opened, uint64_t timeout_ms, struct new_buff
     struct stream *stream = &opened->stream;
     /* Some 30 years stand for ever: GENTL_INFINITE would overflow. */
     uint64_t until_ns = now_ns() + (timeout_ms < 1000000000000u ? timeout_ms : 1000000000000u) * 1000000u;
-    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+    struct timespec until = timespec_of(until_ns);
     struct buffer *buffer;
     pthread_mutex_lock(&stream->lock);
     stream->waiting++;
@@ -408,7 +408,7 @@ static void expose(struct open_camera *opened, uint64_t trigger, uint64_t at_ns)
     }
     stream->exposed_ns = at_ns;
     stream->busy_until_ns = end_ns;
-    struct timespec end = {(time_t)(end_ns / 1000000000u), (long)(end_ns % 1000000000u)};
+    struct timespec end = timespec_of(end_ns);
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL);
     if (has(&frame, EFFECT_IDENTICAL)) frame.picture += camera->image_count - 1; /* the one before, whichever that is */
     give_id(opened, &frame);

@@ -178,10 +178,6 @@ class Rig:
             self.faults.wrong_id = frame_id
         self.next(Effect.INCOMPLETE | (Effect(0) if frame_id is None else Effect.WRONG_ID), frames)
 
-    def identical(self, frames: int) -> None:
-        """Let the next frames show the picture before theirs."""
-        self.next(Effect.IDENTICAL, frames)
-
     def stray(self, frames: int = 1) -> None:
         """Let the camera send frames now that nobody triggered; they show the picture of a trigger far away."""
         self.faults.stray = frames

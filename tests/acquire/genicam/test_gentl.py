@@ -10,6 +10,7 @@ import genicam
 import numpy as np
 import pytest
 
+from inspectd.acquire.genicam.buffers import picture
 from inspectd.acquire.genicam.devices import list_devices
 from inspectd.acquire.genicam.gentl import Session
 from inspectd.acquire.genicam.producers import producers
@@ -40,6 +41,7 @@ def test_private_attributes_are_still_there(viky: Session) -> None:
     assert len(acquirer._announced_buffers) == 4
     assert all(int(raw._handle) > 0 for raw in acquirer._announced_buffers)
     assert callable(acquirer._update_chunk_data)
+    assert callable(acquirer._chunk_adapter.detach_buffer) and isinstance(acquirer._has_attached_chunk, bool)
     assert acquirer in viky._harvester._ias and acquirer._finalizer.alive
     harvester = viky._harvester
     viky.close()
@@ -53,7 +55,7 @@ def test_viky_streams(viky: Session) -> None:
     while len(ids) < 20:
         delivered = viky.wait(1.0)
         assert delivered is not None and delivered.is_complete and delivered.device_time is None
-        name, width, height, data = viky.picture(delivered)
+        name, width, height, data = picture(delivered.raw)
         assert (name, width, height) == ("Mono8", 400, 400) and data.size >= 160_000
         assert data[: width * height].any()
         ids.append(delivered.frame_id)
@@ -89,7 +91,7 @@ def test_payloads_that_are_no_single_image_are_refused(
     delivered = viky.wait(1.0)
     assert delivered is not None
     with pytest.raises(CameraError, match=f"the camera sends {payload} payload, single images are wanted"):
-        viky.picture(delivered)
+        picture(delivered.raw)
     viky.requeue(delivered)
 
 

@@ -64,8 +64,6 @@ def test_a_camera_that_two_producers_list_is_one(make: Make, tmp_path: Path) -> 
     copies = [tmp_path / name for name in ("a.cti", "b.cti")]
     for copy in copies:
         shutil.copy(producer, copy)
-        for description in producer.parent.glob("*.xml"):
-            shutil.copy(description, tmp_path)
     session = Session(copies, {"serial": "SIM-cam"})
     try:
         assert len(session._harvester.device_info_list) == 2

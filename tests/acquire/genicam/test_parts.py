@@ -10,7 +10,7 @@ import pytest
 from inspectd.acquire.account import Account
 from inspectd.acquire.camera import Exposure, Gap, StalledError
 from inspectd.acquire.genicam.genicam import Genicam
-from inspectd.acquire.protocol import Notice, Triggered
+from inspectd.acquire.protocol import Triggered
 from inspectd.acquire.simcam.faults import Effect, Ids
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
@@ -47,10 +47,9 @@ class Station:
         self.began(self.camera.start().counted)
         return self.camera
 
-    def tell(self, said: Triggered | Notice) -> None:
-        if isinstance(said, Triggered):
-            self.sent = said.sent
-            self.account.sent(said.sent, said.trigger_ns, said.part_ref)
+    def tell(self, said: Triggered) -> None:
+        self.sent = said.sent
+        self.account.sent(said.sent, said.trigger_ns, said.part_ref)
 
     def began(self, counted: int | None) -> None:
         self.restarts += 1

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inspectd.acquire.simcam import world
+from inspectd.acquire.simcam.nodes import REGISTERS
 from tests.acquire.simcam.gentl_table import CODES, FUNCTIONS, MAKES, PORTS
 
 FRAME_RATE = 4
@@ -25,7 +26,7 @@ FRAME_RATE = 4
 GUARD = 0xA5
 ROOM = 8192
 ADDRESSES = [0, 8, 0x2000, 0x2008, 0x2010, 0x2018, 0x2020, 0x100000, 0x106000, 0x1100000, 0x10000000, 2**64 - 1]
-ADDRESSES += [0x1000 + 8 * index for index in range(24)] + [0x10000 + 8 * index for index in range(12)]
+ADDRESSES += [0x1000 + 8 * index for index in range(REGISTERS)] + [0x10000 + 8 * index for index in range(12)]
 NUMBERS = {
     "cmd": st.integers(-1, 32), "index": st.integers(0, 3), "access": st.integers(0, 5),
     "flags": st.integers(0, 2), "event_id": st.integers(0, 3), "queue": st.integers(-1, 6),

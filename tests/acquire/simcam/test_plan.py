@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from inspectd.acquire.genicam.buffers import picture as picture_of
+from inspectd.acquire.genicam.gentl import Session
 from inspectd.acquire.simcam.faults import Effect
 from inspectd.acquire.simcam.world import FOLDER_VARIABLE, Rig, camera_path, make_camera, producer
 from inspectd.runtime.image_files import write_png
 from tests.acquire.sims import needs_simcam
 
-gentl = pytest.importorskip("inspectd.acquire.genicam.gentl")
 pytestmark = needs_simcam
 PICTURES, SIZE, TRIGGERS = 200, 64, 300
 WRONG_ID = 2**64 - 1
@@ -45,7 +46,7 @@ class Camera:
         self.rig = Rig(camera_path(folder, "cam"))
         found = producer()
         assert found is not None
-        self.session = gentl.Session([found], {"serial": "SIM-cam"})
+        self.session = Session([found], {"serial": "SIM-cam"})
         for name, value in (("TriggerMode", "On"), ("TriggerSource", "Line0"), ("ChunkModeActive", True)):
             self.session.features.set(name, value)
         self.session.features.set("ExposureTime", 10.0)
@@ -59,7 +60,7 @@ class Camera:
         lines = delivered.raw.delivered_image_height
         picture = None
         if delivered.is_complete and lines == SIZE:
-            _, width, height, data = self.session.picture(delivered)
+            _, width, height, data = picture_of(delivered.raw)
             seen = set(data[: width * height].tolist())
             assert len(seen) == 1
             (picture,) = seen
