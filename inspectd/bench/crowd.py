@@ -7,7 +7,6 @@ not the cores are to be fought for, but the publish loop. What the flood makes t
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import msgspec
@@ -127,9 +126,7 @@ def _observe(line: BenchLine, seconds: float) -> list[Received]:
     """Give the results of so many seconds, after the line has settled."""
     for length_s in (SETTLE_S, seconds):
         line.results.clear()
-        until_s = time.monotonic() + length_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            line.take(min(left_s, 0.5))
+        line.take_for(length_s)
     if not line.results:
         raise UserError("the daemon sent no results; its log:\n" + (line.folder / "log").read_text()[-2000:])
     return list(line.results)

@@ -131,6 +131,8 @@ def _play(scenario: Scenario, trial: Trial) -> int:
         trial.fire(0.1)
         if trial.first_judged_ns(ended_ns) is not None:
             break
+    else:
+        raise UserError("no part was judged any more")
     trial.fire(AFTER_S)
     trial.end()
     return ended_ns

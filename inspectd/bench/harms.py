@@ -34,7 +34,7 @@ def burst(effects: Effect, count: int) -> Do:
     def harm(trial: Trial) -> None:
         trial.rig.faults.oldest_first = 1
         trial.burst(1 + trial.rig.memory.counter % 2)
-        trial.pause(0.2)
+        trial.line.take_for(0.2)
         trial.rig.next(effects, count)
         trial.burst(3)
 
@@ -160,7 +160,9 @@ def jump(by: int) -> Do:
 
     def harm(trial: Trial) -> None:
         trial.rig.jump_counter(by)
-        trial.pause(0.1)  # the camera must notice before its next trigger, or that would be part of the jump
+        trial.line.take_for(
+            0.1
+        )  # the camera must notice before its next trigger, or that would be part of the jump
 
     return harm
 
@@ -172,9 +174,9 @@ def clock(seconds: float) -> Do:
 
 def clock_back_while_idle(trial: Trial) -> None:
     """Set the clock back while no frames come."""
-    trial.pause(1.5)
+    trial.line.take_for(1.5)
     trial.rig.jump_clock(-3.0)
-    trial.pause(0.5)
+    trial.line.take_for(0.5)
 
 
 def encoder_back(trial: Trial) -> None:
@@ -206,7 +208,7 @@ def exchanged(trial: Trial) -> None:
 def slow_register(trial: Trial) -> None:
     """Pause triggers so that the idle camera is asked for a register, which then takes 6 s."""
     trial.rig.slow_register(6.0)
-    trial.pause(1.5)
+    trial.line.take_for(1.5)
 
 
 def slow_when_reopened(call: Call, seconds: float) -> Do:

@@ -52,7 +52,6 @@ def _recipe_text(settings: Settings, deadline_ms: int | None) -> str:
 class BenchLine:
     """`with` starts the daemon and waits until its cameras stream; the end stops it.
 
-
     camera: lines of the config that all of `names`, the cameras, share.
     """
 
@@ -156,6 +155,12 @@ class BenchLine:
                 self.state, self.views = event.heartbeat.state, event.heartbeat.cameras
                 self.counts = event.heartbeat.counts
             event = self._subscriber.receive(0)
+
+    def take_for(self, seconds: float) -> None:
+        """Take what the daemon says for so long."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            self.take(left_s)
 
     def until(self, holds: Callable[[], bool], timeout_s: float, else_say: str) -> None:
         """Take what the daemon says until something holds; raises UserError after the time-out."""

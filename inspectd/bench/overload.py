@@ -159,9 +159,9 @@ def _offer(line: BenchLine, rate_hz: float, in_step: bool, seconds: float) -> Of
     pulses = threading.Thread(target=_pulse, args=(line.rigs, rate_hz, in_step, stop))
     pulses.start()
     try:
-        _take_for(line, SETTLE_S)
+        line.take_for(SETTLE_S)
         begin = _window(line)
-        _take_for(line, seconds)
+        line.take_for(seconds)
         end = _window(line)
     finally:
         stop.set()
@@ -210,12 +210,6 @@ def _counters(line: BenchLine) -> list[int]:
 
 def _triggered(line: BenchLine) -> int:
     return sum(view.books.triggered for view in line.views.values())
-
-
-def _take_for(line: BenchLine, seconds: float) -> None:
-    until_s = time.monotonic() + seconds
-    while (left_s := until_s - time.monotonic()) > 0:
-        line.take(min(left_s, 0.5))
 
 
 def _pulse(rigs: Sequence[Rig], rate_hz: float, in_step: bool, stop: threading.Event) -> None:

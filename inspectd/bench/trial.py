@@ -51,11 +51,11 @@ class Trial:
             match self._trigger:
                 case "line":
                     self.burst(1)
-                    self.pause(now_s + 1 / RATE_HZ - time.monotonic())
+                    self.line.take_for(now_s + 1 / RATE_HZ - time.monotonic())
                 case "software":
                     self._order()
                 case _:
-                    self.pause(until_s - now_s)
+                    self.line.take_for(until_s - now_s)
 
     def burst(self, count: int) -> None:
         """Send so many pulses one right after the other."""
@@ -70,19 +70,13 @@ class Trial:
         try:
             self.line.control.request("trigger", camera=CAMERA, part_ref=part_ref)
         except RefusedError:
-            self.pause(1 / RATE_HZ)
+            self.line.take_for(1 / RATE_HZ)
             return
         until_s = time.monotonic() + ANSWER_S
         while time.monotonic() < until_s and not any(r.part_ref == part_ref for r in self.results):
             self.line.take(0.05)
         took = self.rig.memory.counter > before
         self.fired.append(Fired(before + 1 if took else 0, at_ns, part_ref))
-
-    def pause(self, seconds: float) -> None:
-        """Take what the daemon says for so long."""
-        until_s = time.monotonic() + seconds
-        while (left_s := until_s - time.monotonic()) > 0:
-            self.line.take(left_s)
 
     def reopen(self) -> None:
         """Pull the cable for a moment: the camera is opened and started anew."""
