@@ -2,6 +2,7 @@
 
 import gc
 import select
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,8 @@ TURN_S = 0.25
 COUNT_S = 0.02
 """Interval at which results are counted when only so many are wanted, in seconds."""
 RESTART_TURN_S = 0.01
+LOOK_S = 0.5
+"""Interval at which the lock's file is looked at, in seconds."""
 STOP_S = 5.0
 """Longest time, in seconds, for cameras to end their acquisition and for frames in flight to get their results."""
 
@@ -43,6 +46,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, wake: Handoff[str], reload: Handoff[str]) -> None:
         self._stopping = self._broken = False
+        self._ended = threading.Event()
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
@@ -82,6 +86,7 @@ class Daemon:
         gc.freeze()  # what stands now lives to the end: no collection need look at it again
         for stage in self._pipeline.stages:
             stage.start()
+        threading.Thread(target=self._guard_lock, name="lock", daemon=True).start()
         notify("READY=1", "STATUS=ready")
         config = self._settings.config
         log.info(
@@ -92,6 +97,11 @@ class Daemon:
         notify("STOPPING=1", f"STATUS=stopping: {reason}")
         return self._stop()
 
+    def _guard_lock(self) -> None:
+        """Look whether the lock's file is still there, in a thread of its own: its disk may stall."""
+        while not self._ended.wait(LOOK_S):
+            self._lock.look()
+
     def _supervise(self, count: int | None) -> str:
         """Look after camera processes and watchdog until there is a reason to stop; returns it."""
         period_s = watchdog_period_s()
@@ -101,7 +111,6 @@ class Daemon:
             for process in self._processes:
                 if not process.source.finished:
                     process.supervise(self._pipeline.changed.put)
-            self._lock.look()
             self._wait(min(turn_s, self._steering.turn()))
             self._reloading.step()
             if reasons := list(self._wake.drain()):
@@ -140,6 +149,7 @@ class Daemon:
     def _stop(self) -> int:
         """End the acquisition; the stages end by themselves when the last frame has its result."""
         self._stopping = True
+        self._ended.set()
         self._steering.end()
         for process in self._processes:
             process.hurry()

@@ -46,7 +46,7 @@ class OwnPath:
     def look(self, bind: Callable[[], None]) -> None:
         """Look whether the socket's file still lies there; if not, `bind` makes it anew. Logs what it finds."""
         trouble = self._look(bind)
-        if trouble and trouble != self.trouble:
+        if trouble and trouble != self.trouble and not self._lock.trouble:  # the lock has said its own
             log.error(trouble)
         self.trouble = trouble
 

@@ -80,14 +80,12 @@ class _Reserve:
         self.pause_ns, self.next_ns = FIRST_PAUSE_NS, 0
 
     def is_due(self, now_ns: int) -> bool:
-        """Whether the oldest may go; when a pause is over all that wait may."""
-        if self.waiting and not self.allowed and now_ns >= self.next_ns:
-            self.allowed = len(self.waiting)
-        return bool(self.waiting and self.allowed)
+        """Whether the oldest may go."""
+        return bool(self.waiting) and (self.allowed > 0 or now_ns >= self.next_ns)
 
     def take(self, now_ns: int) -> Ended:
-        """Take the oldest."""
-        self.allowed -= 1
+        """Take the oldest; when a pause is over all that wait may go."""
+        self.allowed = (self.allowed or len(self.waiting)) - 1
         if not self.allowed:
             self.next_ns = now_ns + self.pause_ns
             self.pause_ns = min(2 * self.pause_ns, LONGEST_PAUSE_NS)

@@ -39,6 +39,8 @@ class _Ongoing(NamedTuple):
     selection: Selection
     """The selection as it will be, but for a hold."""
     changeover: Changeover
+    cancelled: Reply | None = None
+    """What waited for its part before; known when the change is committed."""
 
 
 class Changes:
@@ -55,7 +57,6 @@ class Changes:
         self._settings, self._line, self._cameras = settings, line, cameras
         self._kept, self._answers = kept, answers
         self._ongoing: _Ongoing | None = None
-        self._cancelled: Reply | None = None  # what waited for its part before the newest change
         self._ends = False
         self.recipes = settings.recipes
         """What may be selected."""
@@ -167,7 +168,7 @@ class Changes:
 
     def _commit(self, change: _Ongoing) -> Steps[None]:
         """Write the change down, and let it happen then."""
-        asked, what, selection, changeover = change
+        asked, what, selection, changeover, _ = change
         try:
             if changeover.stopped and selection.from_part_id:
                 cameras = ", ".join(changeover.stopped)
@@ -180,9 +181,9 @@ class Changes:
             if failed and isinstance(asked.request, SwapModel):  # only people know whether that was what it wants
                 failed = failed.removesuffix(SWAPPED) + SWAPPED
             held = replace(selection, paused=now.paused, failed=failed)
-            self._cancelled = self._cancelled_by(selection)
+            self._ongoing = change._replace(cancelled=self._cancelled_by(selection))
             new = what
-            if waited := self._cancelled:
+            if waited := self._ongoing.cancelled:
                 new += f"; cancelled: recipe {waited['recipe']} from part {waited['from_part_id']} on"
             yield from self._kept.commit(asked, in_use(self._line), new, held)
         except UserError as error:
@@ -195,7 +196,7 @@ class Changes:
     def _finish(self, change: _Ongoing) -> Steps[None]:
         """The change is done, or has failed."""
         self._ongoing = None
-        asked, _, _, changeover = change
+        asked, changeover = change.asked, change.changeover
         if not changeover.first:
             yield from self._not_changed(change)
             return
@@ -217,7 +218,7 @@ class Changes:
             "recipe": {"id": recipe.id, "revision": recipe.revision},
             "model": msgspec.to_builtins(model),
             "first_part_ids": changeover.first,
-            "cancelled": self._cancelled,
+            "cancelled": change.cancelled,
             "hold": self._kept.selection.hold,
         })  # fmt: skip
 

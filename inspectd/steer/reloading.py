@@ -115,9 +115,9 @@ class Reloading:
 
     def _read_keys(self, new: Settings, restart: list[str]) -> None:
         before, after = self._settings.config.publish, new.config.publish
-        read_keyring(after)  # also where they are to be used at the next start
-        is_same = before.server_key == after.server_key and before.client_keys == after.client_keys
-        if is_same and self._security.reload():
+        if before.server_key != after.server_key or before.client_keys != after.client_keys:
+            read_keyring(after)  # they are to be used at the next start
+        elif self._security.reload():
             restart.append("publish.server_key: the file holds another key: needs a restart")
 
     def _take(self, found: _Found) -> None:
