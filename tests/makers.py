@@ -1,5 +1,6 @@
 """Makers of the plain things that many tests need."""
 
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,3 +70,15 @@ def gap(part_id: int = 1, parts: int = 1, camera: int = 0) -> Frame:
     made = frame(part_id, camera)
     made.parts, made.exposed = parts, False
     return made
+
+
+def shown_on(terminal: int) -> bytes:
+    """All that is shown on a pseudo-terminal until nobody has it open any more; closes our end of it."""
+    shown = b""
+    try:
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    except OSError:
+        pass  # the end of a terminal
+    os.close(terminal)
+    return shown

@@ -14,6 +14,7 @@ import pytest
 
 from inspectd.cli.tables import print_findings
 from inspectd.doctor.usb import UDEV_REMEDY
+from tests.makers import shown_on
 
 COMMAND = re.compile(r"(?:^|; |: )((?:sudo|echo|watch) .*?)(?=; |$)")
 
@@ -26,13 +27,7 @@ def printed_on_terminal(columns: int, *arguments: str) -> list[str]:
     command = [sys.executable, "-m", "inspectd", *arguments]
     child = subprocess.Popen(command, stdin=its, stdout=its, stderr=subprocess.DEVNULL, env=env)
     os.close(its)
-    said = b""
-    try:
-        while piece := os.read(ours, 65536):
-            said += piece
-    except OSError:
-        pass  # a terminal that nobody has open any more
-    os.close(ours)
+    said = shown_on(ours)
     assert child.wait(120) in (0, 1)
     return said.decode().splitlines()
 

@@ -130,20 +130,6 @@ def test_a_golden_difference_is_refused(tmp_path: Path, what: str) -> None:
         OpenVinoBackend(ONE_THREAD, changed, made)
 
 
-def test_a_warm_up_that_fails_leaves_nothing_open(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where memory runs out in the first inference: before, a thread, a descriptor and the network stayed."""
-
-    def fails(*_: object) -> None:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(openvino._Lane, "warm_up", fails)
-    with rings(Shape(64, 64, 3), Shape(64, 96, 3)) as made:
-        before = threading.active_count(), len(os.listdir("/proc/self/fd"))
-        with pytest.raises(RuntimeError, match="out of memory"):
-            OpenVinoBackend(ONE_THREAD, bundle, made)
-        assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
-
-
 def output(model: onnx.ModelProto, index: int, shape: list[int | str], type_: int = TensorProto.UINT8) -> None:
     model.graph.output[index].CopyFrom(helper.make_tensor_value_info(model.graph.output[index].name, type_, shape))
 

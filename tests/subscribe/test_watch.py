@@ -20,7 +20,7 @@ from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Sc
 from inspectd.wire.keys import Keys, write_pair
 from inspectd.wire.results import Flag, Header, Heartbeat, VerdictCode, WireError
 from tests.lines import inspectd
-from tests.makers import frame, gap, region
+from tests.makers import frame, gap, region, shown_on
 from tests.ports import free_endpoint
 from tests.publish.lines import FAIL, PASS, Line, connected, results
 from tests.wire.test_results import RESULT
@@ -139,13 +139,7 @@ def test_on_a_terminal_there_is_a_table(line: Line) -> None:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen([sys.executable, "-c", program], stdout=theirs, env=environment)
     os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:
-        pass  # the end of a terminal
-    os.close(ours)
+    shown = shown_on(ours)
     assert process.wait(20) == 0
     stop.set()
     thread.join()

@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from inspectd.acquire.simcam.faults import Effect
 from inspectd.runtime.frame import Reason, unknown
 from inspectd.wire.endpoints import beside
 from inspectd_train.dev.protocol_files import SCHEMAS, files
@@ -98,7 +99,7 @@ def harmed(line: Line, heard: Recorder) -> None:
             (lambda: None, "fail"),
             (lambda: rig.drop(1), "unknown_lost"),
             (lambda: rig.incomplete(1), "unknown_incomplete"),
-            (lambda: rig.identical(1), "unknown_image"),
+            (lambda: rig.next(Effect.IDENTICAL), "unknown_image"),
             (lambda: rig.unplug(0.5), "unknown_camera"),
         ):
             harm()
