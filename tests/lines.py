@@ -7,11 +7,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
+import pytest
 
 from inspectd.acquire.simcam.sim import sim_folder
 from inspectd.acquire.simcam.world import Rig, camera_path
@@ -183,3 +185,29 @@ def camera_process_of(daemon: subprocess.Popen[str]) -> int | None:
     """The pid of the daemon's first camera process; None while there is none."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     return int(children[0]) if children else None
+
+
+HOLDER = """
+import ctypes, os, sys, time
+libc, (pid, thread) = ctypes.CDLL(None), map(int, sys.argv[1:])
+PTRACE_SEIZE, PIDFD_OPEN, PIDFD_GETFD = 0x4206, 434, 438
+traced = libc.ptrace(PTRACE_SEIZE, thread, 0, 0) == 0
+pidfd = libc.syscall(PIDFD_OPEN, pid, 0)
+held = [fd for fd in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket")]
+print(traced and all(libc.syscall(PIDFD_GETFD, pidfd, int(fd), 0) >= 0 for fd in held), flush=True)
+time.sleep(1000)
+"""
+
+
+@contextmanager
+def held(line: Line, pid: int | None) -> Iterator[None]:
+    """A process does not end though it is killed, and its sockets stay open: as if a driver held it."""
+    threads = sorted(int(task) for task in os.listdir(f"/proc/{pid}/task"))
+    command = [sys.executable, "-c", HOLDER, str(pid), str(threads[-1])]
+    holder = line.spawn(command, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != "True\n":
+        pytest.skip("processes can't be traced here")
+    yield
+    holder.kill()
+    holder.wait()

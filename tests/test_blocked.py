@@ -7,12 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from inspectd.runtime.errors import UserError
 from inspectd.subscribe import Control, Results
@@ -22,6 +20,7 @@ from tests.lines import (
     camera_process_of,
     camera_runs_again,
     collect,
+    held,
     results_of,
     state_is,
     stop,
@@ -41,32 +40,6 @@ def test_a_systemd_that_reads_nothing_stops_nothing(line: Line, tmp_path: Path) 
             pass
         fill(tmp_path / "notify")
         assert stop(daemon) == 0, line.log
-
-
-HOLDER = """
-import ctypes, os, sys, time
-libc, (pid, thread) = ctypes.CDLL(None), map(int, sys.argv[1:])
-PTRACE_SEIZE, PIDFD_OPEN, PIDFD_GETFD = 0x4206, 434, 438
-traced = libc.ptrace(PTRACE_SEIZE, thread, 0, 0) == 0
-pidfd = libc.syscall(PIDFD_OPEN, pid, 0)
-held = [fd for fd in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket")]
-print(traced and all(libc.syscall(PIDFD_GETFD, pidfd, int(fd), 0) >= 0 for fd in held), flush=True)
-time.sleep(1000)
-"""
-
-
-@contextmanager
-def held(line: Line, pid: int | None) -> Iterator[None]:
-    """A process does not end though it is killed, and its sockets stay open: as if a driver held it."""
-    threads = sorted(int(task) for task in os.listdir(f"/proc/{pid}/task"))
-    command = [sys.executable, "-c", HOLDER, str(pid), str(threads[-1])]
-    holder = line.spawn(command, stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    if holder.stdout.readline() != "True\n":
-        pytest.skip("processes can't be traced here")
-    yield
-    holder.kill()
-    holder.wait()
 
 
 def test_a_camera_process_that_does_not_die_is_told_and_replaced_when_it_is_gone(line: Line) -> None:

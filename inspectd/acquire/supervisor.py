@@ -41,6 +41,7 @@ class CameraProcess:
         self._why = "starting"
         self._paused_ns = 0  # since when it shall not run; 0 = it shall
         self._killed_ns = 0  # since when it should be dead; 0 = it may live
+        self._is_given_up = False
         self._chatter: Chatter | None = None
         self.pidfd = -1
         """Readable when the process is dead; -1 while there is none."""
@@ -86,7 +87,8 @@ class CameraProcess:
             self._later(lived_s=(now_ns() - self._started_ns) / 1e9)
         if self._chatter is not None:
             self._chatter.close()
-        self._process, self._chatter, self.pidfd, self._killed_ns = None, None, -1, 0
+        self._process, self._chatter, self.pidfd = None, None, -1
+        self._killed_ns, self._is_given_up = 0, False
         self.source.process_is_gone()
 
     def give_up(self, changed: Callable[[Source], None]) -> None:
@@ -94,6 +96,7 @@ class CameraProcess:
         if self._process is None:
             return
         why = f"the camera process {self._process.pid} was killed and does not end: a driver holds it"
+        self._is_given_up = True
         if self.source.give_up_process(why):
             log.error(why, camera=self.source.name)
             changed(self.source)
@@ -137,11 +140,14 @@ class CameraProcess:
 
     @property
     def is_down(self) -> bool:
-        """Whether it is paused and all is over: no process, and no frame of it in any stage."""
-        return self._paused_ns != 0 and self._process is None and self.source.is_down
+        """Whether it is paused and all is over: no frame of it in any stage, and no process, or one given up."""
+        is_over = self._process is None or self._is_given_up
+        return self._paused_ns != 0 and is_over and self.source.is_down
 
     def resume(self, job: Job, ring: Ring) -> None:
-        """Start it again, with another job and view of the ring. Only when it `is_down`."""
+        """Start it again, with another job and view of the ring. Only when it `is_down`. If its process was given
+        up, as soon as that is gone.
+        """
         self.source.resume(job, ring)
         self.hurry()
 

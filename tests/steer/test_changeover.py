@@ -21,7 +21,7 @@ from inspectd.steer.setup import next_setup
 from inspectd.subscribe import Missed, Received, Results
 from inspectd.wire.results import Result
 from tests.bundles import write_bundle
-from tests.lines import HEIGHT, SPOT, WIDTH, Line, each
+from tests.lines import HEIGHT, SPOT, WIDTH, Line, each, held
 
 LIMITS = "[limits.spot]\nsuspect = 0.4\nreject = 0.6\nmin_area_px = 16\n"
 BLIND = "[limits.spot]\nsuspect = 0.4\nreject = 0.6\nmin_area_px = 100000\n"
@@ -232,6 +232,22 @@ def test_another_region_stops_the_camera_and_what_it_counts_meanwhile_is_not_rea
     for results in judged.values():
         regions = [region for result in results for region in result.regions]
         assert regions and all(abs(r.bbox[0] - x) <= 4 and abs(r.bbox[1] - y) <= 4 for r in regions)
+
+
+def test_a_camera_process_that_does_not_die_holds_up_no_change(line: Line, running: Callable[[], Running]) -> None:
+    """It is given up, the line changes without it, and it has the new region when it is back."""
+    run = running()
+    process = run.processes[0]._process
+    assert process is not None
+    with held(line, process.pid):
+        change = Changeover(run.line, run.processes, run.recipes["cut"])
+        run.until(lambda: stepped(change) or change.phase is Phase.RESUME, seconds=120)
+        assert (change.phase, run.line.in_use.recipe.id) == (Phase.RESUME, "cut")
+        assert "does not end: a driver holds it" in run.processes[0].source.detail
+    run.until(lambda: stepped(change), seconds=120)
+    assert change.error == "" and change.first
+    run.until(lambda: run.results[-1].image and run.results[-1].recipe.id == "cut")
+    run.ends()
 
 
 def test_a_camera_feature_is_set_anew(line: Line, running: Callable[[], Running]) -> None:
