@@ -203,9 +203,8 @@ class Genicam:
         self._sent += 1
         part_ref, number = (order.part_ref, order.order) if order else ("", 0)
         self._tell(Triggered(self._sent, now, part_ref, number))  # before it is sent: it counts, whatever comes
-        self._by_trigger.sent(
-            self._sent, now_ns()
-        )  # as late as can be: what is exposed until then is not its frame
+        # As late as can be: what is exposed until then is not its frame.
+        self._by_trigger.sent(self._sent, now_ns())
         self._features.execute("TriggerSoftware")
         self._overdue = self._sent, now + self._patience_ns
 

@@ -1,6 +1,7 @@
 """Parts and pictures through harvesters: whatever a camera does, no part is judged on another part's picture."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 
@@ -21,6 +22,8 @@ pytestmark = needs_simcam
 Make = Callable[..., Sim]
 PROOF = [pytest.mark.proof, pytest.mark.timeout(3600)]
 PICTURES = 101
+PLAIN = 6
+"""So many triggers after something befell the camera go right: nobody could tell two harms at once apart."""
 BY_IDS = [
     Effect.DROPPED, Effect.INCOMPLETE, Effect.SHORT, Effect.NO_CHUNKS, Effect.TWICE, Effect.SWAPPED,
     Effect.INCOMPLETE | Effect.WRONG_ID,
@@ -38,17 +41,38 @@ class Station:
         self.sim, self.random, self.oracle = sim, random, Oracle(PICTURES)
         self.account, self.sent = Account(0, 1, 10**9), 0
         self.restarts = 0
+        self.shown = 0
+        """Number of the picture that was shown last."""
+        self.counters: dict[int, int] = {}
+        """The camera's own count by software trigger: one that is sent into a cable that goes is not in it."""
+        self.happened: Counter[str] = Counter()
         self.camera: Genicam | None = None
 
     def open(self) -> Genicam:
-        self.camera = self.sim.camera(sent=self.sent)
-        self.camera._tell = self.tell
-        self.camera.open()
-        self.began(self.camera.start().counted)
-        return self.camera
+        camera = self.sim.camera(sent=self.sent)
+        camera._tell = self.tell
+        try:
+            camera.open()
+            started = camera.start()
+        except CameraError:
+            camera.close()
+            raise
+        self.camera = camera
+        self.began(started.counted)
+        return camera
+
+    def close(self) -> None:
+        if self.camera is not None:
+            self.camera.close()
+        self.camera = None
+
+    def process_ends(self) -> None:
+        self.close()
+        self.oracle.take(self.account.process_ended([], self.sent), None)
 
     def tell(self, said: Triggered) -> None:
         self.sent = said.sent
+        self.counters[said.sent] = self.sim.rig.memory.counter + 1
         self.account.sent(said.sent, said.trigger_ns, said.part_ref)
 
     def began(self, counted: int | None) -> None:
@@ -57,15 +81,11 @@ class Station:
 
     def hear(self, timeout_s: float) -> bool:
         """Take what comes within the time; False if nothing did."""
-        camera = self.camera or self.open()
         try:
-            found = camera.wait(timeout_s)
-        except StalledError:
-            self.began(camera.restart().counted)
-            return True
+            camera = self.camera or self.open()
+            found = self.next(camera, timeout_s)
         except CameraError:
-            camera.close()
-            self.camera = None
+            self.close()
             return True
         match found:
             case Exposure():
@@ -74,15 +94,24 @@ class Station:
                 self.oracle.take(self.account.missing(found.frame_id, found.detail), None)
         return found is not None
 
+    def next(self, camera: Genicam, timeout_s: float) -> Exposure | Gap | None:
+        try:
+            return camera.wait(timeout_s)
+        except StalledError:
+            self.began(camera.restart().counted)
+            return None
+
     def exposure(self, camera: Genicam, found: Exposure) -> None:
         image = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
         why = found.detail or camera.read(image)
         seen = found.frame_id, found.trigger_ns, found.part_id
         if found.reason is None and not why:
             may_judge, items = self.account.filled(*seen, found.restarted)
-            shown = int(image[0, 0, 0]) + 1
+            shown = self.shown = int(image[0, 0, 0]) + 1
             if self.sim.config.part_id == "encoder":
                 shown *= 100
+            if self.sim.config.trigger == "software":
+                shown += found.frame_id - self.counters[found.frame_id]
             self.oracle.take(items, shown if may_judge else None)
         else:
             reason = found.reason or "incomplete"
@@ -93,15 +122,38 @@ class Station:
             pass
 
 
+def happen(station: Station) -> None:
+    """Something befalls the camera, its process or its counter between two triggers."""
+    random, rig = station.random, station.sim.rig
+    counts = station.sim.config.part_id == "counter"
+    kinds = ("closed", "process ends", "clock", "cable", "power", *(("counter",) * counts))
+    kind = random.choice(kinds)
+    station.happened[kind] += 1
+    match kind:
+        case "closed":
+            station.close()
+        case "process ends":
+            station.process_ends()
+        case "clock":
+            rig.jump_clock(random.choice((-3600.0, -3.0, 3.0, 3600.0)))
+        case "cable" | "power":
+            rig.unplug(0.02, power=kind == "power")
+        case "counter":  # of 16 bits, no more can be seen
+            rig.jump_counter(random.choice((3, 40, 5000, -30)))
+
+
 def trigger(station: Station, events: int, effects: list[Effect], is_software: bool) -> None:
     """So many triggers, alone and in bursts; some have effects, and now and then the acquisition restarts."""
     random, rig = station.random, station.sim.rig
-    done, effect = 0, Effect(0)
+    done, plain, effect = 0, 0, Effect(0)
     while done < events:
         burst = min(random.choice((1, 1, 2, 4)), events - done)
         for n in range(1, burst + 1):
-            before, effect = effect, random.choice(effects) if random.random() < 0.3 else Effect(0)
-            if before and Effect.STRAY_BEFORE in effect:
+            has_effect = plain == 0 and random.random() < 0.3
+            before, effect = effect, random.choice(effects) if has_effect else Effect(0)
+            plain = max(0, plain - 1)
+            is_shown = n == 1 and rig.memory.counter % PICTURES == station.shown % PICTURES
+            if Effect.STRAY_BEFORE in effect and (before or not (is_shown or is_software)):
                 effect = Effect(0)  # it would carry the number of a trigger that has shown no whole frame
             rig.plan(rig.memory.counter + n, effect)
         if is_software:
@@ -113,9 +165,9 @@ def trigger(station: Station, events: int, effects: list[Effect], is_software: b
             rig.pulse(burst)
             station.until_quiet()
         done += burst
-        if random.random() < 0.01 and station.camera is not None:
-            station.camera.close()
-            station.camera = None
+        if random.random() < 0.08:
+            happen(station)
+            plain = PLAIN
     for _ in range(3):  # what was swapped, or is missed, at the end
         if not is_software:
             rig.pulse()
@@ -155,9 +207,9 @@ def test_no_part_is_judged_on_another_ones_picture(make: Make, name: str, events
         station.open()
         trigger(station, events, effects, "trigger" in config)
     finally:
-        if station.camera is not None:
-            station.camera.close()
+        station.close()
     one = station.oracle
     assert one.judged > 0.3 * events and one.results <= 1.3 * events
     took_s = time.monotonic() - began_s
     print(f"{name}: {one.parts} parts, {one.judged} judged, {station.restarts} starts, {took_s:.0f} s")
+    print(", ".join(f"{kind} {times}" for kind, times in station.happened.items()))
