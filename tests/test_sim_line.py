@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inspectd.acquire.simcam.faults import Call
+from inspectd.acquire.simcam.faults import Call, Effect
 from inspectd.acquire.simcam.world import Rig
 from inspectd.publish.journal.records import read_entries
 from inspectd.runtime.frame import Reason, Verdict
@@ -22,6 +22,7 @@ from tests.acquire.sims import needs_simcam
 from tests.lines import Line, beats_of, camera_process_of, collect, each, inspectd, results_of, state_is, stop
 
 pytestmark = needs_simcam
+PROOF = [pytest.mark.proof, pytest.mark.timeout(900)]
 COUNTED = 'trigger = "line"\npart_id = "counter"\nspare_slots = 32'
 
 
@@ -258,6 +259,39 @@ def test_a_stuck_camera_process_is_killed_within_stall_s(line: Line) -> None:
         assert stop(daemon) == 0, line.log
     assert "camera process hangs" in line.log and "killed by SIGKILL" in line.log
     assert sorted(each(journaled(line))) == list(range(1, 11))
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "missed", [40_000, pytest.param(10**6, marks=[pytest.mark.proof, pytest.mark.timeout(900)])]
+)
+def test_a_storm_of_missed_triggers_makes_no_part_of_the_line_late(line: Line, missed: int) -> None:
+    """Of one camera, which shows a part after each thousand; beside one of 20 parts/s."""
+    line.write_sim("acquisition_frame_rate_hz = 20.0\nspare_slots = 32", COUNTED)
+    with Results(line.endpoint) as subscriber:
+        daemon = line.start()
+        collect(subscriber, state_is("ContinuousExecution"))
+        with line.rig(1) as rig:
+            for _ in range(missed // 1000):
+                rig.next(Effect.MISSED, 1000)
+                rig.pulse(1000)
+                rig.pulse()
+                collect(subscriber, lambda e: bool(r := results_of(e[-1:])) and r[0].result.image is not None)
+                time.sleep(0.1)
+            collect(subscriber, all_out(missed + missed // 1000, "cam1"), 120)
+        assert stop(daemon) == 0, line.log
+    results = journaled(line)
+    steady, stormy = ([r for r in results if r.camera == f"cam{i}"] for i in (0, 1))
+    shown = [r for r in stormy if r.parts == 1 and r.image]
+    reasons = Counter(r.reason for r in steady + shown)
+    slowest_ms = max(r.times.publish_us for r in steady + shown) / 1e3
+    print(
+        f"{missed} missed, {len(results)} results: {len(steady)} parts beside, {len(shown)} after", file=sys.stderr
+    )
+    print(f"trigger to result {slowest_ms:.1f} ms at most", file=sys.stderr)
+    assert each(steady, "part_id") == list(range(1, len(steady) + 1))
+    assert len(shown) == missed // 1000 and sum(r.parts for r in stormy) == missed + len(shown)
+    assert set(reasons) == {Reason.NONE, Reason.DEFECT}  # none late
 
 
 @pytest.mark.alone
