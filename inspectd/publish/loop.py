@@ -78,16 +78,9 @@ class Publisher:
         self.trouble = ""
         """Why nobody can connect to a socket any more, for the line's state; empty: everybody can."""
         with ExitStack() as undo:
-            self._endpoints = ends = undo.enter_context(closing(Endpoints(config)))
-            self._results, self.security = ends.results, ends.security
-            self._services: list[Service] = [
-                self.security,
-                Subscriptions(self._results),
-                Query(
-                    ends.query, History(journal), self._snapshot, lambda user: self.security.allows(user, "read")
-                ),
-                ControlService(ends.control, control, lambda user: self.security.allows(user, "control")),
-            ]
+            self._endpoints = undo.enter_context(closing(Endpoints(config)))
+            self._results, self.security = self._endpoints.results, self._endpoints.security
+            self._services = self._open_services(History(journal), control)
             for service in self._services:
                 undo.callback(service.close)
             self._images: ImageServer | None = None
@@ -95,6 +88,15 @@ class Publisher:
                 self._images = undo.enter_context(closing(ImageServer(Path(config.images), identity.line, rings)))
                 self._services.append(self._images)
             self._undo = undo.pop_all()
+
+    def _open_services(self, history: History, control: ControlLink) -> list[Service]:
+        ends, allows = self._endpoints, self.security.allows
+        return [
+            self.security,
+            Subscriptions(self._results),
+            Query(ends.query, history, self._snapshot, lambda user: allows(user, "read")),
+            ControlService(ends.control, control, lambda user: allows(user, "control")),
+        ]
 
     def close(self) -> None:
         """Let the last messages out, at most LINGER_MS long."""
