@@ -107,12 +107,16 @@ class Account:
         """The `count`th software trigger is about to be sent, for a part that is called so."""
         self._sent[count] = _Sent(trigger_ns, part_ref, self._setup.deadline_ns)
 
-    def streams(self, counted: int | None) -> Iterator[Counted | Alarm]:
+    def streams(self, counted: int | None, was_off: bool = False) -> Iterator[Counted | Alarm]:
         """The camera (re)started; what it missed is known if it went on counting meanwhile.
 
-        counted: triggers that it has counted so far; None if its count restarts with each start.
+        counted: triggers that it has counted so far; None if its count restarts with each start. was_off: it was
+        without power since its newest frame, so that its count is another one however it stands.
         """
-        if counted is None or (self._counted is not None and not 0 <= counted - self._counted <= MAX_GAP):
+        is_another = self._counted is not None and (
+            was_off or (counted is not None and not 0 <= counted - self._counted <= MAX_GAP)
+        )
+        if counted is None or is_another:
             if counted is not None:
                 yield self._alarm("the trigger count jumped", counted)
                 self._jumped_away = True

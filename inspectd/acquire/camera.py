@@ -51,6 +51,9 @@ class Started(NamedTuple):
     first: int = 0
     """Simulated devices: the count at their very first start."""
     serial: str = ""
+    booted_ns: int = 0
+    """When the device's clock began, on the host's monotonic clock; 0 = not known. If after the newest frame, the
+    device was off meanwhile, and whatever it counts began anew."""
 
 
 class Camera(Protocol):

@@ -1,5 +1,7 @@
 """How a camera is, as heartbeat and log say it: a state that changes only when the camera does."""
 
+import re
+
 import structlog
 
 from inspectd.runtime.clock import now_ns
@@ -79,8 +81,8 @@ class Health:
             log.warning(what, camera=self._name, **values)
 
     def _is_new(self, what: str) -> bool:
-        """Whether a thing was not logged of late; from now on it was."""
-        now = now_ns()
+        """Whether a thing was not logged of late, be it with other numbers; from now on it was."""
+        what, now = re.sub(r"\d+", "#", what), now_ns()
         if now - self._logged_ns.get(what, -(2**62)) < AGAIN_S * 1e9:
             return False
         if len(self._logged_ns) >= MAX_LOGGED:

@@ -36,8 +36,7 @@ from inspectd.runtime.ring import Ring
 from inspectd.runtime.slots import Shape
 
 log = structlog.get_logger()
-MAX_MESSAGES = 64
-"""Messages of the camera process read in one turn of the engine's loop."""
+MAX_MESSAGES = 64  # of the camera process, in one turn of the engine's loop
 PROCESS_ENDED = "the camera process ended"
 
 
@@ -50,7 +49,7 @@ class Source:
         self.index, self.job, self.ring = index, job, ring
         self.name = job.config.name
         self.health = Health(job.config)
-        self.newest_ns = 0  # when the newest frame was in the ring
+        self.newest_ns = self._streamed_ns = 0  # when the newest frame was in the ring; the newest start
         self.finished = False
         self.losses, self.clock = Losses(), ClockView()
         self.process_starts = 0
@@ -160,14 +159,13 @@ class Source:
         if not may_judge:
             self._channel.take(message.slot)
             self.give_back(message.slot)
-        is_late = True
-        for item in items:
-            is_late = False
+        found = list(items)
+        for item in found:
             if isinstance(item, Counted) and item.reason is None:
                 yield self._received(item, message)
             else:
                 yield from self._ended((item,))
-        self._late += is_late
+        self._late += not found
 
     def _received(self, counted: Counted, message: Filled) -> Frame:
         self._channel.take(message.slot)
@@ -192,7 +190,9 @@ class Source:
         self.job = self.job.after(message.started)
         self._hearing.is_opening = False
         self._streaming, self._counts_on = True, message.started.counted is not None
-        yield from self._ended(self._account.streams(message.started.counted))
+        was_off = message.started.booted_ns > max(self.newest_ns, self._streamed_ns) > 0
+        self._streamed_ns = now_ns()
+        yield from self._ended(self._account.streams(message.started.counted, was_off))
         if self._is_back:
             self._account.away = ""
 

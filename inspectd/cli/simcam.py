@@ -69,7 +69,9 @@ def _rig(path: Path, name: str) -> "Rig":
 
     settings = config.load(path)
     names = [camera.name for camera in settings.config.camera if isinstance(camera, SimCamera)]
-    if not names or (name and name not in names) or (not name and len(names) > 1):
+    if not name and len(names) > 1:
+        raise UserError(f"{path} has the simulated cameras {', '.join(names)}: name one with --camera")
+    if not names or (name and name not in names):
         there_are = f"; it has {', '.join(names)}: name one with --camera" if names else ""
         raise UserError(f"{path} has no simulated camera {name}".rstrip() + there_are)
     file = camera_path(sim.sim_folder(settings.state_dir), name or names[0])

@@ -230,3 +230,15 @@ class AnyCamera(RuleBasedStateMachine):
 
 
 TestAnyCamera = AnyCamera.TestCase
+
+
+def test_a_camera_that_was_off_counts_something_else_however_its_count_stands() -> None:
+    one = account()
+    list(one.filled(5, 70, 0)[1])
+    (alarm,) = one.streams(12, was_off=True)
+    assert alarm == Alarm("the trigger count jumped", 5, 12)
+    may_judge, items = one.filled(13, 80, 0)
+    (found,) = items
+    assert isinstance(found, Counted) and not may_judge
+    assert (found.part_id, found.reason, found.counting_restarted) == (6, Reason.CAMERA, True)
+    assert parts(one.filled(14, 90, 0)[1]) == [(7, 14, None)]

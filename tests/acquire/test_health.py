@@ -88,3 +88,15 @@ def test_the_same_trouble_is_logged_once_in_a_while(time: Time, capsys: pytest.C
         one.streams("toy")
         time.pass_s(AGAIN_S / 40)
     assert capsys.readouterr().out.count("the camera does not answer") == 2
+
+
+def test_trouble_that_differs_in_its_numbers_alone_is_the_same(
+    time: Time, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A counter that says anything: one line for each of its values would fill the log."""
+    one = camera("line")
+    for n in range(400):
+        one.frame(f"the camera's counter went from {n} to {n * 7919}")
+        time.pass_s(AGAIN_S / 200)
+    assert capsys.readouterr().out.count("every frame is unusable") == 2
+    assert one.detail.endswith(f"from 399 to {399 * 7919}")

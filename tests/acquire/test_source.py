@@ -54,13 +54,13 @@ class Line:
         self.camera: socket.socket | None = None
         self.free: list[int] = []
 
-    def start(self, counted: int | None = 0, device: str = "toy") -> list[Frame | Ended]:
+    def start(self, counted: int | None = 0, device: str = "toy", booted_ns: int = 0) -> list[Frame | Ended]:
         """A new camera process that streams."""
         ours, self.camera = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.camera.setblocking(False)
         self.free = []
         self.source.attach(ours)
-        return self.say(Streaming(device, Started(counted, 77)))
+        return self.say(Streaming(device, Started(counted, 77, booted_ns=booted_ns)))
 
     def hear(self) -> list[ToCamera]:
         """What the daemon has told the camera process so far; slots go to `free`."""
@@ -291,6 +291,16 @@ def test_a_counter_that_jumps_while_down_is_a_restart(line: Line, counted: int) 
     assert isinstance(alarm, Ended) and alarm.judgement.reason is Reason.CAMERA
     assert (alarm.frame.part_id, alarm.frame.counting_restarted) == (6, True)
     assert ends(line.say(line.filled(counted + 2))) == [(7, "frame")]
+
+
+@pytest.mark.parametrize("was_off", [True, False])
+def test_a_camera_whose_clock_began_after_its_newest_frame_was_off(line: Line, was_off: bool) -> None:
+    """Its count is beyond the last one, as if it had gone on counting; that can't be where it was off."""
+    line.say(line.filled(5))
+    line.die()
+    missed = line.start(counted=12, booted_ns=now_ns() if was_off else 1)
+    assert ends(missed) == ([] if was_off else [(n, "camera") for n in range(6, 13)])
+    assert ends(line.say(line.filled(13))) == [(6, "camera") if was_off else (13, "frame")]
 
 
 @pytest.mark.parametrize("has_frame", [False, True])

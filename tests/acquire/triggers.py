@@ -16,7 +16,7 @@ from inspectd.runtime.frame import Reason
 PERIOD_NS = 25_000_000
 FAULTS = (
     "whole", "incomplete", "without chunks", "lost", "missed", "twice", "wrong id", "swapped", "stray before",
-    "stray after", "stray incomplete", "incomplete with a wild id",
+    "stray after", "stray incomplete", "incomplete with a wild id", "lost, and stray", "without an id",
 )  # fmt: skip
 
 
@@ -95,6 +95,8 @@ class Line:
     def start(self) -> None:
         """The acquisition begins, the first time or once more; frame ids restart."""
         self.next_id = self.setup.first_id
+        self.has_missed = False  # a trigger had no frame: then one frame more than triggers does not show
+        self.has_shown = False  # where its frame ids began
         self.waiting: list[Frame] = []
         if self.setup.mode == "software":
             self.by_trigger = ByTrigger(self.sent)
@@ -149,6 +151,7 @@ class Line:
         self.now_ns += 5_000_000
         self.trigger += 1
         self.counter += 1
+        self.has_missed = (self.has_missed or fault == "missed") and fault not in ("whole", "twice")
         if self.setup.mode == "software":
             self.sent += 1
             self.account.sent(self.sent, self.now_ns, "")
@@ -157,6 +160,7 @@ class Line:
             self.deliver(early)
         for frame in self.frames(fault):
             self.deliver(frame)
+        self.has_shown = self.has_shown or fault in ("whole", "twice")
         if self.setup.mode == "software" and self.by_trigger.last < self.sent:
             self.by_trigger.missing(self.sent)  # given up after a while; a new start is due then
             self.take(self.account.missing(self.sent, "no frame came"))
@@ -181,12 +185,21 @@ class Line:
                 yield self.shot(own, chunks=False)
             case "lost":
                 self.take_id()
+            case "lost, and stray" if self.has_shown and 3 < self.next_id < 2**self.setup.id_bits - 3:
+                # By frame ids, where they count, one more was exposed than was triggered.
+                self.take_id()
+                if self.setup.counts_ids and not self.has_missed:
+                    self.exposed.add(own)
+                yield self.shot(None)
+            case "without an id":
+                frame = self.shot(own)
+                yield frame._replace(evidence=frame.evidence._replace(frame_id=None))
             case "missed":
                 pass
             case "twice":
                 frame = self.shot(own)
                 yield from (frame, frame)
-            case "wrong id":
+            case "wrong id" if self.has_shown:
                 self.take_id()
                 yield self.shot(own, self.random.choice((0, 3, 90_000, 10**9)))
             case "swapped":
@@ -216,7 +229,7 @@ class Line:
         if self.counter + by < 0 or self.events - self.jumped_at < 6:  # two jumps unseen are one
             return
         self.jumped_at = self.events
-        before = self.raw_counter()
+        before, self.has_missed = self.raw_counter(), True
         self.counter += by
         seen = self.raw_counter() - before  # of a narrow counter, or of one that wraps around just then
         self.trigger += seen if 0 < seen <= MAX_GAP else by if seen < 0 < by < WRAP_WINDOW else 0
@@ -318,10 +331,13 @@ def faults_of(setup: Setup) -> list[str]:
     """What can befall a trigger without that nobody could ever tell.
 
     Where frame ids alone count, a frame without a trigger, a trigger without a frame, and a wrong id go unnoticed:
-    the log says so of such a camera.
+    the log says so of such a camera. So does a frame in place of a software trigger's own.
     """
     by_ids = setup.mode in ("frame_id", "encoder")
-    unseen = ("missed", "wrong id", "stray before", "stray after", "stray incomplete") if by_ids else ()
+    stray = ("stray before", "stray after", "stray incomplete", "lost, and stray")
+    unseen = ("missed", "wrong id", "without an id", *stray) if by_ids else ()
+    if setup.mode == "software" and not setup.counts_ids:
+        unseen = ("lost, and stray",)
     return [fault for fault in FAULTS if fault not in unseen]
 
 

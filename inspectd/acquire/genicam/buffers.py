@@ -78,7 +78,7 @@ def _shortfall(raw: Any) -> str:
 
 
 def _by_size(raw: Any) -> str:
-    """The same by the number of bytes. Too many, by a byte for each line or more, are taken for padded lines."""
+    """The same by the number of bytes. Too many, by a byte for each line or more, are padded lines."""
     name, width, height = _format(raw), int(raw.width), int(raw.height)
     filled, begin = number(raw, "size_filled"), number(raw, "image_offset") or 0
     try:
@@ -87,17 +87,25 @@ def _by_size(raw: Any) -> str:
         return ""  # a format that nobody asked for
     if filled is None or filled - begin == needed:
         return ""
-    chunks = 0 if contains_chunks(raw) is False else number(raw, "delivered_chunk_payload_size")
-    sent = filled - begin - (chunks or 0)
-    if sent < needed:
-        return f"only {sent} bytes of the picture's {needed} arrived"
-    if sent - needed >= height:
-        also = "" if chunks is not None else ", or it sends much chunk data, whose size its producer doesn't tell"
+    end = filled if filled - begin < needed else _end_of_picture(raw, filled)
+    if end is None:
+        return ""
+    if end - begin < needed:
+        return f"only {end - begin} bytes of the picture's {needed} arrived"
+    if end - begin - needed >= height:
         return (
-            f"the camera sent {sent} bytes for {width}x{height} {name}, which has {needed}: its lines seem to be "
-            f"padded, choose a width without padding{also}"
+            f"the camera sent {end - begin} bytes for {width}x{height} {name}, which has {needed}: its lines seem "
+            "to be padded, choose a width without padding"
         )
     return ""
+
+
+def _end_of_picture(raw: Any, filled: int) -> int | None:
+    """Where in a filled buffer the chunk data begins, or all ends, by the sizes; None if they are not told."""
+    if contains_chunks(raw) is False:
+        return filled
+    size = number(raw, "delivered_chunk_payload_size")
+    return None if size is None else filled - size
 
 
 def _format(raw: Any) -> str:

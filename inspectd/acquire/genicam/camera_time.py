@@ -100,6 +100,15 @@ class CameraTime:
             return self._by_latch(device_ns, arrived_ns)
         return self._by_arrival(device_ns, arrived_ns)
 
+    @property
+    def booted_ns(self) -> int:
+        """When the device's clock began, on the host's monotonic clock, in ns; 0 if that is not known.
+
+        A clock that keeps the time of day began long ago.
+        """
+        known = self._is_latched and bool(self._latch_rate.hz) and not self.distrust
+        return max(0, self._clock.offset_ns or 0) if known else 0
+
     def exposed_ns(self, device_ns: int, arrived_ns: int) -> int | None:
         """When a frame was exposed, on the host's monotonic clock; None if that can't be trusted."""
         return None if self.distrust else self._clock.exposed_ns(device_ns, arrived_ns)
@@ -150,8 +159,10 @@ class CameraTime:
 
     def _by_latch(self, device_ns: int, arrived_ns: int) -> int | None:
         """The device time of a frame, if it has one that the latched clock bears out: read anew where in doubt."""
-        age_ns = self._clock.age_ns(device_ns, arrived_ns)
-        if not -JUMP_NS <= age_ns <= self._usual_ns + JUMP_NS and now_ns() - self._doubted_ns > AGAIN_NS:
+        age_ns, now = self._clock.age_ns(device_ns, arrived_ns), now_ns()
+        is_to_come = age_ns < -(self._clock.aged_ns(now) or 0)  # which can't be, by however little
+        is_old = age_ns > self._usual_ns + JUMP_NS and now - self._doubted_ns > AGAIN_NS
+        if is_to_come or is_old:
             self._latch()
             self._doubted_ns = now_ns()
             age_ns = self._clock.age_ns(device_ns, arrived_ns)
@@ -189,7 +200,8 @@ class CameraTime:
     def _no_longer(self, why: str) -> None:
         self.distrust = why
         say_once(
-            "the camera's clock can't be trusted: there is no device time",
+            "the camera's clock can't be trusted: there is no device time, and where software triggers expose, a "
+            "frame that nobody triggered can pass for a part's",
             why=why,
             serial=self._session.device.serial,
         )

@@ -32,12 +32,11 @@ class DeviceClock:
         half_ns = (after_ns - before_ns) // 2
         offset_ns = before_ns + half_ns - device_ns
         aged_ns = self.aged_ns(after_ns)
-        has_jumped = (
-            self.offset_ns is not None
-            and aged_ns is not None
-            and abs(offset_ns - self.offset_ns) > JUMP_NS + half_ns + aged_ns
-        )
-        if has_jumped or aged_ns is None or half_ns <= aged_ns:  # else it took so long that the old one says more
+        apart_ns = 0  # by more than both readings leave open
+        if self.offset_ns is not None and aged_ns is not None:
+            apart_ns = max(0, abs(offset_ns - self.offset_ns) - half_ns - aged_ns)
+        has_jumped = apart_ns > JUMP_NS
+        if apart_ns or aged_ns is None or half_ns <= aged_ns:  # else it took so long that the old one says more
             self.offset_ns, self.uncertainty_ns, self.latched_ns = offset_ns, half_ns, after_ns
         return has_jumped
 

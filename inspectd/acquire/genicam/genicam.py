@@ -101,7 +101,9 @@ class Genicam:
         self._silence_s = longest_silence_s(self._config, self._features)
         if self._is_software:
             self._orders.open()
-        return Started(counted, serial=self.serial)
+        resets = any("Timestamp" in name and name.endswith("Reset") for name in self._job.features)
+        booted_ns = self._time.booted_ns if self._reads_counter and not resets else 0
+        return Started(counted, serial=self.serial, booted_ns=booted_ns)
 
     def restart(self) -> Started:
         """Stop, write everything once more, start: the first remedy for a camera that fell silent."""
@@ -192,7 +194,8 @@ class Genicam:
         for _ in range(self._config.num_buffers):
             if (early := self._session.fetch()) is None:
                 break
-            self._identified(early, now_ns())  # exposed before this trigger, so not by it
+            self._looked_ns = now_ns()
+            self._identified(early, self._looked_ns)  # exposed before this trigger, so not by it
         else:
             raise CameraError("the camera sends frames that nobody triggers: does it take TriggerMode?")
         now, rate_hz = now_ns(), self._config.acquisition_frame_rate_hz

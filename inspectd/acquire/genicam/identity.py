@@ -16,6 +16,9 @@ from inspectd.runtime.frame import Reason
 MAX_SURPLUS = 4
 """Frames in a row that show no new trigger after which the numbers are not those of triggers."""
 
+MAX_TIMELESS = 4
+"""Frames in a row without a time after which the camera has no clock, and is believed without one."""
+
 
 class Shown(NamedTuple):
     """The frame is that of a trigger."""
@@ -103,7 +106,8 @@ class ByNumber:
             self._witnesses.note(evidence)
             return Surplus("nobody triggered it: the encoder stood still")
         if step > 0 and not is_far:
-            doubt = self._doubt(step, is_certain, is_later, id_step if self._has_counter else None)
+            has_more = self._has_counter and self._witnesses.has_more_frames(evidence, step)
+            doubt = self._doubt(is_certain, is_later, id_step if self._has_counter else None, has_more)
             trigger = self._newest.trigger + step
             seen = _Seen(number, trigger if is_certain else max(trigger, self.last + 1))
             return self._forward(seen, doubt, evidence)
@@ -127,14 +131,14 @@ class ByNumber:
         self._witnesses.note(evidence)
         return Shown(self.last, restarted=number > 1)
 
-    def _doubt(self, step: int, is_certain: bool, is_later: bool | None, id_step: int | None) -> str:
+    def _doubt(self, is_certain: bool, is_later: bool | None, id_step: int | None, has_more_frames: bool) -> str:
         if not is_certain:
             return "the frame ids began again, and whether 0 is one of them is not known"
         if is_later is False:
             return f"by its {self._name} it is a new frame, by the device's clock it is not"
         if id_step is not None and id_step <= 0:
             return "by its counter it is a new frame, by its frame id it is not"
-        if id_step is not None and id_step > step:
+        if has_more_frames:
             return "more frames were counted than triggers"
         return ""
 
@@ -154,15 +158,16 @@ class ByNumber:
     def _out_of_order(self, number: int, evidence: Evidence) -> Shown:
         """A new frame whose number went back, or jumped: UNKNOWN, until the next one agrees with it."""
         assert self._newest is not None
-        agrees = self._witnesses.time_is_later(evidence) is not False
+        witnesses = self._witnesses
         before, self._suspect = self._suspect, _Seen(number, self.last + 1)
-        self._witnesses.note(evidence)
-        if before is not None and agrees:
-            step, is_certain = step_between(before.number, number, self._uses_zero)
-            if 0 < step <= MAX_GAP and is_certain:
-                self.last = count_of(number) if self._has_counter else max(self.last + 1, before.trigger + step)
-                self._newest, self._suspect = _Seen(number, self.last), None
-                return Shown(self.last, restarted=True)
+        step, is_certain = (0, False) if before is None else step_between(before.number, number, self._uses_zero)
+        agrees = witnesses.time_is_later(evidence) is not False
+        agrees = agrees and not (self._has_counter and witnesses.has_more_frames(evidence, step))
+        witnesses.note(evidence)
+        if before is not None and agrees and 0 < step <= MAX_GAP and is_certain:
+            self.last = count_of(number) if self._has_counter else max(self.last + 1, before.trigger + step)
+            self._newest, self._suspect = _Seen(number, self.last), None
+            return Shown(self.last, restarted=True)
         return self._next(Reason.CAMERA, f"the camera's {self._name} went from {self._newest.number} to {number}")
 
 
@@ -173,6 +178,7 @@ class ByTrigger:
         self.last = counted
         """The newest trigger whose frame came, or was given up."""
         self._pending: tuple[int, int] | None = None
+        self._timeless = MAX_TIMELESS  # frames without a time since one that had it
         self._witnesses = Witnesses()
 
     def sent(self, count: int, sent_ns: int) -> None:
@@ -191,15 +197,20 @@ class ByTrigger:
             return Surplus("nobody triggered it")
         count, sent_ns = self._pending
         if evidence.unfit:
+            self._witnesses.passed(1)
             return self._shown(count, Reason.INCOMPLETE, evidence.unfit)
         if is_later is False or (is_later is None and id_step is not None and id_step <= 0):
             return Surplus("it came before")
-        self._witnesses.note(evidence)
-        if evidence.exposed_ns is not None:
-            if evidence.exposed_ns < sent_ns:
-                return Surplus("it was exposed before its trigger was sent")
-        elif id_step is not None and id_step > 1:
+        has_more_frames = self._witnesses.has_more_frames(evidence, 1)
+        if evidence.exposed_ns is not None and evidence.exposed_ns < sent_ns:
+            self._witnesses.note(evidence)
+            return Surplus("it was exposed before its trigger was sent")
+        self._witnesses.note(evidence, 1)
+        self._timeless = 0 if evidence.exposed_ns is not None else min(self._timeless + 1, MAX_TIMELESS)
+        if has_more_frames:
             return self._shown(count, Reason.CAMERA, "more frames were counted than triggers")
+        if 0 < self._timeless < MAX_TIMELESS:
+            return self._shown(count, Reason.CAMERA, "its time can't be told, and so not whether it was triggered")
         return self._shown(count)
 
     def _shown(self, count: int, reason: Reason | None = None, detail: str = "") -> Shown:

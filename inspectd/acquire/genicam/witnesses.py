@@ -34,6 +34,8 @@ class Witnesses:
 
     def __init__(self) -> None:
         self._id: int | None = None
+        self._fitting: int | None = None  # the newest frame id that fits those before, or the one after it
+        self._since = 0  # triggers since that
         self._device_ns: int | None = None
         self._encoder: int | None = None
         self._shortest_ns: int | None = None  # from one frame to the next
@@ -50,6 +52,19 @@ class Witnesses:
         if evidence.frame_id is None or self._id is None or self._proven < PROVEN:
             return None
         return step_between(self._id, evidence.frame_id, uses_zero=False)[0]
+
+    def has_more_frames(self, evidence: Evidence, step: int) -> bool:
+        """Whether more frames than triggers were counted since the newest frame, `step` triggers ago: then it may
+        be one that nobody triggered, while the trigger's own was lost. Of the first frame after a start its own
+        id tells, unless that is so high that the camera seems to count from elsewhere.
+        """
+        if evidence.frame_id is None:
+            return False
+        triggers = self._since + step
+        if self._fitting is None:
+            return triggers < evidence.frame_id <= triggers + MANY
+        since_newest = 0 if self._id is None else step_between(self._id, evidence.frame_id, uses_zero=False)[0]
+        return since_newest > step or step_between(self._fitting, evidence.frame_id, uses_zero=False)[0] > triggers
 
     def stands_still(self, evidence: Evidence) -> bool:
         """Whether the belt has not moved since the newest frame, by its encoder."""
@@ -70,6 +85,7 @@ class Witnesses:
             assert evidence.device_ns is not None and self._device_ns is not None
             took_ns = evidence.device_ns - self._device_ns
             self._shortest_ns = min(took_ns, self._shortest_ns or took_ns)
+        self._note_id(evidence.frame_id, step)
         if evidence.frame_id is None or self._id is None:
             self._proven = 0
         elif step_between(self._id, evidence.frame_id, uses_zero=False)[0] > 0:
@@ -77,6 +93,21 @@ class Witnesses:
         else:
             self._proven = 0
         self._id, self._device_ns, self._encoder = evidence.frame_id, evidence.device_ns, evidence.encoder
+
+    def passed(self, step: int) -> None:
+        """Triggers have passed whose frames prove nothing, `step` of them."""
+        self._since += step
+        self._id = None
+
+    def _note_id(self, frame_id: int | None, step: int) -> None:
+        """Keep the newest id to count frames from; a single wrong one is none."""
+        self._since += step
+        if frame_id is None:
+            return
+        ahead = self._since if self._fitting is None else step_between(self._fitting, frame_id, uses_zero=False)[0]
+        after = 0 if self._id is None else step_between(self._id, frame_id, uses_zero=False)[0]
+        if 0 < ahead <= self._since + MANY or 0 < after <= step + MANY or self._fitting is None:
+            self._fitting, self._since = frame_id, 0
 
 
 def count_of(number: int) -> int:

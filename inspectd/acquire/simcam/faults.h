@@ -52,7 +52,7 @@ struct faults {
     _Atomic int64_t encoder_offset; /* added to each value of the encoder */
     /* a trigger during an exposure exposes nothing; buffers are filled oldest first */
     _Atomic uint64_t misses_while_exposing, oldest_first;
-    _Atomic uint64_t padding, padding_is_told; /* bytes behind each line; untold, so is the size of chunk data */
+    _Atomic uint64_t padding, padding_is_told; /* bytes behind each line */
     _Atomic uint64_t short_tells, listed;
     char vendor[NAME_SIZE], model[NAME_SIZE]; /* empty: ours */
     _Atomic uint64_t plan[PLANNED]; /* [n % PLANNED]: trigger n, shifted by EFFECT_BITS, and its effects */

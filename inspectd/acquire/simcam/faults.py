@@ -137,7 +137,7 @@ class Faults(ctypes.Structure):
         self.counter_bits, self.counter_is_signed = bits, is_signed
 
     def pad_lines(self, padding: int, is_told: bool = True) -> None:
-        """Send so many bytes behind each line, and tell the host of them; or don't, nor how much is chunk data.
+        """Send so many bytes behind each line, and tell the host of them or don't.
 
         Not where lines don't end at whole bytes: Mono12p of an odd width.
         """

@@ -883,10 +883,7 @@ EXPORT GC_ERROR DSGetBufferInfo(HANDLE stream, HANDLE handle, CMD what, INFO_DAT
     case BUFFER_INFO_XOFFSET: case BUFFER_INFO_YOFFSET: case BUFFER_INFO_YPADDING:
     case BUFFER_INFO_IMAGEOFFSET: number = 0; break;
     case BUFFER_INFO_PAYLOADTYPE: number = PAYLOAD_TYPE_IMAGE; break;
-    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE:
-        if (b->hides_chunk_size) return done(GC_ERR_NOT_AVAILABLE);
-        number = b->has_chunks ? CHUNKS * 8 : 0;
-        break;
+    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE: number = b->has_chunks ? CHUNKS * 8 : 0; break;
     default: return done(GC_ERR_NOT_IMPLEMENTED);
     }
     return put_number(number, kind, type, out, size);

@@ -11,6 +11,7 @@ from inspectd.acquire.orders import Orders, Tell
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import world
 from inspectd.runtime.books import Losses
+from inspectd.runtime.errors import CameraError
 from inspectd.settings.camera import FolderCamera, GenicamCamera, GentlCamera, SimCamera
 
 log = structlog.get_logger()
@@ -35,7 +36,14 @@ def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses
 
     folder = sim_folder(Path(job.state_dir))
     shape = config.height, config.width, job.channels
-    world.make_camera(folder, config.name, list_images(base / config.folder), shape, SERIAL.format(config.name))
+    pictures = list_images(base / config.folder)
+    try:
+        world.make_camera(folder, config.name, pictures, shape, SERIAL.format(config.name))
+    except OSError as error:
+        raise CameraError(
+            f"the simulated camera can't be made in {folder}: {error.strerror or error}; make room there, or name "
+            "another state_dir"
+        ) from None
     os.environ[world.FOLDER_VARIABLE] = str(folder)
     return Genicam(as_genicam(config, producer), job, base, tell, losses, orders)
 

@@ -318,7 +318,6 @@ static void fill(struct open_camera *opened, struct buffer *buffer, const struct
     buffer->has_no_id = has(frame, EFFECT_NO_ID) || faults->id_kind == IDS_ABSENT;
     buffer->timestamp = frame_time(camera, frame->at_ns);
     buffer->padding = faults->padding_is_told ? faults->padding : 0;
-    buffer->hides_chunk_size = faults->padding && !faults->padding_is_told;
     size_t size = render(opened, buffer, frame->picture, is_short);
     bool is_bad = size > buffer->size || opened->device.flags[(frame->picture - 1) % camera->image_count];
     buffer->incomplete = is_bad || has(frame, EFFECT_INCOMPLETE);

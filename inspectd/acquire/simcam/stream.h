@@ -21,7 +21,6 @@ struct buffer {
     void *user;
     size_t size, filled, chunks_at;
     bool is_own, incomplete, has_chunks, has_no_id;
-    bool hides_chunk_size; /* its producer does not tell how much of it is chunk data */
     uint64_t frame_id, timestamp, width, height, pixel_format;
     uint64_t lines;    /* that were delivered, of the height */
     uint64_t padding;  /* that is told, of each line */

@@ -10,6 +10,7 @@ import importlib.util
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -108,7 +109,8 @@ class Rig:
         """Let go of the mapping; the camera goes on."""
         if hasattr(self, "memory"):
             del self.memory
-            self._map.close()
+            with suppress(BufferError):  # somebody still looks at a part of it, and it goes with them
+                self._map.close()
 
     def pulse(self, count: int = 1) -> int:
         """Send `count` pulses on Line0, one right after the other; returns the camera's trigger counter."""
@@ -232,23 +234,29 @@ def make_camera(
     """Make the camera `name` in `folder`, showing these image files; one that shows them is left as it is.
 
     shape: height, width and channels of every picture. A file that can't be read, or is of another shape, is
-    a frame that arrives incomplete; each is logged.
+    a frame that arrives incomplete; each is logged. Raises OSError, and leaves nothing half made.
     """
     path = camera_path(folder, name)
     fingerprint = _fingerprint(files, shape, serial, timestamps)
     if path.exists() and _made_from(path, fingerprint):
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    _write_raw(folder / f"{name}.raw.new", files, shape)
+    raw, made = folder / f"{name}.raw.new", folder / f"{name}.camera.new"
     memory = Memory(
         magic=MAGIC, size=ctypes.sizeof(Memory), image_count=len(files), width=shape[1], height=shape[0],
         channels=shape[2], timestamp_mode=TIMESTAMPS[timestamps], serial=serial.encode(), user_id=name.encode(),
         fingerprint=fingerprint,
     )  # fmt: skip
     library().simcam_power_on(ctypes.addressof(memory))
-    (folder / f"{name}.camera.new").write_bytes(bytes(memory))
-    (folder / f"{name}.raw.new").replace(folder / f"{name}.raw")
-    (folder / f"{name}.camera.new").replace(path)
+    try:
+        _write_raw(raw, files, shape)
+        made.write_bytes(bytes(memory))
+        raw.replace(folder / f"{name}.raw")
+        made.replace(path)
+    except OSError:  # a full disk, which half a file would keep full
+        raw.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
+        raise
     return path
 
 

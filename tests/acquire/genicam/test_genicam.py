@@ -122,6 +122,23 @@ def test_a_camera_that_falls_silent_is_started_anew(make: Make) -> None:
         assert take(camera) == (5, 4)
 
 
+@pytest.mark.parametrize("power", [True, False])
+def test_when_the_clock_of_a_camera_began_tells_whether_it_was_off(make: Make, power: bool) -> None:
+    sim = make()
+    with running(sim) as camera:
+        sim.rig.pulse()
+        take(camera)
+        seen_ns = now_ns()
+        time.sleep(0.02)  # clocks are compared to some microseconds
+        sim.rig.unplug(0.0, power=power)
+    camera = sim.camera()
+    try:
+        camera.open()
+        assert (camera.start().booted_ns > seen_ns) is power
+    finally:
+        camera.close()
+
+
 def test_free_run_that_falls_silent_is_noticed_without_a_counter(make: Make) -> None:
     sim = make(trigger="free_run", part_id="frame_id", acquisition_frame_rate_hz=50.0)
     camera = sim.camera()

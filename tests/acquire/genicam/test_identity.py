@@ -166,6 +166,30 @@ class TestByCounter:
         assert shown(identity.show(Evidence(6, counter=6, device_ns=6 * MS))) == (6, None)
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3, 5])
+def test_a_lost_frame_and_one_that_nobody_triggered_are_no_part_however_soon_after_a_start(lost: int) -> None:
+    """What comes has the counter of the trigger whose frame was lost; two frames were counted for one trigger."""
+    identity = ByNumber(has_counter=True, counted=0)
+    for n in range(1, lost):
+        assert identity.show(Evidence(n, counter=n, device_ns=50 * n * MS)) == Shown(n)
+    stray = Evidence(lost + 1, counter=lost, device_ns=50 * lost * MS + 5 * MS)
+    assert shown(identity.show(stray)) == (lost, Reason.CAMERA)
+
+
+@pytest.mark.parametrize("odd_id", [None, 2**64 - 1, 0, 90_000])
+def test_one_odd_frame_id_hides_no_frame_that_nobody_triggered(odd_id: int | None) -> None:
+    identity = ByNumber(has_counter=True, counted=0)
+    for n in range(1, 50):
+        identity.show(Evidence(odd_id if n == 49 else n, counter=n, device_ns=50 * n * MS))
+    assert shown(identity.show(Evidence(51, counter=50, device_ns=2500 * MS))) == (50, Reason.CAMERA)
+
+
+def test_a_camera_whose_ids_begin_anywhere_is_believed() -> None:
+    identity = ByNumber(has_counter=True, counted=0)
+    frames = [Evidence(1000 + n, counter=n, device_ns=50 * n * MS) for n in (1, 2, 3)]
+    assert [shown(identity.show(frame)) for frame in frames] == [(1, None), (2, None), (3, None)]
+
+
 class TestByTrigger:
     def test_a_frame_exposed_before_its_trigger_is_not_that_triggers(self) -> None:
         identity = ByTrigger(0)
@@ -188,13 +212,31 @@ class TestByTrigger:
         assert shown(identity.show(Evidence(3))) == "surplus"
         assert shown(identity.show(Evidence(4))) == (4, None)
 
-    def test_without_a_clock_a_skipped_id_leaves_it_open_whose_frame_it_is(self) -> None:
+    @pytest.mark.parametrize("has_clock", [True, False])
+    def test_a_skipped_id_leaves_it_open_whose_frame_it_is(self, has_clock: bool) -> None:
         identity = ByTrigger(0)
-        for n in (1, 2, 3):
+        for n in (1, 2, 3, 5):
+            identity.sent(min(n, 4), n * MS)
+            time_ns = n * MS if has_clock else None
+            found = shown(identity.show(Evidence(n, device_ns=time_ns, exposed_ns=time_ns)))
+        assert found == (4, Reason.CAMERA)
+
+    def test_where_times_are_gone_frames_are_unknown_until_that_is_how_the_camera_is(self) -> None:
+        identity = ByTrigger(0)
+        found = []
+        for n in range(1, 8):
             identity.sent(n, n * MS)
-            identity.show(Evidence(n))
-        identity.sent(4, 4 * MS)
-        assert shown(identity.show(Evidence(5))) == (4, Reason.CAMERA)
+            time_ns = n * MS if n < 3 else None
+            found.append(shown(identity.show(Evidence(n, device_ns=time_ns, exposed_ns=time_ns))))
+        unknown = [(n, Reason.CAMERA) for n in (3, 4, 5)]
+        assert found == [(1, None), (2, None), *unknown, (6, None), (7, None)]
+
+    def test_a_frame_that_came_in_part_is_one_of_those_that_are_counted(self) -> None:
+        identity = ByTrigger(0)
+        for n, unfit in ((1, ""), (2, "cut off"), (3, "")):
+            identity.sent(n, n * MS)
+            found = shown(identity.show(Evidence(n, unfit)))
+        assert found == (3, None)
 
 
 def test_a_frame_at_which_the_encoder_stood_still_is_none() -> None:

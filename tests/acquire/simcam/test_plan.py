@@ -10,10 +10,16 @@ import pytest
 
 from inspectd.acquire.genicam.buffers import picture as picture_of
 from inspectd.acquire.genicam.gentl import Session
+from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam.faults import Effect
+from inspectd.acquire.simcam.sim import open_sim
 from inspectd.acquire.simcam.world import FOLDER_VARIABLE, Rig, camera_path, make_camera, producer
+from inspectd.runtime.books import Losses
+from inspectd.runtime.errors import CameraError
 from inspectd.runtime.image_files import write_png
-from tests.acquire.sims import needs_simcam
+from inspectd.settings.camera import SimCamera
+from tests.acquire.sims import HEIGHT, WIDTH, needs_simcam, picture
+from tests.makers import disk_for
 
 pytestmark = needs_simcam
 PICTURES, SIZE, TRIGGERS = 200, 64, 300
@@ -164,3 +170,13 @@ def test_padded_lines_and_absent_ids_through_harvesters(camera: Camera) -> None:
     assert delivered is not None and delivered.frame_id is None and delivered.raw.padding_x == 8
     assert delivered.raw.size_filled >= (SIZE + 8) * SIZE
     camera.session.requeue(delivered)
+
+
+def test_a_camera_that_finds_no_room_is_one_sentence_and_leaves_nothing_half_made(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    write_png(tmp_path / "pictures/0.png", picture(0))
+    config = SimCamera(name="cam", width=WIDTH, height=HEIGHT, folder="pictures")
+    job = Job(config, str(tmp_path), {}, (0, 0, WIDTH, HEIGHT), 1, 4, state_dir=str(tmp_path / "state"))
+    with disk_for(1000), pytest.raises(CameraError, match=r"state/simcam: File too large; make room there"):
+        open_sim(config, job, tmp_path, lambda _: None, Losses(), None)
+    assert list((tmp_path / "state/simcam").iterdir()) == []
