@@ -1,4 +1,4 @@
-"""What image files are made of: whether one is whole, and how many pictures it holds. Pure."""
+"""What image files are made of: whether one is whole, how many pictures it holds, and how it is turned. Pure."""
 
 import re
 import struct
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 PNG = b"\x89PNG\r\n\x1a\n"
 NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 """Chunks of a PNG file that its pixels depend on."""
-TAGS = {273, 279, 324, 325, 0xB001}
+ORIENTATION = 274
+TAGS = {273, ORIENTATION, 279, 324, 325, 0xB001}
 """Tags of TIFF 6.0 and of MPO that are looked at."""
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker of JPEG within coded pixels: neither a stuffed byte nor a restart."""
@@ -33,12 +34,13 @@ def is_whole_bmp(data: bytes) -> bool:
     if not data.startswith(b"BM") or len(data) < 54:
         return False
     stated, first = int.from_bytes(data[2:6], "little"), int.from_bytes(data[10:14], "little")
-    width, height, _, bits, compression, size = struct.unpack_from("<iiHHII", data, 18)
+    width, height, bits, compression, size = struct.unpack_from("<iixxHII", data, 18)
     if int.from_bytes(data[14:18], "little") < 40:  # the header of OS/2, whose fields are others
         return len(data) >= stated > 54
     if compression not in (0, 3):  # run lengths: how many bytes they take is written
-        return len(data) >= first + size > 54 and size > 0
-    return len(data) >= first + (abs(width) * bits + 31) // 32 * 4 * abs(height) and first >= 54
+        return bool(size > 0 and len(data) >= first + size > 54)
+    rows = (abs(width) * bits + 31) // 32 * 4 * abs(height)
+    return bool(54 <= first <= len(data) - rows)
 
 
 def is_whole_webp(data: bytes) -> bool:
@@ -69,12 +71,7 @@ def jpeg_pictures(data: bytes) -> int:
 
 def webp_pictures(data: bytes) -> int:
     """Number of pictures in a WebP file: more than one in an animation, whose frames are chunks."""
-    at, frames = 12, 0
-    while at + 8 <= len(data):
-        frames += data[at : at + 4] == b"ANMF"
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
-    return max(1, frames)
+    return max(1, sum(name == b"ANMF" for name, _ in _riff_chunks(data)))
 
 
 def png_pictures(data: bytes) -> int:
@@ -86,6 +83,24 @@ def png_pictures(data: bytes) -> int:
 def tiff_pictures(data: bytes) -> int:
     """Number of pictures in a TIFF file, 2 if there are more: each has a directory, which names the next."""
     return 2 if _directory(data, 4)[1] else 1
+
+
+def orientation(data: bytes) -> int:
+    """How EXIF says that a picture is to be turned before it is shown: 1 (not at all) to 8."""
+    blocks: list[bytes] = []
+    if data.startswith(b"\xff\xd8"):
+        blocks = [s for marker, s in _segments(data) if marker == 0xE1 and s.startswith(b"Exif\0\0")]
+    elif data.startswith(PNG):
+        blocks = [bytes(body) for name, body, _ in _chunks(data) if name == b"eXIf"]
+    elif data.startswith(b"RIFF"):
+        blocks = [body for name, body in _riff_chunks(data) if name == b"EXIF"]
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        blocks = [data]
+    for block in blocks:
+        tags, _ = _directory(block.removeprefix(b"Exif\0\0"), 4)
+        if tags.get(ORIENTATION, [1])[:1] in ([2], [3], [4], [5], [6], [7], [8]):
+            return tags[ORIENTATION][0]
+    return 1
 
 
 def needed_of_png(data: bytes) -> bytes | None:
@@ -116,6 +131,15 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
         if name == b"IEND":  # what is behind it belongs to nobody
             return
         at += 12 + size
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a WebP file: name and body."""
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
 
 
 def _end_of_jpeg(data: bytes) -> int | None:
