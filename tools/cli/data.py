@@ -87,9 +87,8 @@ def check(
             print(f"{fault.level}: {fault.file}: {fault.reason}")
         for page in pages:
             print(f"contact sheet {shown(str(page))}")
-        print(
-            f"{shown(str(data_set))}: {len(pictures)} pictures, {len(errors)} errors, {len(faults) - len(errors)} warnings"
-        )
+        found = f"{len(pictures)} pictures, {len(errors)} errors, {len(faults) - len(errors)} warnings"
+        print(f"{shown(str(data_set))}: {found}")
     if errors:
         raise typer.Exit(1)
 
