@@ -84,11 +84,14 @@ def _id(value: Any) -> int | str:
 
 
 def _by_id(file: Path, entries: list[dict[str, Any]], kind: str, named_by: str) -> Entries:
-    """Lists entries by id; UserError names two that share one: all labels would go to one."""
+    """Lists entries by id; UserError names two that share one: all labels would go to one of them.
+
+    The same entry more than once is harmless: VIA writes each category as often as it is an option of an attribute.
+    """
     found: Entries = {}
     for entry in entries:
         other = found.setdefault(_id(entry["id"]), entry)
-        if other is not entry:
+        if other is not entry and other.get(named_by) != entry.get(named_by):
             names = f"{str(other.get(named_by))!r} and {str(entry.get(named_by))!r}"
             raise UserError(f"{file}: the {kind} id {entry['id']} stands for {names}; give each an id of its own")
     return found

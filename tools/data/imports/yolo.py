@@ -14,7 +14,7 @@ from inspectd.runtime.errors import UserError
 from inspectd_train.data.folder import read_text
 from inspectd_train.data.imports.regions import LabelledRegion, Rules, polygon
 from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
-from inspectd_train.data.imports.yolo_names import read_names
+from inspectd_train.data.imports.yolo_names import LISTS, read_names
 from inspectd_train.data.labels import BACKGROUNDS
 from inspectd_train.data.sources import files_below, is_picture, shown
 
@@ -50,7 +50,8 @@ def read_yolo(source: Path, rules: Rules) -> LabelledSet:
             bare.append(file)
         if text is not None or rules.missing == "clean":
             pictures.append(_picture(source, file, text, names, rules))
-    stray = [f for f in texts.values() if LABELS in f.relative_to(source).parts[:-1] and f not in used]
+    beside = {f for f in texts.values() if LABELS in f.relative_to(source).parts[:-1] and f.name not in LISTS}
+    stray = sorted(beside - set(used))
     if stray:
         raise UserError(f"{shown(str(stray[0]))}: labels without a picture; add the picture or remove them")
     claimed = {label for picture in pictures for label in picture.claimed or ()}
