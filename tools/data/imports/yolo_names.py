@@ -55,7 +55,10 @@ def _in_yaml(text: str) -> dict[int, str]:
     if first or not entries:
         raise ValueError("`names` can't be read")
     if all(entry.startswith("- ") for entry in entries):
-        return {k: _items(entry[2:])[0] for k, entry in enumerate(entries)}
+        lists = [_items(entry[2:]) for entry in entries]
+        if any(len(names) != 1 for names in lists):
+            raise ValueError("a line of `names` has more than one name, or none; put names with commas in quotes")
+        return {k: names[0] for k, names in enumerate(lists)}
     return {k: name for entry in entries for k, name in _items(entry, keyed=True).items()}
 
 
@@ -71,7 +74,7 @@ def _items(text: str, keyed: bool = False) -> dict[int, str]:
         index, name = int(found[1]) if found[1] else len(names), _plain(found[2])
         if index in names:
             raise ValueError(f"the index {index} stands twice")
-        if name or at < len(text):
+        if found[2] or at < len(text):  # a comma may end a list
             names[index] = name
     return names
 
