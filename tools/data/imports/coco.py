@@ -86,7 +86,7 @@ def _id(value: Any) -> int | str:
 def _by_id(file: Path, entries: list[dict[str, Any]], kind: str, named_by: str) -> Entries:
     """Lists entries by id; UserError names two that share one: all labels would go to one of them.
 
-    The same entry more than once is harmless: VIA writes each category as often as it is an option of an attribute.
+    The same entry more than once is harmless: VIA writes a category once for each attribute that has it.
     """
     found: Entries = {}
     for entry in entries:
