@@ -17,8 +17,8 @@ Decoded = tuple[npt.NDArray[Any] | None, str]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder, in name order; raises OSError if it can't be listed."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.is_file())
+    """The image files of a folder, in name order, without hidden ones; raises OSError if it can't be listed."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.name[0] != "." and p.is_file())
 
 
 def read_image(path: Path) -> U8:
@@ -27,7 +27,8 @@ def read_image(path: Path) -> U8:
     Raises ValueError with one sentence if the file can't be read, is cut off, holds more than one picture, or is
     not 8-bit grey or RGB. Decoders fill what is missing of a damaged file with grey, and only mutter; such a
     picture could pass. So the file's end and the checksums of PNG are checked, and a picture that a decoder
-    complains about is refused. (BMP and plain TIFF have no checksum: wrong bytes within them can't be seen.)
+    complains about is refused. (BMP, plain TIFF and WebP have no checksum: wrong bytes within them can't be
+    seen.)
     """
     name = shown_name(path)
     try:
@@ -85,8 +86,11 @@ _TIFF = _FileFormat(containers.is_whole_tiff, containers.tiff_pictures, decode_a
 FORMATS = {
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
+    ".jpe": _JPEG,
+    ".jfif": _JPEG,
     ".png": _FileFormat(containers.is_whole_png, containers.png_pictures, _decode_png),
     ".bmp": _FileFormat(containers.is_whole_bmp, lambda _: 1, lambda data: (decode(data), "")),
     ".tif": _TIFF,
     ".tiff": _TIFF,
+    ".webp": _FileFormat(containers.is_whole_webp, containers.webp_pictures, decode_apart),
 }

@@ -178,12 +178,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_format_that_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    with pytest.raises(ValueError, match=r"a\.gif: is not one of \.bmp, \.jpeg, \.jpg, \.png, \.tif, \.tiff"):
+    with pytest.raises(ValueError, match=r"a\.gif: is not one of \.bmp, \.jfif, .*, \.tiff, \.webp"):
         read_image(tmp_path / "a.gif")
 
 
 def test_the_images_of_a_folder_in_name_order(tmp_path: Path) -> None:
-    for name in ("b.png", "A.JPG", "c.txt", "a10.bmp", "a2.tiff", ".hidden", "png"):
+    for name in ("b.png", "A.JPG", "c.txt", "a10.bmp", "a2.tiff", ".hidden", "._b.png", "png"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in image_files(tmp_path)] == ["A.JPG", "a10.bmp", "a2.tiff", "b.png"]
@@ -310,6 +310,61 @@ def test_more_than_one_picture_in_a_file_is_refused(tmp_path: Path) -> None:
     for name in ("a.tif", "a.png", "a.jpg"):
         with pytest.raises(ValueError, match=f"{name}: holds more than one picture; save each to a file"):
             read_image(tmp_path / name)
+
+
+def test_bytes_behind_the_end_are_no_damage(tmp_path: Path) -> None:
+    """Phones write a trailer behind a JPEG's end mark, others a checksum behind a PNG's."""
+    for name in ("a.jpg", "a.png", "a.bmp"):
+        write(tmp_path / name, picture(3, smooth=True))
+        whole = read_image(tmp_path / name)
+        for trailer in (b"SEFT trailer", b"\0" * 9, b"\xff", bytes(range(256))):
+            path = tmp_path / f"trailing_{name}"
+            path.write_bytes((tmp_path / name).read_bytes() + trailer)
+            assert np.array_equal(read_image(path), whole)
+    two = (tmp_path / "a.jpg").read_bytes() * 2
+    (tmp_path / "two.jpg").write_bytes(two)
+    with pytest.raises(ValueError, match=r"two\.jpg: holds more than one picture"):
+        read_image(tmp_path / "two.jpg")
+
+
+@pytest.mark.parametrize("stated", [0, 1, 54, 2**31])
+def test_a_bmp_whose_size_field_is_wrong_is_read_by_its_rows(tmp_path: Path, stated: int) -> None:
+    write(tmp_path / "a.bmp", picture(3))
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    struct.pack_into("<I", data, 2, stated)
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert np.array_equal(read_image(tmp_path / "a.bmp"), picture(3))
+    (tmp_path / "a.bmp").write_bytes(data[:-48])
+    with pytest.raises(ValueError, match=r"a\.bmp: is cut off"):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_other_suffixes_of_formats_that_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", picture(3, smooth=True))
+    for name in ("a.jpe", "a.JFIF"):
+        (tmp_path / name).write_bytes((tmp_path / "a.jpg").read_bytes())
+        assert np.array_equal(read_image(tmp_path / name), read_image(tmp_path / "a.jpg"))
+    flags = [cv2.IMWRITE_WEBP_QUALITY, 101]  # lossless
+    assert cv2.imwrite(str(tmp_path / "a.webp"), picture(3)[:, :, ::-1], flags)
+    assert np.array_equal(read_image(tmp_path / "a.webp"), picture(3))
+    assert [path.name for path in image_files(tmp_path)] == ["a.JFIF", "a.jpe", "a.jpg", "a.webp"]
+    data = (tmp_path / "a.webp").read_bytes()
+    for length in range(0, len(data), 53):
+        (tmp_path / "a.webp").write_bytes(data[:length])
+        with pytest.raises(ValueError, match=r"a\.webp: is cut off"):
+            read_image(tmp_path / "a.webp")
+
+
+def test_an_animated_webp_is_refused(tmp_path: Path) -> None:
+    _, webp = cv2.imencode(".webp", picture(3))
+    still = webp.tobytes()[12:]
+    frame = b"\0" * 16 + still
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\2" + b"\0" * 3 + b"\x2e\0\0\x20\0\0"
+    chunks += b"ANIM" + struct.pack("<I", 6) + b"\0" * 6
+    chunks += (b"ANMF" + struct.pack("<I", len(frame)) + frame + b"\0" * (len(frame) % 2)) * 2
+    (tmp_path / "a.webp").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks)
+    with pytest.raises(ValueError, match=r"a\.webp: holds more than one picture"):
+        read_image(tmp_path / "a.webp")
 
 
 def test_a_decoder_that_is_killed_is_started_again(tmp_path: Path) -> None:

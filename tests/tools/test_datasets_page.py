@@ -36,6 +36,11 @@ def write_sources() -> None:
     mvtec(Path("bottle"))
     for lot in ("lot1", "lot2"):
         picture(Path("cvat/images") / lot / "a.png")
+    for file in ("yolo/images/a.png", "yolo/images/b.png"):
+        picture(Path(file))
+        Path(file.replace("images", "labels")).with_suffix(".txt").parent.mkdir(parents=True, exist_ok=True)
+        Path(file.replace("images", "labels")).with_suffix(".txt").write_text("0 0.1 0.1 0.3 0.1 0.3 0.3\n")
+    Path("yolo/data.yaml").write_text("names: [pit]\n")
     Path("cvat/annotations.xml").write_text(re.sub(r"<box.*?</box>", "", CVAT, flags=re.DOTALL))
 
 
@@ -45,7 +50,7 @@ def test_every_command_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     commands = [
         c for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for c in block.splitlines()
     ]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         program, *words = shlex.split(command.replace("--pictures 200", "--pictures 12"))
         said = CliRunner().invoke(app, words)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from inspectd.runtime.errors import UserError
 from inspectd_train.cli.main import app
 from inspectd_train.data.folder import whole_folder
-from inspectd_train.data.imports.regions import circle, coco_counts, line, polygon, runs
+from inspectd_train.data.imports.regions import Patch, circle, coco_counts, line, polygon, runs
 from inspectd_train.data.imports.store import unique_names
 
 HEIGHT, WIDTH = 70, 90
@@ -32,6 +32,14 @@ def picture(file: Path, height: int = HEIGHT, width: int = WIDTH, channels: int 
     file.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(file), rng.integers(0, 255, (height, width, channels), np.uint8))
     return file.read_bytes()
+
+
+def pixels(patch: Patch, height: int, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """A region's pixels in the whole picture, bool [height, width]."""
+    inside = np.zeros((height, width), np.bool_)
+    high, wide = patch.inside.shape
+    inside[patch.top : patch.top + high, patch.left : patch.left + wide] = patch.inside
+    return inside
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -54,18 +62,17 @@ def loaded(file: Path) -> Any:
 
 
 def test_a_pixel_belongs_when_its_centre_does() -> None:
-    inside = polygon([(2, 1), (5, 1), (5, 3), (2, 3)], 5, 8)
+    inside = pixels(polygon([(2, 1), (5, 1), (5, 3), (2, 3)], 5, 8), 5, 8)
     assert np.argwhere(inside).tolist() == [[y, x] for y in (1, 2) for x in (2, 3, 4)]
-    assert polygon([(2.6, 1.6), (5.4, 1.6), (5.4, 3.4), (2.6, 3.4)], 5, 8).sum() == 2
-    assert polygon([(-9, -9), (99, -9), (99, 99), (-9, 99)], 5, 8).all()
+    assert polygon([(2.6, 1.6), (5.4, 1.6), (5.4, 3.4), (2.6, 3.4)], 5, 8).inside.sum() == 2
+    assert polygon([(-9, -9), (99, -9), (99, 99), (-9, 99)], 5, 8).inside.all()
 
 
 def test_a_region_too_thin_for_any_centre_is_its_outline() -> None:
-    assert np.argwhere(polygon([(1.6, 0.6), (1.7, 0.6), (1.7, 4.4), (1.6, 4.4)], 5, 8)).tolist() == [
-        [y, 1] for y in range(5)
-    ]
-    assert circle((3.9, 2.9), 0.2, 5, 8).sum() == 1
-    assert not polygon([(20, 20), (25, 20), (25, 25)], 5, 8).any()
+    thin = polygon([(1.6, 0.6), (1.7, 0.6), (1.7, 4.4), (1.6, 4.4)], 5, 8)
+    assert np.argwhere(pixels(thin, 5, 8)).tolist() == [[y, 1] for y in range(5)]
+    assert circle((3.9, 2.9), 0.2, 5, 8).inside.sum() == 1
+    assert not polygon([(20, 20), (25, 20), (25, 25)], 5, 8).inside.any()
 
 
 @given(st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 25)), min_size=3, max_size=8))
@@ -75,11 +82,13 @@ def test_the_even_odd_rule_of_the_daemon(points: list[tuple[float, float]]) -> N
     y, x = np.mgrid[:20, :20] + 0.5
     expected = contains(points, x, y)
     if expected.any():
-        assert np.count_nonzero(polygon(points, 20, 20) != expected) <= 1  # a centre exactly on an edge
+        assert (
+            np.count_nonzero(pixels(polygon(points, 20, 20), 20, 20) != expected) <= 1
+        )  # a centre exactly on an edge
 
 
 def test_a_line_has_the_width_that_is_asked_for() -> None:
-    assert line([(0, 5), (20, 5)], 4, 10, 20).sum(axis=0).tolist() == [4] * 20
+    assert pixels(line([(0, 5), (20, 5)], 4, 10, 20), 10, 20).sum(axis=0).tolist() == [4] * 20
 
 
 def runs_mask() -> np.ndarray[Any, np.dtype[np.uint8]]:

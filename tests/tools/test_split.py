@@ -131,9 +131,12 @@ def test_near_duplicates_stay_together(folder: Path) -> None:
 def test_a_table_says_what_is_where(folder: Path) -> None:
     code, said = run(folder, "--out", "other.json", "--shares", "50,25,25")
     assert code == 0 and all(word in said for word in ("train", "dev", "test", "triangle", "no defect"))
-    assert "bundles trained before may know" not in said
     splits = json.loads((folder / "other.json").read_text())
-    assert "bundles trained before may know" in run(folder, "--out", "other.json")[1]
+    assert run(folder, "--out", "other.json", "--shares", "50,25,25")[0] == 0  # the same once more
+    before = (folder / "other.json").read_bytes()
+    code, said = run(folder, "--out", "other.json")
+    assert code == 1 and "other.json: is there already, and is another" in said
+    assert (folder / "other.json").read_bytes() == before
     assert all(abs(len(splits[s]) - n) <= 1 for s, n in (("train", 10), ("dev", 5), ("test", 5)))
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from inspectd_train.data.imports.regions import Rules
     from inspectd_train.data.imports.store import LabelledSet
 
-Format = StrEnum("Format", ["coco", "labelme", "masks", "mvtec", "cvat"])
+Format = StrEnum("Format", ["coco", "labelme", "masks", "mvtec", "cvat", "yolo"])
 
 
 def import_(
-    form: Annotated[Format, typer.Argument(metavar="FORMAT", help="coco, labelme, masks, mvtec or cvat.")],
+    form: Annotated[Format, typer.Argument(metavar="FORMAT", help="coco, labelme, masks, mvtec, cvat or yolo.")],
     source: Annotated[Path, typer.Argument(help="The folder, or for coco and cvat the file.")],
     out: Annotated[Path, typer.Option(help="The data set folder to make.")],
     images: Annotated[Path | None, typer.Option(help="coco, cvat: where the pictures are.")] = None,
@@ -40,21 +40,28 @@ def import_(
         Literal["error", "clean", "skip"], typer.Option(help="What a picture without a label file or mask is.")
     ] = "error",
     dont_care: Annotated[
-        list[str] | None, typer.Option(help="Labels that mean don't-care; default dont-care.")
+        list[str] | None, typer.Option(help="Labels that mean don't-care, besides dont-care and __ignore__.")
     ] = None,
     line_px: Annotated[float | None, typer.Option(min=1, help="labelme, cvat: width of labelled lines.")] = None,
 ) -> None:
     """Make a data set from the files of a labelling tool. Pictures are copied byte for byte."""
     from inspectd_train.data.imports.regions import Rules
     from inspectd_train.data.imports.store import store
+    from inspectd_train.data.labels import IGNORED
+    from inspectd_train.data.sources import shown
 
     with plain_errors():
         if not source.exists():
             raise UserError(f"{source}: no such file or folder; check the path")
-        rules = Rules(unlabelled, overlap, missing, frozenset(dont_care or ["dont-care"]), line_px)
+        rules = Rules(unlabelled, overlap, missing, IGNORED | set(dont_care or ()), line_px)
         found = _read(form, source, images, colours or [], one_class, rules)
-        count = store(found, out, rules)
-    print(f"{out}: {count} pictures, classes {', '.join(found.classes)}; next: inspectd-train split {out}")
+        stored = store(found, out, rules)
+    for doubt in stored.doubts:
+        print(f"warning: {doubt}")
+    if stored.left_out:
+        print(f"left out: {stored.left_out}")
+    where, classes = shown(str(out)), ", ".join(found.classes)
+    print(f"{where}: {stored.pictures} pictures, classes {classes}; next: inspectd-train split {where}")
 
 
 def check(
@@ -67,6 +74,7 @@ def check(
 ) -> None:
     """Name every fault with its file. Ends with 1 if there is an error, with 0 if there are only warnings."""
     from inspectd_train.data import check as checking
+    from inspectd_train.data.sources import shown
 
     with plain_errors():
         pictures, faults = checking.check(data_set, split_file)
@@ -78,8 +86,9 @@ def check(
         for fault in sorted(faults, key=lambda f: f.level):
             print(f"{fault.level}: {fault.file}: {fault.reason}")
         for page in pages:
-            print(f"contact sheet {page}")
-        print(f"{data_set}: {len(pictures)} pictures, {len(errors)} errors, {len(faults) - len(errors)} warnings")
+            print(f"contact sheet {shown(str(page))}")
+        found = f"{len(pictures)} pictures, {len(errors)} errors, {len(faults) - len(errors)} warnings"
+        print(f"{shown(str(data_set))}: {found}")
     if errors:
         raise typer.Exit(1)
 
@@ -112,10 +121,7 @@ def split(
         if bad or (weak and not allow_missing):
             remedy = "add pictures" if bad else "add pictures, or say --allow-missing"
             raise UserError(f"{data_set}: {(bad + weak)[0]}; {remedy}")
-        again = (data_set / out).is_file()
         splitting.write_split(data_set, out, splits)
-    if again:
-        print(f"warning: {out} is another now: bundles trained before may know pictures that are in dev or test")
     for sentence in weak:
         print(f"warning: {sentence}")
     largest = max(units, key=lambda unit: len(unit.names))
@@ -152,7 +158,7 @@ def _read(
     form: Format, source: Path, images: Path | None, colours: list[str], one_class: str | None, rules: Rules
 ) -> LabelledSet:
     """Reads the labels by the module of their format; UserError for an option of another format."""
-    from inspectd_train.data.imports import coco, cvat, labelme, masks, mvtec
+    from inspectd_train.data.imports import coco, cvat, labelme, masks, mvtec, yolo
 
     own = (
         ("--images", images, "coco, cvat"),
@@ -170,6 +176,8 @@ def _read(
         return labelme.read_labelme(source, rules)
     if form is Format.mvtec:
         return mvtec.read_mvtec(source, one_class, rules)
+    if form is Format.yolo:
+        return yolo.read_yolo(source, rules)
     return masks.read_masks(source, masks.parse_colours(colours) if colours else None, rules)
 
 

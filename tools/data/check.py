@@ -18,8 +18,10 @@ from inspectd.runtime.image_files import image_files
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
 from inspectd_train.data.folder import read_json
+from inspectd_train.data.labels import doubtful_labels
 from inspectd_train.data.look import Fault, Picture, mask_file, read_classes, read_pictures
 from inspectd_train.data.sheet import write_sheets
+from inspectd_train.data.sources import shown
 
 LABELS_FILE = "labels.json"
 
@@ -27,7 +29,7 @@ LABELS_FILE = "labels.json"
 def check(folder: Path, split_file: str) -> tuple[list[Picture], list[Fault]]:
     """Reads every file of the data set. UserError only when there is no data set to look at."""
     classes, pictures, faults = read_pictures(folder)
-    faults += _about_the_set(pictures, classes)
+    faults += _about_the_set(pictures, classes) + _about_masks(pictures, classes)
     faults += _claims(folder, pictures, classes)
     splits, found = read_splits(folder, split_file)
     faults += found
@@ -92,6 +94,41 @@ def _about_the_set(pictures: list[Picture], classes: tuple[str, ...]) -> list[Fa
     return faults
 
 
+def _about_masks(pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
+    """Finds what only all masks together show: two kinds of them, and classes that are no more than edges."""
+    faults = [Fault("warning", "classes.json", sentence) for sentence in doubtful_labels(classes)]
+    white = [p for p in pictures if p.black_and_white]
+    if white:
+        beside = sum(bool(p.classes) for p in pictures)
+        others = f", beside {beside} with class indices" if beside else ""
+        faults.append(
+            Fault(
+                "warning",
+                mask_name(white[0]),
+                f"has only 0 and 255, like {len(white)} of {len(pictures)} masks{others}; 255 is don't-care, so "
+                "nothing is learned there; import masks in black and white with --colours NAME=#ffffff",
+            )
+        )
+    edged = [p for p in pictures if p.blurred]
+    if edged:
+        k, count = max(edged[0].blurred.items(), key=lambda item: item[1])
+        name = repr(classes[k - 1]) if k <= len(classes) else f"class {k}"
+        faults.append(
+            Fault(
+                "warning",
+                mask_name(edged[0]),
+                f"has {count} px of {name} at edges between others, like {len(edged)} of {len(pictures)} masks; "
+                "scaling, turning or JPEG makes such: make the masks anew without smoothing",
+            )
+        )
+    return faults
+
+
+def mask_name(picture: Picture) -> str:
+    """The name of a picture's mask in the data set."""
+    return f"masks/{Path(picture.name).stem}.png"
+
+
 def _claims(folder: Path, pictures: list[Picture], classes: tuple[str, ...]) -> list[Fault]:
     """Finds masks that show other classes than labels.json says."""
     if not (folder / LABELS_FILE).is_file():
@@ -103,12 +140,12 @@ def _claims(folder: Path, pictures: list[Picture], classes: tuple[str, ...]) -> 
         return [Fault("error", LABELS_FILE, 'want names and classes, {"NAME.jpg": ["crack"], "GOOD.jpg": []}')]
     faults = []
     for picture in pictures:
-        shown = {classes[k - 1] for k in picture.classes}
-        for label in sorted(known.get(picture.name, shown) ^ shown):
-            what = "has pixels of" if label in shown else "shows no pixel of"
-            says = "does not name" if label in shown else "names"
+        seen = {classes[k - 1] for k in picture.classes if k <= len(classes)}
+        for label in sorted(known.get(picture.name, seen) ^ seen):
+            what = "has pixels of" if label in seen else "shows no pixel of"
+            says = "does not name" if label in seen else "names"
             reason = f"{what} {label!r}, which {LABELS_FILE} {says} for it"
-            faults.append(Fault("error", f"masks/{Path(picture.name).stem}.png", reason))
+            faults.append(Fault("error", mask_name(picture), reason))
     return faults
 
 
@@ -125,24 +162,25 @@ def _about_splits(
         if not names:
             faults.append(Fault("error", split_file, f"{split} is empty"))
         faults += [
-            Fault("error", split_file, f"{name} in {split}: there is no such picture")
+            Fault("error", split_file, f"{shown(name)} in {split}: there is no such picture")
             for name in sorted(set(names) - files)
         ]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        faults += [Fault("error", split_file, f"{name} stands twice in {split}") for name in sorted(twice)]
-        shown = {k for p in pictures if p.name in set(names) for k in p.classes}
+        faults += [Fault("error", split_file, f"{shown(name)} stands twice in {split}") for name in sorted(twice)]
+        having = {k for p in pictures if p.name in set(names) for k in p.classes}
         level: Literal["error", "warning"] = "error" if split == "train" else "warning"
         somewhere = {k for p in pictures for k in p.classes}
         faults += [
             Fault(level, split_file, f"{split} has no picture with {classes[k - 1]!r}")
-            for k in sorted(somewhere - shown)
+            for k in sorted(somewhere - having)
             if names
         ]
     for one, other in combinations(SPLITS, 2):
         for name in sorted(set(splits[one]) & set(splits[other])):
-            faults.append(Fault("error", split_file, f"{name} is in {one} and in {other}"))
+            faults.append(Fault("error", split_file, f"{shown(name)} is in {one} and in {other}"))
     used = {name for names in splits.values() for name in names}
-    faults += [Fault("warning", f"images/{name}", f"in no split of {split_file}") for name in sorted(files - used)]
+    reason = f"in no split of {split_file}"
+    faults += [Fault("warning", f"images/{shown(name)}", reason) for name in sorted(files - used)]
     return faults
 
 

@@ -9,7 +9,6 @@ split.json              {"train": ["NAME.jpg", ...], "dev": [...], "test": [...]
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image
+from inspectd_train.data.folder import read_json
 
 BACKGROUND, DONT_CARE = "background", 255
 """The name of what is no defect, and the mask value of pixels that nobody knows."""
@@ -60,6 +60,8 @@ def open_data_set(folder: Path, split_file: str = SPLIT_FILE) -> DataSet:
         raise UserError(f'{folder / "classes.json"}: want class names by index, {{"0": "background", "1": "..."}}')
     if len(set(classes)) < len(classes):
         raise UserError(f"{folder / 'classes.json'}: a name stands for two classes; rename one")
+    if not (folder / split_file).is_file():
+        raise UserError(f"{folder / split_file}: no such file yet; make it with `inspectd-train split {folder}`")
     splits = _read_json(folder / split_file)
     for split in SPLITS:
         names = splits.get(split)
@@ -134,11 +136,9 @@ def with_channels(image: Image, channels: int) -> Image:
 
 def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise UserError(f"{file}: no such file; a data set needs images/, masks/, classes.json and a split file")
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); correct it") from None
+        what = "a data set needs images/, masks/, classes.json and a split file"
+        raise UserError(f"{file}: no such file; {what}")
+    content = read_json(file)
     if not isinstance(content, dict):
         raise UserError(f"{file}: want a JSON object, found {type(content).__name__}")
     return content

@@ -40,13 +40,40 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def read_json(file: Path) -> Any:
-    """Reads a file's content; UserError when it is missing or not JSON."""
+    """Reads a file's content; UserError when it is missing, not JSON, or has a key twice: one would be lost."""
     try:
-        return json.loads(file.read_text("utf-8"))
+        content = json.loads(read_text(file), object_pairs_hook=_only_once)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}: not JSON (line {error.lineno}: {error.msg}); correct it") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not JSON ({error}); correct it") from None
+    return content
+
+
+def read_text(file: Path) -> str:
+    """Reads a text file of UTF-8, with or without a byte order mark; UserError when it can't be."""
+    try:
+        return file.read_text("utf-8-sig")
     except OSError as error:
         raise UserError(f"{file}: can't be read ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); correct it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def damage(error: Exception) -> str:
+    """Says in a few words what is wrong with content that was read, for an error of Python's."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return "a value of another kind than wanted" if isinstance(error, (TypeError, AttributeError)) else str(error)
+
+
+def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return content
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image, write_png
 from inspectd_train.data.dataset import DONT_CARE
+from inspectd_train.data.sources import shown
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _cell(image_file: Path, mask_file: Path) -> Image:
     """Draws one cell of a sheet: thumbnail and file name; a pair that can't be read gets words instead."""
     cell = np.full((HIGH + BAR, WIDE, 3), 24, np.uint8)
-    name = image_file.name
+    name = shown(image_file.name)
     try:
         image = read_image(image_file)
         mask = read_image(mask_file)[:, :, 0]
@@ -92,7 +93,7 @@ def _legend(classes: tuple[str, ...], width: int) -> Image:
     """Draws the names of the classes in their colours, in as many lines as they need."""
     lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     x = 4
-    for k, name in [*enumerate(classes, 1), (DONT_CARE, "don't care")]:
+    for k, name in [*enumerate(map(shown, classes), 1), (DONT_CARE, "don't care")]:
         wide = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.35, 1)[0][0] + 16
         if x + wide > width and lines[-1]:
             lines.append([])

@@ -14,6 +14,7 @@ from pathlib import Path
 from inspectd.runtime.errors import UserError
 from inspectd_train.data.alike import alike_pairs
 from inspectd_train.data.dataset import SPLITS
+from inspectd_train.data.folder import read_json
 from inspectd_train.data.look import read_pictures
 from inspectd_train.files import replace
 
@@ -160,8 +161,13 @@ def read_shown(folder: Path, alike: bool) -> tuple[dict[str, set[str]], list[tup
 
 
 def write_split(folder: Path, name: str, splits: Mapping[str, Sequence[str]]) -> None:
-    """Writes the split file whole or not at all; UserError if it can't be written."""
+    """Writes the split file whole or not at all; UserError if it can't be written, or another is there already."""
     file = folder / name
+    if file.is_file() and read_json(file) != splits:
+        raise UserError(
+            f"{file}: is there already, and is another: what bundles have learned from could come to be in dev or "
+            "test; remove it first, or write to another file with --out"
+        )
     try:
         replace(file, (json.dumps(splits, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
