@@ -28,7 +28,7 @@ def trained_split(bundle: Path) -> str:
 def trained_passes(bundle: Path) -> float | None:
     """How often the network's training went through its pictures; None where nothing says."""
     try:
-        return float(_trained(bundle)["dev"]["passes"])
+        return float(_trained(bundle)["passes"])
     except (KeyError, TypeError, ValueError):
         return None
 

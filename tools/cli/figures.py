@@ -113,7 +113,8 @@ def show_comparison(result: dict[str, Any], accepted: bool) -> None:
     for side in ("a", "b"):
         own = result[side]
         counts = (str(own[key]) for key in ("escapes", "overkill", "undecided"))
-        table.add_row(f"{side}  {escape(own['name'])}", *counts)
+        table.add_row(side, *counts)
+        console.print(f"{side}: {own['name']}", markup=False, highlight=False, soft_wrap=True)
     clean, defective = result["clean"], result["defective"]
     console.print(f"{result['parts']} parts: {clean} clean, {defective} defective", highlight=False)
     console.print(table)

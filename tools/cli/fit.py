@@ -153,6 +153,7 @@ def _export(run: Run, net: CSNet, record: dict[str, Any], dev: list[Sample], out
     levels = choose_mask_levels(((score(d.image), d.mask) for d in dev), len(run.data.classes), net.stride)
     trained = {key: record[key] for key in ("data", "data_sha256", "split", "settings")}
     trained["dev"] = record["checks"][record["best_check"]]
+    trained["passes"] = record["checks"][-1].get("passes")  # which records of older versions lack
     trained["temperature"] = temperature
     write_bundle(net, run.data.classes, run.learn, dev, out, trained, levels)
 

@@ -76,7 +76,7 @@ def affordable(
 
 
 def some_of(parts: list[Sample], count: int) -> list[Sample]:
-    """So many of the parts, always the same ones: of the clean and of the defective ones in proportion."""
+    """A number of the parts, always the same ones: of the clean and of the defective ones in proportion."""
     if count >= len(parts):
         return parts
     by_kind = sorted(parts, key=lambda part: bool(shown(part)))
