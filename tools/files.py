@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from inspectd.runtime.errors import UserError
+from inspectd.runtime.locks import LockFile, holder
+
+LOCK = ".lock"
 
 
 def replace(file: Path, content: bytes) -> None:
@@ -37,3 +41,29 @@ def write_text(file: Path, text: str) -> None:
         raise UserError(
             f"{file}: can't be written ({error.strerror or error}); free space or choose another folder"
         ) from None
+
+
+@contextlib.contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Keeps other commands from writing into the bundle that holds `folder`; UserError while one of them does.
+
+    The folder is made, and away again afterwards where nothing was put into it.
+    """
+    made = [path for path in (folder, folder.parent) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK
+    try:
+        lock = LockFile(file)
+    except BlockingIOError:
+        raise UserError(
+            f"{folder.parent}: process {holder(file)} is writing this bundle; wait until it ends, or choose "
+            "another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.close()
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()

@@ -63,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True):
     int8: Int8 | None = None
     mask_levels: list[Annotated[int, msgspec.Meta(ge=1, le=255)]] | None = None
     """Per class, the score from which a pixel counts in a class map; the daemon draws none."""
+    unproven: str = ""
+    """Why nobody knows whether the network finds anything, in words; empty: its dev parts have shown it."""
 
 
 class Golden(NamedTuple):
@@ -131,6 +133,15 @@ def load_bundle(path: Path) -> Bundle:
     manifest = load_manifest(path)
     graphs = {name: _verified(path, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
     return Bundle(path, manifest, graphs, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
+
+
+def refuse_unproven(path: Path, manifest: Manifest, is_allowed: bool) -> None:
+    """Raise BundleError for the bundle in the folder `path` if its training has not shown that it finds anything."""
+    if manifest.unproven and not is_allowed:
+        raise BundleError(
+            f"{path}: the model is unproven: {manifest.unproven}. To inspect with it all the same, set "
+            "allow_unproven = true at the top of the config"
+        )
 
 
 def _manifest(path: Path) -> Manifest:

@@ -27,6 +27,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     state_dir: str = "./state"
     recipes: Annotated[list[str], Meta(min_length=1)]
     """Recipe files; the first is in use at the start."""
+    allow_unproven: bool = False
+    """Whether models may be used whose training has not shown that they find anything."""
     camera: Annotated[list[CameraConfig], Meta(min_length=1, max_length=64)]
     engine: EngineConfig = OpenVinoEngine()
     publish: Publish = Publish()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspectd.engine.bundle import Manifest, load_bundle
+from inspectd.engine.bundle import Manifest, load_bundle, refuse_unproven
 from inspectd.runtime.errors import BundleError, ConfigError
 from inspectd.settings import toml
 from inspectd.settings.config import Settings, view_of
@@ -23,7 +23,7 @@ def check_recipes(settings: Settings) -> list[Manifest]:
     for recipe in settings.recipes:
         try:
             if recipe.model_dir not in manifests:
-                manifests[recipe.model_dir] = _manifest_of(recipe)
+                manifests[recipe.model_dir] = _manifest_of(recipe, settings.config.allow_unproven)
             make_plans(recipe, settings.config.camera, manifests[recipe.model_dir])
         except ConfigError as error:
             problems += error.problems
@@ -32,10 +32,12 @@ def check_recipes(settings: Settings) -> list[Manifest]:
     return [manifests[recipe.model_dir] for recipe in settings.recipes]
 
 
-def _manifest_of(recipe: LoadedRecipe) -> Manifest:
-    """The manifest of a bundle whose files are sound; raises ConfigError that names the recipe's line."""
+def _manifest_of(recipe: LoadedRecipe, allow_unproven: bool) -> Manifest:
+    """The manifest of a bundle that may be used; raises ConfigError that names the recipe's line."""
     try:
-        return load_bundle(recipe.model_dir).manifest
+        manifest = load_bundle(recipe.model_dir).manifest
+        refuse_unproven(recipe.model_dir, manifest, allow_unproven)
+        return manifest
     except BundleError as error:
         raise ConfigError(toml.read(recipe.path, Recipe).report([(("model",), str(error))])) from None
 

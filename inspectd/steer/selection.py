@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.engine.bundle import Bundle, load_bundle, refuse_unproven
 from inspectd.runtime.durable import UnwritableError, read_regular, sync_folder, write_synced
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.config import Settings
@@ -58,6 +58,7 @@ def begin_with(settings: Settings, part_ids: Mapping[str, int]) -> tuple[Setting
     start, selection = load_selection(settings, part_ids)
     try:
         bundle = load_bundle(start.recipe.model_dir)
+        refuse_unproven(start.recipe.model_dir, bundle.manifest, settings.config.allow_unproven)
         make_plans(start.recipe, settings.config.camera, bundle.manifest)
         return start, selection, bundle
     except ConfigError as error:

@@ -1,5 +1,6 @@
 """All recipes of a config are held against their models at the start, and by `check`."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,18 @@ def test_recipes_are_checked_without_an_engine(line: Line) -> None:
     second(line, RECIPE)
     shown = subprocess.run([sys.executable, "-c", program, line.config], capture_output=True, text=True)
     assert (shown.stdout.split(), shown.stderr) == (["2", "False"], "")
+
+
+def test_a_model_that_is_unproven_is_refused_unless_the_config_allows_it(line: Line) -> None:
+    manifest = line.folder / "dark/manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(
+        json.dumps(said | {"unproven": "it finds none of the 9 defective dev parts; train it longer"})
+    )
+    for command in ("check", "run"):
+        shown = inspectd(command, "-c", line.config)
+        assert shown.returncode == 78 and shown.stderr.count("\n") == 1
+        assert "recipe.toml:1:1: model: " in shown.stderr and "allow_unproven = true" in shown.stderr, shown.stderr
+        assert "is unproven: it finds none of the 9 defective dev parts; train it longer. To" in shown.stderr
+    line.config.write_text(f"allow_unproven = true\n{line.config.read_text()}")
+    assert inspectd("check", "-c", line.config).returncode == 0

@@ -419,6 +419,9 @@ def test_a_model_is_swapped_and_one_that_fails_is_rolled_back(line: Line) -> Non
         write_bundle(line.folder / "lies")
         shutil.copy(line.folder / "lies/golden/0.png", line.folder / "lies/golden/0.scores.png")
         assert run.refused("swap_model", model="lies").startswith("the model was not swapped: ")
+        manifest = write_bundle(line.folder / "blind") / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"unproven": "it finds nothing"}))
+        assert "is unproven: it finds nothing. To inspect" in run.refused("swap_model", model="blind")
         assert "no such model" in run.refused("swap_model", model="nowhere")
         assert "File name too long); check `model`" in run.refused("swap_model", model="x" * 300)
         assert "Traceback" not in line.log

@@ -18,6 +18,7 @@ from inspectd_train.bundle.recipe import recipe_text
 from inspectd_train.bundle.search import LEVELS, Wish, areas_at, highest_at
 from inspectd_train.data.dataset import DataSet, open_data_set
 from inspectd_train.files import write_text
+from inspectd_train.measure.evaluate import evaluate
 from inspectd_train.measure.froc import Froc
 from inspectd_train.measure.limits import as_score
 from inspectd_train.measure.verdicts import ScoredPart, stable_share
@@ -121,11 +122,21 @@ def test_noise_turns_few_verdicts(one: Bundle) -> None:
     assert stable_share(clean + bad, limits, ("spot",), STRIDE) == figures["stable_share"]
 
 
-def test_without_a_clean_part_recall_decides_and_it_is_said(one: Bundle) -> None:
-    limits, figures = chosen([part({0}, (0, score, 3)) for score in (150, 200, 250)], one, Wish())
-    assert (figures["escapes"], figures["overkill_rate"], figures["alternatives"]) == (0, None, [])
-    assert 140 <= 255 * limits["spot"].suspect < 150
+def test_without_a_clean_part_regions_decide_and_escapes_are_not_said(tmp_path: Path) -> None:
+    """Each picture has a defect at 200 and a larger spot at 120 that is none: the picture is ejected anyway."""
+    spots = {f"{n}.png": [(8, 8, 16, 200, 1), (60, 40, 24, 120, 0)] for n in range(5)}
+    data = open_data_set(write_greys(tmp_path / "data", {"train": spots, "dev": spots, "test": spots}))
+    bundle = write_bundle(tmp_path / "b", 1)
+    (bundle / "recipe.toml").unlink()
+    figures = calibrate(bundle, data, None, Wish(), 1)
+    limits = load_recipe(bundle / "recipe.toml").recipe.limits["spot"]
+    assert 120 < 255 * limits.suspect < 200
+    assert figures["regions"] == {"defects": 5, "found": 5, "false_per_picture": 0.0}
+    assert (figures["escape_rate"], figures["overkill_rate"], figures["alternatives"]) == (None, None, [])
     assert "no dev part is clean" in figures["notes"][0]
+    assert "at most 0.2 false regions per picture" in (bundle / "recipe.toml").read_text()
+    found = evaluate(bundle, data, "test", None, 1)
+    assert (found["part_ap"], found["part_auroc"], found["escape_rate"]) == (None, None, None)
 
 
 def test_an_impossible_wish_is_said(one: Bundle) -> None:

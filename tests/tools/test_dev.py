@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from inspectd_train.data.dataset import DONT_CARE, Sample
-from inspectd_train.train.checks import best_temperature, dev_figures, hard_places, segmenter
+from inspectd_train.train.checks import affordable, best_temperature, dev_figures, hard_places, segmenter, some_of
 
 CPU = torch.device("cpu")
 
@@ -77,3 +77,20 @@ def test_temperature_undoes_what_a_net_is_too_sure_of() -> None:
 
 def test_net_that_is_always_right_may_be_surer() -> None:
     assert best_temperature(Darkness(2.0), [picture("a", 2)], 1, 4, CPU) == 0.5
+
+
+def test_checks_take_no_more_of_a_run_than_they_may() -> None:
+    """A part that alone takes longer than all may leaves the fewest; a fraction of them is of both kinds."""
+    clean = [Sample(f"c{n}", np.full((96, 96, 1), 200, np.uint8), np.zeros((96, 96), np.uint8)) for n in range(60)]
+    parts = [*(_bad(n) for n in range(20)), *clean]
+    assert affordable(Darkness(4.0), parts, 1, 4, CPU, 0.0) == 16
+    assert affordable(Darkness(4.0), parts, 1, 4, CPU, 1e9) == 80
+    some = some_of(parts, 16)
+    assert (len(some), sum(part.mask.any() for part in some)) == (16, 4)
+    assert [part.name for part in some] == [part.name for part in some_of(parts, 16)]
+    assert some_of(parts, 80) is parts
+    assert hard_places(Darkness(4.0), parts, 1, 4, CPU, draw=0, most_s=-1.0) == []
+
+
+def _bad(n: int) -> Sample:
+    return Sample(f"b{n}", np.full((96, 96, 1), 20, np.uint8), np.ones((96, 96), np.uint8))

@@ -86,7 +86,9 @@ def test_evaluate_prints_the_keys_that_scripts_rely_on(bundle: Path, data: Path)
     assert figures["part_px"] == [200, 160], "the parts it was trained for"
     assert figures["pixel_ap"] > 0.5, "square pits are easy"
     assert "<html" in (bundle / "report.html").read_text()
-    assert "miou" in run("evaluate", bundle, data, "--no-report", "--threads", 1)
+    said = run("evaluate", bundle, data, "--threads", 1)
+    assert re.search(r"^ *defective parts that pass +\d+ of \d+ +[\d.]+ % +[\d.]+ to [\d.]+ %", said, re.MULTILINE)
+    assert "mean IoU 0." in said and f"report: {bundle}/report.html" in said and "_rate" not in said
 
 
 def test_a_bundle_is_measured_on_the_split_it_was_trained_with(bundle: Path, data: Path, tmp_path: Path) -> None:

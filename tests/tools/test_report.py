@@ -14,7 +14,7 @@ from inspectd_train.bundle.calibrate import calibrate
 from inspectd_train.bundle.search import Wish
 from inspectd_train.data.dataset import SPLITS, DataSet, open_data_set
 from inspectd_train.measure.evaluate import evaluate
-from inspectd_train.report.curves import line_chart
+from inspectd_train.report.curves import WIDTH, line_chart, ticks
 from inspectd_train.report.report import write_report
 from tests.bundles import write_bundle
 from tests.tools.greys import Spot, write_greys
@@ -160,3 +160,28 @@ def test_a_chart_puts_points_where_they_belong() -> None:
     assert y0 > y1
     assert [float(v) for v in ring.groups()] == pytest.approx([(x0 + x1) / 2, (y0 + y1) / 2])
     assert "x &lt; y" in svg
+
+
+@pytest.mark.parametrize(
+    ("of", "named"),
+    [
+        ((0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        ((0, 0.3), [0, 0.1, 0.2, 0.3]),
+        ((0, 1.9), [0, 0.5, 1, 1.5]),
+        ((0, 9.5), [0, 2, 4, 6, 8]),
+        ((0, 0.05), [0, 0.01, 0.02, 0.03, 0.04, 0.05]),
+        ((1, 4000), [1000, 2000, 3000, 4000]),
+    ],
+)
+def test_an_axis_names_round_values(of: tuple[float, float], named: list[float]) -> None:
+    assert ticks(of) == named
+
+
+def test_the_names_of_several_lines_stand_beside_the_chart() -> None:
+    svg = line_chart(
+        {"a": [(0, 0), (1, 1)], "a name of very many letters": [(0, 1), (1, 0)]}, ("x", "y"), (0, 1), (0, 1)
+    )
+    names = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="[\d.]+"><title>', svg)]
+    assert (
+        len(names) == 2 and min(names) > WIDTH and "a name of very many letters</title>a name of very ma…" in svg
+    )

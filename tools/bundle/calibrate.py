@@ -17,6 +17,7 @@ from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.runtime.errors import UserError
 from inspectd.settings.recipe import Limits, load_recipe
 from inspectd_train.bundle.parity import distrust
+from inspectd_train.bundle.proof import record_proof, why_unproven
 from inspectd_train.bundle.recipe import recipe_text
 from inspectd_train.bundle.search import (
     AREAS_PX,
@@ -30,6 +31,7 @@ from inspectd_train.bundle.search import (
     highest_at,
     search,
 )
+from inspectd_train.bundle.trained import trained_passes
 from inspectd_train.data.dataset import DONT_CARE, DataSet, Sample, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.files import write_text
@@ -45,6 +47,8 @@ HIGHEST_REJECT = 250
 NO_CLASS_LEVEL = 128
 Threshold = tuple[int, float]
 """A pair of `suspect`, 1..255, and `min_area_px`."""
+FALSE_REGIONS = 0.2
+"""The most false regions per picture where no dev part is clean, and so nobody could keep to a share of those."""
 OFFERED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Wishes of overkill that the report's table of alternatives answers."""
 
@@ -60,14 +64,23 @@ def calibrate(bundle_dir: Path, data: DataSet, part_px: SizePx | None, wish: Wis
     if recipe_file.is_file():
         load_recipe(recipe_file)
     engine = open_engine(bundle, threads, "float")
-    parts, froc = _scored(engine.score, pictures(data, "dev", bundle.manifest.channels), part_px, bundle, wish)
+
+    def scored(wish: Wish) -> tuple[list[ScoredPart], Froc]:
+        return _scored(engine.score, pictures(data, "dev", bundle.manifest.channels), part_px, bundle, wish)
+
+    parts, froc = scored(wish)
     if not parts:
         raise UserError(f"{data.folder}: no part of {part_px} px fits into a dev picture; ask for smaller parts")
+    if wish.max_false_regions is None and all(part.shows for part in parts):
+        wish = Wish(max_false_regions=FALSE_REGIONS)  # anything ejects such a part: its verdict shows nothing
+        parts, froc = scored(wish)
     limits, figures = choose(parts, bundle, wish, froc)
     old = recipe_file.read_text("utf-8") if recipe_file.is_file() else ""
     distrust(bundle_dir, "the recipe was chosen anew, and INT8 not proven under it")
     write_text(recipe_file, recipe_text(limits, _wish_in_words(wish), old))
     figures |= {"engine": engine.description, "part_px": part_px, "split_file": data.split_file}
+    figures["unproven"] = why_unproven(figures, trained_passes(bundle_dir))
+    record_proof(bundle_dir, figures["unproven"])
     (bundle_dir / "training").mkdir(exist_ok=True)
     write_text(bundle_dir / "training/calibration.json", json.dumps(figures, indent=1) + "\n")
     return figures
@@ -93,12 +106,13 @@ def choose(parts: list[ScoredPart], bundle: Bundle, wish: Wish, froc: Froc) -> t
     """Chooses the limits per class for the wish; returns them and the figures of the dev parts under them."""
     classes, stride = tuple(bundle.manifest.classes), bundle.manifest.stride
     complaints = complaints_of(parts, len(classes), stride)
-    thresholds, notes = _thresholds(complaints, parts, wish, froc)
+    thresholds, notes = _thresholds(complaints, wish, froc)
     limits = _limits(thresholds, complaints, parts, classes, stride)
     verdicts = [verdict(part, limits, classes, stride) for part in parts]
     offered = [search(complaints, Wish(max_overkill=most)) for most in OFFERED] if complaints.clean.any() else []
     figures = part_counts([bool(p.shows) for p in parts], verdicts) | {
         "wish": wish._asdict(),
+        "regions": froc.at(*thresholds[0]) if wish.max_false_regions is not None else None,
         "limits": {name: limits_as_dict(own) for name, own in limits.items()},
         "stable_share": stable_share(parts, limits, classes, stride),
         "alternatives": [_offer(o, complaints, classes) for o in _distinct(offered)],
@@ -111,13 +125,16 @@ def choose(parts: list[ScoredPart], bundle: Bundle, wish: Wish, froc: Froc) -> t
     return limits, figures | {"notes": notes + _unmet(figures, wish)}
 
 
-def _thresholds(
-    complaints: Complaints, parts: list[ScoredPart], wish: Wish, froc: Froc
-) -> tuple[list[Threshold], list[str]]:
+def _thresholds(complaints: Complaints, wish: Wish, froc: Froc) -> tuple[list[Threshold], list[str]]:
     """Chooses `suspect` (1..255) and `min_area_px` per class; returns them and notes on how they were found."""
     notes = []
     if not complaints.bad.any():
         notes.append("no dev part shows a defect: escapes can't be known; add defective pictures to dev")
+    if not complaints.clean.any():
+        notes.append(
+            "no dev part is clean, so escapes and overkill can't be known, and the thresholds are chosen by "
+            "regions; add good parts to dev, or give the size of a part (--part WxH) if pictures are larger"
+        )
     if wish.max_false_regions is not None:
         found = froc.best(wish.max_false_regions)
         if found is None:
@@ -126,23 +143,7 @@ def _thresholds(
                 f"not even {found[0]}/255 and {found[1]:g} px keep to {wish.max_false_regions:g} false regions"
             )
         return [found] * len(complaints.by_class), notes
-    if complaints.clean.any():
-        return [(LEVELS[level], AREAS_PX[area]) for level, area in search(complaints, wish).settings], notes
-    notes.append(
-        "no dev part is clean: overkill can't be known, and the thresholds are the highest that let no more "
-        "defective parts escape; give the size of a part (--part WxH) if pictures are larger than parts"
-    )
-    return _by_recall_alone(complaints, parts), notes
-
-
-def _by_recall_alone(complaints: Complaints, parts: list[ScoredPart]) -> list[Threshold]:
-    """Chooses per class the highest level that misses no more of the parts that show it than the lowest does."""
-    thresholds = []
-    for k, own in enumerate(complaints.by_class):
-        found = own[[k in part.shows for part in parts]][:, 1:-1, 0].sum(0)
-        highest = int(np.flatnonzero(found == found[0])[-1]) if found[0] else LEVELS.index(NO_CLASS_LEVEL)
-        thresholds.append((LEVELS[max(1, highest)], 0.0))  # a step lower than it could be: the margin
-    return thresholds
+    return [(LEVELS[level], AREAS_PX[area]) for level, area in search(complaints, wish).settings], notes
 
 
 def _limits(

@@ -25,6 +25,14 @@ def trained_split(bundle: Path) -> str:
     return str(_trained(bundle).get("split", SPLIT_FILE))
 
 
+def trained_passes(bundle: Path) -> float | None:
+    """How often the network's training went through its pictures; None where nothing says."""
+    try:
+        return float(_trained(bundle)["passes"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def strange_to(bundle: Path, data: DataSet) -> list[str]:
     """Says so where a bundle was trained on other pictures, masks or splits than these."""
     known = _trained(bundle).get("data_sha256")

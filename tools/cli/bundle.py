@@ -19,6 +19,7 @@ from inspectd_train.cli.console import (
     plain_errors,
     size_px,
 )
+from inspectd_train.cli.figures import end_if_unproven, show_comparison, show_evaluation, show_recipe
 
 SMALLEST_PX = 64
 """The smallest side of a camera's picture, as its config has it."""
@@ -43,18 +44,20 @@ def calibrate(
         from inspectd_train.bundle.search import Wish
         from inspectd_train.bundle.trained import strange_to, trained_split
         from inspectd_train.data.dataset import open_data_set
+        from inspectd_train.files import held_alone
+        from inspectd_train.train.state import TRAINING
 
         given = [value for value in (overkill, escape, false_regions) if value is not None]
         if len(given) != 1:
             raise UserError("give one wish: --overkill 0.05, --escape 0.02 or --false-regions 0.2")
         data = open_data_set(data_set, split_file or trained_split(bundle))
         wish, size = Wish(overkill, escape, false_regions), part_px(part, bundle)
-        figures = choose(bundle, data, size, wish, threads)
-        figures["int8"] = prove_again(bundle, data, size, threads)
+        with held_alone(bundle / TRAINING):
+            figures = choose(bundle, data, size, wish, threads)
+            figures["int8"] = prove_again(bundle, data, size, threads)
         figures["notes"] += strange_to(bundle, data)
-        _print(figures, json)
-        if not json:
-            _print_recipe(figures)
+        _print(figures) if json else show_recipe(figures)
+        end_if_unproven(bundle, figures)
 
 
 def evaluate(
@@ -80,7 +83,8 @@ def evaluate(
         figures["notes"] += strange_to(bundle, data)
         if report:
             write_report(bundle, bundle, data, figures, threads, recipe)
-        _print(figures, json)
+        page = bundle / "report.html" if report else None
+        _print(figures) if json else show_evaluation(figures, page)
 
 
 def compare(
@@ -110,7 +114,8 @@ def compare(
         if page is not None:
             comparison.write_page(result, page)
         fine = comparison.accepted(result, overkill_allowed)
-        _print({k: v for k, v in result.items() if k != "changes"} | {"accepted": fine}, json)
+        shown = {k: v for k, v in result.items() if k != "changes"}
+        _print(shown | {"accepted": fine}) if json else show_comparison(shown, fine)
     raise typer.Exit(0 if fine else 1)
 
 
@@ -160,24 +165,6 @@ def bundle_commands(to: typer.Typer) -> None:
         to.command()(command)
 
 
-def _print_recipe(figures: dict[str, Any]) -> None:
-    """Prints what calibrate chose, and what became of INT8."""
-    for name, own in figures["limits"].items():
-        print(f"{name:22} " + ", ".join(f"{key} {value:g}" for key, value in own.items()))
-    if (proof := figures["int8"]) is not None:
-        print(f"{'int8':22} {'usable' if proof['usable'] else 'not used: ' + proof['reason']}")
-
-
-def _print(figures: dict[str, Any], as_json: bool) -> None:
-    """Prints all figures as JSON, or for people those that are single numbers or sentences."""
-    if as_json:
-        print(json_text.dumps(figures, indent=1, allow_nan=False))
-        return
-    for name, value in figures.items():
-        if isinstance(value, float):
-            print(f"{name:22} {value:.4f}")
-        elif isinstance(value, (int, str)):
-            print(f"{name:22} {value}")
-        elif isinstance(value, list) and all(isinstance(line, str) for line in value):
-            for line in value:
-                print(f"{name:22} {line}")
+def _print(figures: dict[str, Any]) -> None:
+    """Prints all figures as JSON."""
+    print(json_text.dumps(figures, indent=1, allow_nan=False))

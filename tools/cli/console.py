@@ -21,6 +21,8 @@ from inspectd_train.memory import out_of_memory
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as shells count."""
+UNPROVEN = 3
+"""The exit code where a bundle was written, and nobody knows whether its network finds anything."""
 say = Console(stderr=True)
 ALL_THREADS = len(os.sched_getaffinity(0))
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from inspectd.runtime.errors import UserError
 from inspectd_train.bundle.calibrate import calibrate, choose_mask_levels
@@ -21,8 +24,9 @@ from inspectd_train.bundle.export import UNFINISHED, clear_away, move_in, write_
 from inspectd_train.bundle.parity import measure_parity
 from inspectd_train.bundle.search import Wish
 from inspectd_train.bundle.weights import Origin, starting_net, trained_net
-from inspectd_train.data.dataset import DataSet, load
-from inspectd_train.net.csnet import cooled
+from inspectd_train.data.dataset import DataSet, Sample, load
+from inspectd_train.files import held_alone
+from inspectd_train.net.csnet import CSNet, cooled
 from inspectd_train.train.checks import best_temperature, segmenter
 from inspectd_train.train.fabric import open_fabric
 from inspectd_train.train.progress import shown_progress
@@ -49,7 +53,23 @@ def fit(
     Under torchrun only the first process writes, and the others return nothing. UserError: a folder in the way,
     another run's state, and all that `train` and the later steps raise.
     """
-    folder, fabric = out / TRAINING, open_fabric(threads)
+    fabric = open_fabric(threads)
+    with held_alone(out / TRAINING) if fabric.is_global_zero else nullcontext():
+        return _fit(data, out, settings, origin, wish, threads, resume, say, fabric)
+
+
+def _fit(
+    data: DataSet,
+    out: Path,
+    settings: RunSettings,
+    origin: Origin | None,
+    wish: Wish,
+    threads: int,
+    resume: bool,
+    say: Console,
+    fabric: Fabric,
+) -> dict[str, Any]:
+    folder = out / TRAINING
     if fabric.is_global_zero:
         _check_folder(out, folder, resume)
     fabric.barrier()
@@ -99,20 +119,43 @@ def _export_choose_prove(
     """Writes the whole bundle into the folder `out`; returns the figures of the dev parts, INT8's among them."""
     net = trained_net(run.out, record)
     dev = load(run.data, "dev", run.settings.channels)
-    say.print("exporting: fp32, fp16, int8", highlight=False)
+    with _step(say, "exporting: fp32, fp16, int8"):
+        _export(run, net, record, dev, out)
+    with _step(say, "choosing thresholds on dev"):
+        figures = calibrate(out, run.data, run.settings.part_px, wish, threads)
+    if len(record["checks"]) > 1 and record["best_check"] == len(record["checks"]) - 1:
+        figures["notes"].append("the last check on dev was the best: more time would likely make it better")
+    if record.get("checked", len(run.dev)) < len(run.dev):
+        figures["notes"].append(
+            f"checks looked at {record['checked']} of {len(run.dev)} dev parts: all take too long"
+        )
+    with _step(say, "proving int8 against fp32 on dev"):
+        figures["int8"] = measure_parity(out, net, run.dev, threads)["int8"]
+    return figures
+
+
+@contextmanager
+def _step(say: Console, what: str) -> Iterator[None]:
+    """Says what is being done, with the seconds that it has taken so far where the console is a terminal."""
+    columns = TextColumn(what), SpinnerColumn(), TimeElapsedColumn()
+    if not say.is_terminal:
+        say.print(what, highlight=False)
+    with Progress(*columns, console=say, disable=not say.is_terminal) as shown:
+        shown.add_task("", total=None)
+        yield
+
+
+def _export(run: Run, net: CSNet, record: dict[str, Any], dev: list[Sample], out: Path) -> None:
+    """Writes the bundle of a trained network, which is calibrated on dev before."""
     temperature = best_temperature(net, run.dev, net.classes, net.stride, torch.device("cpu"))
     cooled(net, temperature)
     score = segmenter(net, torch.device("cpu"))
     levels = choose_mask_levels(((score(d.image), d.mask) for d in dev), len(run.data.classes), net.stride)
     trained = {key: record[key] for key in ("data", "data_sha256", "split", "settings")}
     trained["dev"] = record["checks"][record["best_check"]]
+    trained["passes"] = record["checks"][-1].get("passes")  # which records of older versions lack
     trained["temperature"] = temperature
     write_bundle(net, run.data.classes, run.learn, dev, out, trained, levels)
-    say.print("choosing thresholds on dev", highlight=False)
-    figures = calibrate(out, run.data, run.settings.part_px, wish, threads)
-    say.print("proving int8 against fp32 on dev", highlight=False)
-    figures["int8"] = measure_parity(out, net, run.dev, threads)["int8"]
-    return figures
 
 
 def how_to_go_on(out: Path, data: DataSet, wish: Wish) -> str:

@@ -21,6 +21,7 @@ from inspectd_train.cli.console import (
     say,
 )
 from inspectd_train.cli.data import data_commands
+from inspectd_train.cli.figures import dev_in_words, end_if_unproven
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_commands(app)
@@ -99,13 +100,16 @@ def export(
         from inspectd_train.bundle.search import Wish
         from inspectd_train.cli.fit import bundle_of
         from inspectd_train.data.dataset import open_data_set
+        from inspectd_train.files import held_alone
         from inspectd_train.train.fabric import open_fabric
         from inspectd_train.train.run import open_run, recorded_settings
         from inspectd_train.train.state import TRAINING
 
         split_file, settings = recorded_settings(bundle / TRAINING)
-        run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))
-        _report_dev(bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say), bundle, data_set)
+        with held_alone(bundle / TRAINING):
+            run = open_run(open_data_set(data_set, split_file), bundle / TRAINING, settings, open_fabric(threads))
+            figures = bundle_of(run, bundle, Wish(max_overkill=overkill), threads, say)
+        _report_dev(figures, bundle, data_set)
 
 
 bundle_commands(app)
@@ -122,16 +126,15 @@ def parts(data_set: DataSetFolder, out: Path, split_file: SplitFile = "split.jso
 
 
 def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
-    """Prints what fit says last: how good the bundle is on dev, and what to do next."""
+    """Prints what fit says last: how good the bundle is on dev, and what to do next; typer.Exit if unproven."""
     proof = figures["int8"]
     say.print(
-        f"dev: {figures['escapes']} of {figures['defective']} defective parts pass, {figures['overkill']} of "
-        f"{figures['clean']} clean ones are ejected ({figures['undecided_clean']} of them in doubt); "
-        f"int8 {'usable' if proof['usable'] else 'not used: ' + proof['reason']}",
+        f"dev: {dev_in_words(figures)}; int8 {'usable' if proof['usable'] else 'not used: ' + proof['reason']}",
         highlight=False,
     )
     for note in figures["notes"]:
         say.print(note, highlight=False)
+    end_if_unproven(bundle, figures)
     say.print(f"{bundle} is ready; next: inspectd-train evaluate {bundle} {data_set}", highlight=False)
 
 

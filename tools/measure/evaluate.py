@@ -168,7 +168,7 @@ def _figures(counts: _Sums, model: Model) -> Figures:
         "overkill_rate": verdicts["overkill_rate"],
         "undecided_rate": verdicts["undecided_rate"],
         "per_class": areas["per_class"],
-        "part_ap": metrics.average_precision(peaks),
+        "part_ap": metrics.average_precision(peaks) if verdicts["clean"] else None,
         "escape_at_overkill": {f"{most:g}": metrics.escape_at_overkill(peaks, most) for most in OVERKILLS},
         "parts": verdicts,
         "roc": metrics.roc(peaks),
@@ -211,8 +211,8 @@ def _notes(counts: _Sums, verdicts: Figures, model: Model) -> list[str]:
         notes.append("no part fits: every picture is smaller than a part, so nothing is known per part")
     elif not verdicts["clean"]:
         notes.append(
-            "no part is clean, so overkill and AUROC can't be known; where pictures are larger than parts, give "
-            "the part's size: --part WxH"
+            "no part is clean, so escapes, overkill, AUROC and AP of parts can't be known; add good parts, or "
+            "where pictures are larger than parts give the part's size: --part WxH"
         )
     if counts.parts and not verdicts["defective"]:
         notes.append("no part shows a defect, so escapes, AUROC and AP can't be known")

@@ -45,13 +45,20 @@ class Froc:
                 break
 
     def best(self, most_false: float) -> tuple[int, float] | None:
-        """The level and area that find most with at most so many false regions per picture."""
+        """The level and area that find most with so many false regions per picture; of several the middle."""
         allowed = self.false <= most_false * self.pictures + 1e-9
         if not allowed.any():
             return None
         value = np.where(allowed, self.found - self.false / (self.false.max() + 1.0), -1.0)
-        level, area = np.unravel_index(int(value.argmax()), value.shape)
-        return LEVELS[int(level)], AREAS_PX[int(area)]
+        best = np.argwhere(value == value.max())
+        level, area = best[np.abs(best - best.mean(0)).sum(1).argmin()].tolist()
+        return LEVELS[level], AREAS_PX[area]
+
+    def at(self, level: int, area_px: float) -> dict[str, float]:
+        """What thresholds that were tried do: `defects` labelled, `found` of them, `false_per_picture`."""
+        n, a = LEVELS.index(level), AREAS_PX.index(area_px)
+        false = self.false[n, a] / max(self.pictures, 1)
+        return {"defects": self.defects, "found": int(self.found[n, a]), "false_per_picture": float(false)}
 
     def strictest(self) -> tuple[int, float]:
         """The highest thresholds tried."""

@@ -59,7 +59,10 @@ def stable_share(
 
 
 def part_counts(bad: list[bool], verdicts: list[Verdict]) -> Figures:
-    """Counts parts and their shares. Escape: bad and passed; overkill: good and not passed."""
+    """Counts parts and their shares. Escape: bad and passed; overkill: good and not passed.
+
+    Where no part is good, the share of escapes is None: what ejects everything would have none.
+    """
     pairs = list(zip(bad, verdicts, strict=True))
     clean_of = [v for is_bad, v in pairs if not is_bad]
     bad_of = [v for is_bad, v in pairs if is_bad]
@@ -74,10 +77,10 @@ def part_counts(bad: list[bool], verdicts: list[Verdict]) -> Figures:
         "undecided": undecided,
         "undecided_clean": clean_of.count(Verdict.UNKNOWN),
         "undecided_defective": bad_of.count(Verdict.UNKNOWN),
-        "escape_rate": escapes / len(bad_of) if bad_of else None,
+        "escape_rate": escapes / len(bad_of) if bad_of and clean_of else None,
         "overkill_rate": overkill / len(clean_of) if clean_of else None,
         "undecided_rate": undecided / len(pairs) if pairs else None,
-        "escape_interval": metrics.wilson(escapes, len(bad_of)) if bad_of else None,
+        "escape_interval": metrics.wilson(escapes, len(bad_of)) if bad_of and clean_of else None,
         "overkill_interval": metrics.wilson(overkill, len(clean_of)) if clean_of else None,
         "undecided_interval": metrics.wilson(undecided, len(pairs)) if pairs else None,
     }

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46
+LEGEND = 150
+"""Room to the right of the axes for the names of several lines."""
+LONGEST = 18
+"""Characters of a name that find room there."""
 COLOURS = ("#1a5fb4", "#c64600", "#26742e", "#813d9c", "#986a44", "#0b7a75", "#a51d2d", "#5e5c64")
 TICKS = 5
+"""About so many steps from one end of an axis to the other."""
 Points = Sequence[tuple[float, float]]
 Range = tuple[float, float]
 
@@ -39,7 +45,8 @@ def line_chart(
         )
     if len(series) > 1:
         lines += [_legend(n, name) for n, name in enumerate(series)]
-    box = f'viewBox="0 0 {WIDTH} {HEIGHT + 16 * (len(series) if len(series) > 1 else 0)}" width="{WIDTH}"'
+    width = WIDTH + (LEGEND if len(series) > 1 else 0)
+    box = f'viewBox="0 0 {width} {HEIGHT}" width="{width}"'
     return f'<svg {box} role="img" stroke-width="2">{"".join(lines)}</svg>'
 
 
@@ -48,23 +55,36 @@ def _axes(labels: tuple[str, str], x_range: Range, y_range: Range) -> str:
     parts = [
         f'<rect x="{LEFT}" y="{TOP}" width="{wide}" height="{high}" fill="none" stroke="#999" stroke-width="1"/>',
     ]
-    for n in range(TICKS + 1):
-        x_value = x_range[0] + n / TICKS * (x_range[1] - x_range[0])
-        y_value = y_range[0] + n / TICKS * (y_range[1] - y_range[0])
-        x, y = _x(x_value, x_range), _y(y_value, y_range)
-        parts.append(f'<path d="M{x:.1f} {TOP}V{TOP + high}M{LEFT} {y:.1f}H{LEFT + wide}" class="grid"/>')
-        parts.append(f'<text x="{x:.1f}" y="{TOP + high + 16}" text-anchor="middle">{x_value:.3g}</text>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{y_value:.3g}</text>')
+    for value in ticks(x_range):
+        x = _x(value, x_range)
+        parts.append(f'<path d="M{x:.1f} {TOP}V{TOP + high}" class="grid"/>')
+        parts.append(f'<text x="{x:.1f}" y="{TOP + high + 16}" text-anchor="middle">{value:g}</text>')
+    for value in ticks(y_range):
+        y = _y(value, y_range)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{LEFT + wide}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     middle = LEFT + wide / 2
     parts.append(f'<text x="{middle}" y="{TOP + high + 36}" text-anchor="middle">{escape(labels[0])}</text>')
     turn = f'transform="translate(14 {TOP + high / 2}) rotate(-90)" text-anchor="middle"'
     return "".join([*parts, f"<text {turn}>{escape(labels[1])}</text>"])
 
 
+def ticks(of: Range) -> list[float]:
+    """The values within a range that an axis names: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (of[1] - of[0]) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.ceil(of[0] / step - 1e-9), math.floor(of[1] / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
 def _legend(n: int, name: str) -> str:
-    y = HEIGHT + 16 * n + 4
-    colour = COLOURS[n % len(COLOURS)]
-    return f'<path d="M{LEFT} {y - 4}h22" stroke="{colour}"/><text x="{LEFT + 28}" y="{y}">{escape(name)}</text>'
+    y = TOP + 16 * n + 10
+    colour, short = COLOURS[n % len(COLOURS)], name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return (
+        f'<path d="M{WIDTH} {y - 4}h18" stroke="{colour}"/><text x="{WIDTH + 24}" y="{y}">'
+        f"<title>{escape(name)}</title>{escape(short)}</text>"
+    )
 
 
 def _x(value: float, of: Range) -> float:

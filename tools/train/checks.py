@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +23,7 @@ from inspectd_train.train.sampler import Place
 Image = NDArray[np.uint8]
 TEMPERATURES = tuple(round(0.5 * 1.1**n, 3) for n in range(26))
 """The temperatures tried, 0.5 to 5.4."""
+FEWEST_CHECKED = 16
 HARD_PLACES = 400
 PICTURES_SEARCHED = 150
 TILE_PX = 64
@@ -58,16 +61,47 @@ def dev_figures(
     return figures | {"score": (score + figures["part_ap"]) / 2 if figures["part_ap"] else score}
 
 
+def affordable(
+    net: nn.Module, parts: list[Sample], classes: int, stride: int, device: torch.device, most_s: float
+) -> int:
+    """How many of the parts can be measured within `most_s` seconds, by the time that the largest one takes.
+
+    At least FEWEST_CHECKED, if there are so many.
+    """
+    largest = max(parts, key=lambda part: part.mask.size)
+    began_s = time.monotonic()
+    dev_figures(net, [largest], classes, stride, device)
+    took_s = time.monotonic() - began_s
+    return min(len(parts), max(FEWEST_CHECKED, int(most_s / max(took_s, 1e-6))))
+
+
+def some_of(parts: list[Sample], count: int) -> list[Sample]:
+    """A number of the parts, always the same ones: of the clean and of the defective ones in proportion."""
+    if count >= len(parts):
+        return parts
+    by_kind = sorted(parts, key=lambda part: bool(shown(part)))
+    return [by_kind[n * len(parts) // count] for n in range(count)]
+
+
 def hard_places(
-    net: nn.Module, samples: list[Sample], classes: int, stride: int, device: torch.device, draw: int
+    net: nn.Module,
+    samples: list[Sample],
+    classes: int,
+    stride: int,
+    device: torch.device,
+    draw: int,
+    most_s: float = math.inf,
 ) -> list[Place]:
     """Finds the places away from any defect mark that score highest, one per 64 px.
 
-    At most 150 of the training pictures are searched, drawn by the number `draw`: all would take longer than they
-    are worth.
+    At most 150 of the training pictures are searched, drawn by the number `draw`, and for no more than `most_s`
+    seconds: all would take longer than they are worth.
     """
+    until_s = time.monotonic() + most_s
     segment, found, side, reach = segmenter(net, device), [], TILE_PX // stride, NEAR_PX // stride
     for index in np.random.default_rng(draw).permutation(len(samples))[:PICTURES_SEARCHED].tolist():
+        if time.monotonic() > until_s:
+            break
         sample = samples[index]
         scores = segment(sample.image).max(0)
         share, care = cell_fractions(sample.mask, classes, stride)

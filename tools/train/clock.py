@@ -55,8 +55,16 @@ class Clock:
         self._next_check = (math.floor(self._share * CHECKS + 1e-9) + 1) / CHECKS
 
 
+def passes(run: Run, progress: RunProgress) -> float:
+    """How often the crops of the steps so far cover the training pictures."""
+    return progress.step * _pixels_a_step(run) / sum(sample.mask.size for sample in run.learn)
+
+
+def _pixels_a_step(run: Run) -> int:
+    return run.batch * run.crop_px**2 * run.fabric.world_size
+
+
 def _steps_an_epoch(run: Run) -> int:
     """The steps in which the crops cover the training pictures once, 50 at least."""
     pixels = sum(sample.mask.size for sample in run.learn)
-    of_step = run.batch * run.crop_px**2 * run.fabric.world_size
-    return max(FEWEST_STEPS, math.ceil(pixels / of_step))
+    return max(FEWEST_STEPS, math.ceil(pixels / _pixels_a_step(run)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from inspectd_train.train.state import RECORD, RunProgress
@@ -30,6 +30,8 @@ def shown_progress(out: Path, console: Console) -> Iterator[Report]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[says]}"),
     )
     with Bar(*columns, console=console) as bar:
@@ -56,7 +58,7 @@ def write_curves(record: dict[str, Any], file: Path) -> None:
     """Draws the loss and the figures on dev over the steps, as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     loss, dev = figure.subplots(1, 2)
     loss.plot([step for step, _ in record["losses"]], [value for _, value in record["losses"]])
     loss.set(title="loss on the training crops", xlabel="step")
@@ -67,7 +69,7 @@ def write_curves(record: dict[str, Any], file: Path) -> None:
     best = record["checks"][record["best_check"]]
     dev.axvline(best["step"], color="grey", linestyle=":", label="kept")
     dev.set(title="dev", xlabel="step", ylim=(0, 1.02))
-    dev.legend(loc="lower right", fontsize="small")
+    dev.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")  # beside, not over the last points
     figure.savefig(file, dpi=110)
 
 

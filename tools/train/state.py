@@ -36,6 +36,8 @@ class RunProgress:
     loss: float = 1.0
     """The running mean of the loss."""
     checks: list[Check] = field(default_factory=list)
+    checked: int = 0
+    """The parts of dev that a check looks at; 0: not known yet."""
     hard: list[Place] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     """Pairs of step and running mean of the loss, about a hundred of them, for the curve."""

@@ -22,8 +22,8 @@ from inspectd_train.memory import out_of_memory
 from inspectd_train.net.csnet import normalise
 from inspectd_train.net.losses import loss_of
 from inspectd_train.train.augment import Augmentation
-from inspectd_train.train.checks import dev_figures, hard_places
-from inspectd_train.train.clock import Clock
+from inspectd_train.train.checks import affordable, dev_figures, hard_places, some_of
+from inspectd_train.train.clock import Clock, passes
 from inspectd_train.train.run import Run, RunSettings
 from inspectd_train.train.sampler import Batch, Sampling, batches
 from inspectd_train.train.state import (
@@ -39,6 +39,8 @@ from inspectd_train.train.state import (
 CURVE_POINTS = 100
 CALMER = "try a lower --learning-rate"
 SAVE_EVERY_S = 30.0
+CHECK_SHARE = 0.03
+"""The most of a run's minutes for each half of a check: measuring dev, and looking for hard places."""
 Report = Callable[[RunProgress, float], None]
 """A function that is called after each step with the progress and the share of the run that is done, 0 to 1."""
 
@@ -75,7 +77,7 @@ def train(run: Run, bare: nn.Module, stride: int, resume: bool, report: Report) 
                     _save(run, bare, average, optimiser, progress)
                     saved_s = time.monotonic()
 
-        _check(run, average, stride, progress)
+        _check(run, average, stride, progress, is_last=clock.share() >= 1)
         clock.checked()
         _save(run, bare, average, optimiser, progress)
         report(progress, clock.share())
@@ -177,23 +179,32 @@ def _save(
         save_state(run.out, bare, average, optimiser, progress, run.identity)
 
 
-def _check(run: Run, average: nn.Module, stride: int, progress: RunProgress) -> None:
-    """Measures the average on dev, keeps its weights if they are the best so far, finds new hard places.
+def _check(run: Run, average: nn.Module, stride: int, progress: RunProgress, is_last: bool) -> None:
+    """Measures the average on dev, keeps its weights if they are the best so far, finds new hard places to go on.
 
     Of several processes only the first one does, and the others take over what it found.
     """
     if not all(bool(torch.isfinite(t).all()) for t in average.state_dict().values()):
         raise UserError(f"weights are no numbers any more; {_kept(run)}: {CALMER}")
     if run.fabric.is_global_zero:
-        classes, device = len(run.data.classes), run.fabric.device
-        figures = dev_figures(average, run.dev, classes, stride, device)
-        head = {"minutes": progress.elapsed_s / 60, "step": progress.step, "loss": progress.loss}
+        how = len(run.data.classes), stride, run.fabric.device
+        minutes = run.settings.minutes
+        most_s = CHECK_SHARE * 60 * minutes if minutes else math.inf
+        if not progress.checked:
+            progress.checked = affordable(average, run.dev, *how, most_s) if minutes else len(run.dev)
+        figures = dev_figures(average, some_of(run.dev, progress.checked), *how)
+        head = {
+            "minutes": progress.elapsed_s / 60,
+            "step": progress.step,
+            "passes": passes(run, progress),
+            "loss": progress.loss,
+        }
         progress.checks.append(head | figures)
         if _best_check(progress) == len(progress.checks) - 1:
             save_weights(run.out / BEST, average)
         save_record(run.out, _record(run, progress))
-        if run.settings.hard_share:
-            progress.hard = hard_places(average, run.learn, classes, stride, device, draw=progress.step)
+        if run.settings.hard_share and not is_last:
+            progress.hard = hard_places(average, run.learn, *how, progress.step, most_s)
     if run.fabric.world_size > 1:
         progress.checks, progress.hard = run.fabric.broadcast((progress.checks, progress.hard))
 
@@ -213,6 +224,7 @@ def _record(run: Run, progress: RunProgress) -> dict[str, object]:
         "split": run.data.split_file,
         "settings": asdict(run.settings) | {"crop_px": run.crop_px, "batch": run.batch},
         "best_check": _best_check(progress),
+        "checked": progress.checked,
         "checks": progress.checks,
         "losses": progress.losses,
     }
