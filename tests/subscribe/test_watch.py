@@ -264,9 +264,9 @@ def test_columns_never_move_back() -> None:
 
 def test_what_stands_beside_a_pass_is_explained() -> None:
     screen = Screen("ipc://e")
-    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.GOOD, regions=()))
+    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.NONE, regions=()))
     assert "beside a PASS" not in rendered(screen)
-    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.GOOD))
+    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.NONE))
     assert "A region beside a PASS is one that the limits of the recipe allow." in rendered(screen)
 
 
