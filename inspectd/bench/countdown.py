@@ -5,7 +5,7 @@ import time
 
 
 class Countdown:
-    """The steps of a measurement, as many as are known before. Results go to the standard output: nothing here does."""
+    """The steps of a measurement, as many as are known before. Nothing of them goes to the standard output."""
 
     def __init__(self, steps: int) -> None:
         self._steps, self._begun, self._start_s = steps, 0, time.monotonic()
