@@ -18,10 +18,11 @@ WORDS = (
     (r"(.+): Input should be greater than or equal to (.+)", r"\1 must be at least \2"),
     (r"(.+): Input should be less than or equal to (.+)", r"\1 must be at most \2"),
     (r"(.+): Input should be (.+)", r"\1 must be \2"),
-    (r"Missing (?:argument|option) '?(.+?)'?", r"\1 is missing"),
+    (r"(.+): Value error, (.+) is not one of (.+)", r"\1 must be one of \3, not \2"),
+    (r"Missing option (.+)", r"\1 is missing"),
     (r"No such option: (\S+)(.*)", r"there is no option \1\2"),
     (r"No such command (.+)", r"there is no command \1"),
-    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"nothing is known to be done with: \1"),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"these words are too many: \1"),
     (r"Option (.+) requires an argument", r"\1 wants a value after it"),
     (r"Option (.+) does not take a value", r"\1 takes no value"),
 )
@@ -34,17 +35,28 @@ def call(app: typer.Typer, name: str) -> int:
         code = app(standalone_mode=False, prog_name=name)
     except WrongCallError as error:
         if said := error.format_message():  # type: ignore[attr-defined]  # nothing: the help was shown
-            context = getattr(error, "ctx", None)
-            command = context.command_path if context else name
+            command = _command(app, name, sys.argv[1:])
             print(f"{command}: {in_our_words(said)}; {command} -h says what it takes", file=sys.stderr)
         return WRONG_CALL
     return code if isinstance(code, int) else 0
+
+
+def _command(app: typer.Typer, name: str, words: list[str]) -> str:
+    """The command that a command line begins with: not every error names its own."""
+    command = typer.main.get_command(app)
+    for word in words:
+        if word not in (subcommands := getattr(command, "commands", {})):
+            break
+        command, name = subcommands[word], f"{name} {word}"
+    return name
 
 
 def in_our_words(said: str) -> str:
     """Say what is wrong with a command line, in the words of the rest of the program."""
     said = " ".join(said.split()).removeprefix("Invalid value for ").replace("' / '", "' or '")
     said = re.sub(r"'(-[^']*)'", r"\1", said).removesuffix(".")
+    if found := re.fullmatch(r"Missing argument '(.+)'", said):
+        return f"{found[1].upper()} is missing"
     for pattern, words in WORDS:
         if found := re.fullmatch(pattern, said):
             return found.expand(words)
