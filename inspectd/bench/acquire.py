@@ -92,7 +92,7 @@ def _latency() -> Latency:
             rig.pulse()
             frame = _next_frame(source, 1.0)
             if frame is None:
-                raise UserError("a trigger brought no frame within 1 s")
+                raise UserError("a trigger brought no frame within 1 s: is the machine too busy? Run it again")
             took_ms.append((frame.ring_ns - began_ns) / 1e6)
             source.give_back(frame.slot)
             time.sleep(TRIGGER_S)

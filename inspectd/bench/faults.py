@@ -140,7 +140,7 @@ def _play(scenario: Scenario, trial: Trial) -> int:
         if trial.first_judged_ns(ended_ns) is not None:
             break
     else:
-        raise UserError("no part was judged any more")
+        raise UserError(f"no part was judged any more after the fault: {scenario.name}")
     trial.fire(AFTER_S)
     trial.end()
     return ended_ns

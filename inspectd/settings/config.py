@@ -88,12 +88,12 @@ def load(path: Path) -> Settings:
 def load_publish(path: Path) -> Publish:
     """Read of `config.toml` where its daemon is to be found; what is wrong elsewhere in the file does not matter.
 
-    Raises ConfigError.
+    Raises ConfigError, also for a file that names no line: that is no config.
     """
     document = toml.read(path, Config)
-    own = [problem for problem in document.problems if problem[0][:1] == ("publish",)]
-    if own:
-        raise ConfigError(document._replace(problems=own).report())
+    own = [problem for problem in document.problems if problem[0][:1] in (("publish",), ("line",))]
+    if own or "line" not in document.data:
+        raise ConfigError(document._replace(problems=own or document.problems).report())
     line, state_dir = (document.data.get(key) for key in ("line", "state_dir"))
     state = path.parent / str(state_dir or "state") / str(line)
     return _resolved(path, convert(document.data.get("publish", {}), Publish), state)
