@@ -344,6 +344,25 @@ def test_make_run_inspects_until_ctrl_c(clone: Path) -> None:
     assert "Traceback" not in out + err
 
 
+def test_make_run_says_in_words_what_it_does_first(clone: Path) -> None:
+    """No line of the Makefile is echoed, and nothing is silent for long: neither installation nor start."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("run", "$(VENV)/run.stamp", "$(BIN)/python"):
+        rule = makefile.partition(f"\n{target}:")[2].split("\n\n")[0]
+        recipe = [row for row in rule.splitlines() if row.startswith("\t")]
+        assert recipe and all(row.startswith("\t@") for row in recipe), target
+        assert any(row.startswith("\t@echo ") for row in recipe), target
+    process = subprocess.Popen(
+        ["make", "run"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(3)]
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert said[0] == "starting the line of config.toml: Ctrl-C ends it\n"
+    assert "checking recipes and models" in said[1] and "compiling and testing the model" in said[2]
+
+
 def test_make_test_runs_lint_and_pytest(clone: Path) -> None:
     (clone / ".venv/dev.stamp").touch()
     shown = run_as_shown("make -n test", clone)

@@ -147,7 +147,11 @@ def trigger(
 ) -> None:
     """Send one software trigger to a camera with trigger = "software"."""
     result = _ask(Target(config, connect, server_key, key), timeout, "trigger", camera=camera, part_ref=part_ref)
-    _print_json(result) if json else print(f"camera {result['camera']} triggered: frame {result['frame_id']}")
+    if json:
+        _print_json(result)
+        return
+    called = f", part_ref {result['part_ref']}" if result["part_ref"] else ""
+    print(f"camera {result['camera']} triggered: `frame` {result['frame_id']} in watch{called}")
 
 
 @ctl.command("reset-counters")

@@ -21,6 +21,7 @@ WORDS = (
     (r"(.+): Value error, (.+) is not one of (.+)", r"\1 must be one of \3, not \2"),
     (r"Missing option (.+)", r"\1 is missing"),
     (r"No such option: (\S+)(.*)", r"there is no option \1\2"),
+    (r"No such command (.+)\. Did you mean (.+)\?", r"there is no command \1 (did you mean \2?)"),
     (r"No such command (.+)", r"there is no command \1"),
     (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"these words are too many: \1"),
     (r"Option (.+) requires an argument", r"\1 wants a value after it"),
