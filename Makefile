@@ -11,7 +11,8 @@ INPUTS := pyproject.toml constraints.txt setup.py $(wildcard inspectd/acquire/si
 .PHONY: run test test-gpu proof lint venv clean
 
 run: $(VENV)/run.stamp
-	$(BIN)/inspectd run -c config.toml --watch
+	@echo "starting the line of config.toml: Ctrl-C ends it"
+	@$(BIN)/inspectd run -c config.toml --watch
 
 # The tools' tests and those of the daemon side by side, one more at a time than there are cores, as many wait for half
 # of their time; then, one by one, those that need the machine for themselves. All three, whatever fails.
@@ -38,19 +39,20 @@ lint: $(VENV)/dev.stamp
 venv: $(VENV)/dev.stamp
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("inspectd needs Python 3.11 or newer: make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("inspectd needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 # A stamp stands for a finished installation: the next `make run` starts at once.
 $(VENV)/run.stamp: $(INPUTS) | $(BIN)/python
-	@echo "installing inspectd into $(VENV) (once)"
-	$(PIP) --editable '.[run]'
+	@echo "installing inspectd into $(VENV): once, some 500 MB, which takes a few minutes"
+	@$(PIP) --editable '.[run]'
 	@touch $@
 
 # pycuda has to be built, which takes as long as the rest: at the same time. Without a compiler it stays away, and
 # pycuda.failed says why.
 $(VENV)/dev.stamp: $(INPUTS) | $(BIN)/python
-	@echo "installing inspectd, the training tool and the test tools into $(VENV) (once)"
+	@echo "installing inspectd, the training tool and the test tools into $(VENV): once, some 2 GB, for some minutes"
 	@$(BIN)/python tools/dev/pycuda_wheel.py >$(VENV)/pycuda.wheel 2>$(VENV)/pycuda.failed & wheel=$$!; \
 	trap 'kill $$wheel 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(PIP) --editable '.[run,train,peers,dev]' || exit; \

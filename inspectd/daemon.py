@@ -50,6 +50,7 @@ class Daemon:
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
+        log.info("checking recipes and models", recipes=len(settings.recipes))
         manifests = unless_stopped(lambda: check_recipes(settings), wake)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
         link, backends = make_link(), Backends()
@@ -64,6 +65,7 @@ class Daemon:
             jobs = first_jobs(settings, bundle)
             self._sources = make_sources(jobs, self._ledger, deadline_ns, part_ids)
             rings = [source.ring for source in self._sources]
+            log.info("compiling and testing the model", model=bundle.manifest.name, recipe=settings.recipe.id)
             setup = unless_stopped(lambda: open_setup(settings, bundle, rings, backends, wake), wake)
             self._pipeline: Pipeline = build(
                 settings.config, setup.for_stages, self._sources, rings, self._journal, self._ledger,

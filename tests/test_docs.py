@@ -1,5 +1,6 @@
 """Every command and program that README and docs show is run as it stands there."""
 
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,25 @@ def test_make_run_inspects_until_ctrl_c(clone: Path) -> None:
     assert "Traceback" not in out + err
 
 
+def test_make_run_says_in_words_what_it_does_first(clone: Path) -> None:
+    """No line of the Makefile is echoed, and nothing is silent for long: neither installation nor start."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("run", "$(VENV)/run.stamp", "$(BIN)/python"):
+        rule = makefile.partition(f"\n{target}:")[2].split("\n\n")[0]
+        recipe = [row for row in rule.splitlines() if row.startswith("\t")]
+        assert recipe and all(row.startswith("\t@") for row in recipe), target
+        assert any(row.startswith("\t@echo ") for row in recipe), target
+    process = subprocess.Popen(
+        ["make", "run"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(3)]
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert said[0] == "starting the line of config.toml: Ctrl-C ends it\n"
+    assert "checking recipes and models" in said[1] and "compiling and testing the model" in said[2]
+
+
 def test_make_test_runs_lint_and_pytest(clone: Path) -> None:
     (clone / ".venv/dev.stamp").touch()
     shown = run_as_shown("make -n test", clone)
@@ -364,8 +385,15 @@ def test_run_and_watch_in_two_shells(clone: Path) -> None:
     assert stop(daemon) == 0
 
 
+def programs() -> list[str]:
+    """All Python of the documents: the two of README, each with a test below."""
+    found = blocks("python")
+    assert len(found) == 2
+    return found
+
+
 def test_the_readme_program_prints_results(line: Line, tmp_path: Path) -> None:
-    (program,) = blocks("python")
+    program, _ = programs()
     (tmp_path / "own.py").write_text(program.replace(DEFAULT, line.endpoint))
     daemon = line.start()
     with Results(line.endpoint) as subscriber:
@@ -379,3 +407,44 @@ def test_the_readme_program_prints_results(line: Line, tmp_path: Path) -> None:
     own.kill()
     own.communicate()
     assert any("PASS []" in text for text in printed) and any("FAIL [('spot', (" in text for text in printed)
+
+
+def test_the_readme_program_goes_on_where_it_ended(line: Line, tmp_path: Path) -> None:
+    _, program = programs()
+    (tmp_path / "own.py").write_text(program.replace(DEFAULT, line.endpoint))
+    daemon = line.start()
+    printed: list[int] = []
+    for wanted in (5, 10):
+        own = line.spawn([sys.executable, tmp_path / "own.py"], stdout=subprocess.PIPE, cwd=tmp_path)
+        assert own.stdout is not None
+        while len(printed) < wanted:
+            printed.append(int(own.stdout.readline().split()[0]))
+        while not (tmp_path / "cursor.json").is_file():
+            time.sleep(0.01)
+        own.send_signal(signal.SIGINT)
+        rest = own.communicate()[0].splitlines()
+        printed += [int(row.split()[0]) for row in rest if row[:1].isdigit()]
+        kept = json.loads((tmp_path / "cursor.json").read_text())[1]
+        assert kept in (printed[-1], printed[-1] - 1)  # ended between the two lines
+        printed = printed[: printed.index(kept) + 1]
+    assert stop(daemon) == 0
+    assert printed == list(range(1, len(printed) + 1))
+
+
+@pytest.mark.parametrize("module", ["client", "control"])
+def test_the_program_of_a_docstring_runs(line: Line, module: str) -> None:
+    text = importlib.import_module(f"inspectd.subscribe.{module}").__doc__
+    assert text is not None
+    program = textwrap.dedent("".join(row for row in text.splitlines(True) if row[:4].isspace()))
+    program = program.replace(DEFAULT, line.endpoint).replace(
+        "tcp://127.0.0.1:5558", f"ipc://{line.folder}/control"
+    )
+    daemon = line.start()
+    with Results(line.endpoint) as subscriber:
+        collect(subscriber, lambda e: len(results_of(e)) >= 1)
+    own = line.spawn([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
+    assert own.stdout is not None
+    assert re.search("ContinuousExecution|PASS|FAIL", own.stdout.readline())
+    own.kill()
+    own.communicate()
+    assert stop(daemon) == 0

@@ -20,6 +20,7 @@ from inspectd.acquire.simcam import sim
 from inspectd.acquire.simcam.world import Rig, camera_path, producer
 from inspectd.acquire.source import Source
 from inspectd.acquire.supervisor import spawn
+from inspectd.bench.countdown import Countdown
 from inspectd.runtime.books import Ledger
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import UserError
@@ -65,7 +66,9 @@ def bench_acquire(json: bool) -> None:
     """Print both measurements."""
     if producer() is None:
         raise UserError("simcam was not built: install inspectd with a C compiler, then this can be measured")
-    for measure in (_latency, _rate):
+    countdown = Countdown(2)
+    for measure, what in ((_latency, "from trigger to ring, 2448x2048"), (_rate, "frames per second, 640x480")):
+        countdown.begin(what)
         result = measure()
         print(msgspec.json.encode(result).decode() if json else _text(result), flush=True)
 
@@ -89,7 +92,7 @@ def _latency() -> Latency:
             rig.pulse()
             frame = _next_frame(source, 1.0)
             if frame is None:
-                raise UserError("a trigger brought no frame within 1 s")
+                raise UserError("a trigger brought no frame within 1 s: is the machine too busy? Run it again")
             took_ms.append((frame.ring_ns - began_ns) / 1e6)
             source.give_back(frame.slot)
             time.sleep(TRIGGER_S)

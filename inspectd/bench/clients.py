@@ -115,7 +115,7 @@ class Subscribers:
         assert self._process.stdout is not None
         words: dict[str, int] = msgspec.json.decode(self._process.stdout.readline() or "{}", type=dict[str, int])
         if not words:
-            raise UserError("a subscriber of the crowd failed")
+            raise UserError("a subscriber of the crowd failed: what it said is above; run it again")
         return words
 
     def stop_half(self) -> None:

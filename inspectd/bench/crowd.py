@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from inspectd.bench.clients import STOPPED, SUBSCRIBERS, Subscribers, start_flood
+from inspectd.bench.countdown import Countdown
 from inspectd.bench.line import BenchLine
 from inspectd.bench.wire import FAILED, Wire
 from inspectd.publish.journal.writer import Journal, boot_id
@@ -79,9 +80,10 @@ def bench_crowd(settings: Settings, seconds: float, rounds: int, json: bool) -> 
         folder = Path(temporary)
         line = BenchLine(settings, folder, CAMERA, HIGH_WATER_MARK)
         _fill(settings, line.state_dir / "journal", folder)
-        done, wrong = [], 0
+        done, wrong, countdown = [], 0, Countdown(rounds)
         with line:
             for _ in range(rounds):
+                countdown.begin("the line alone, then with the crowd")
                 one, more = _round(line, seconds)
                 done.append(one)
                 wrong += more

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from inspectd.bench.countdown import Countdown
 from inspectd.bench.line import BenchLine
 from inspectd.bench.pictures import alternate, is_of
 from inspectd.bench.scenarios import Kind, Scenario, scenarios
@@ -60,11 +61,12 @@ def bench_faults(settings: Settings, judge: Callable[[Path], Judgement], json: b
     config's pictures are all clean or all defective, or a daemon does not start.
     """
     outcomes = []
+    countdown = Countdown(len(scenarios()))
     with tempfile.TemporaryDirectory(prefix="inspectd-") as temporary:
         folder = Path(temporary)
         pictures = alternate(settings, judge, folder / "pictures")
         for kind, group in groupby(scenarios(), lambda scenario: scenario.kind):
-            for outcome in _run_all(kind, list(group), settings, folder, pictures):
+            for outcome in _run_all(kind, list(group), settings, folder, pictures, countdown):
                 outcomes.append(outcome)
                 if not json:
                     print(_text(outcome), flush=True)
@@ -73,7 +75,12 @@ def bench_faults(settings: Settings, judge: Callable[[Path], Judgement], json: b
 
 
 def _run_all(
-    kind: Kind, left: list[Scenario], settings: Settings, folder: Path, pictures: list[Judgement]
+    kind: Kind,
+    left: list[Scenario],
+    settings: Settings,
+    folder: Path,
+    pictures: list[Judgement],
+    countdown: Countdown,
 ) -> Iterator[ScenarioOutcome]:
     while left:
         own = Path(tempfile.mkdtemp(dir=folder))
@@ -82,6 +89,7 @@ def _run_all(
         ) as line:
             is_right = True
             while left and is_right:
+                countdown.begin(f"{left[0].name}, {left[0].kind.name}")
                 outcome = _run(left.pop(0), line, pictures)
                 is_right = outcome.is_right
                 yield outcome
@@ -132,7 +140,7 @@ def _play(scenario: Scenario, trial: Trial) -> int:
         if trial.first_judged_ns(ended_ns) is not None:
             break
     else:
-        raise UserError("no part was judged any more")
+        raise UserError(f"no part was judged any more after the fault: {scenario.name}")
     trial.fire(AFTER_S)
     trial.end()
     return ended_ns

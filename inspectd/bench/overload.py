@@ -8,6 +8,7 @@ moment. What counts is what the results say: a part is in time if it was judged 
 import math
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from inspectd.acquire.simcam.world import Rig
+from inspectd.bench.countdown import Countdown
 from inspectd.bench.line import START_S, BenchLine
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Reason
@@ -96,8 +98,10 @@ def measure(
         rates = rates or [round(factor * best_hz, 1) for factor in FACTORS]
         kinds = [(rate_hz, in_step) for rate_hz in rates for in_step in (False, True)]
         done: dict[tuple[float, bool], list[Offered]] = {kind: [] for kind in kinds}
+        countdown = Countdown(rounds * len(kinds))
         for _ in range(rounds):
             for kind in kinds:
+                countdown.begin(_load_text(*kind))
                 done[kind].append(_offer(line, *kind, seconds))
                 if not quiet:
                     print(_offered_text(done[kind][-1]), flush=True)
@@ -115,6 +119,7 @@ def _saturate(line: BenchLine, quiet: bool) -> float:
     """
     rate_hz, best_hz = FIRST_HZ, 0.0
     while True:
+        print(f"looking for saturation: {rate_hz:.0f} parts/s", file=sys.stderr, flush=True)
         offered = _offer(line, rate_hz, False, RAMP_S)
         if not quiet:
             print(_offered_text(offered), flush=True)

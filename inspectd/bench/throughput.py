@@ -17,6 +17,7 @@ from typing import assert_never
 import msgspec
 import numpy as np
 
+from inspectd.bench.countdown import Countdown
 from inspectd.bench.counter import Counter
 from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.engine.openvino import DEPTH, Segmenter, open_segmenter, precision_of, thread_count
@@ -120,8 +121,9 @@ def bench_throughput(settings: Settings, seconds: float, rounds: int, json: bool
         raise ConfigError("bench takes its pictures from the first camera: that must be one of kind sim or folder")
     bundle = load_bundle(settings.recipe.model_dir)
     pictures = _pictures(settings.base / camera.folder, bundle)
+    countdown = Countdown(2 * rounds)
     for images in (pictures, [_mosaic(pictures, i) for i in range(SLOTS)]):
-        result = _measure(settings, bundle, images, seconds, rounds)
+        result = _measure(settings, bundle, images, seconds, rounds, countdown)
         print(msgspec.json.encode(result).decode() if json else _text(result), flush=True)
 
 
@@ -156,14 +158,17 @@ def _mosaic(pictures: list[U8], i: int) -> U8:
     return np.vstack([np.hstack([a, b]), np.hstack([c, d])])
 
 
-def _measure(settings: Settings, bundle: Bundle, images: list[U8], seconds: float, rounds: int) -> Ratio:
+def _measure(
+    settings: Settings, bundle: Bundle, images: list[U8], seconds: float, rounds: int, countdown: Countdown
+) -> Ratio:
     shape = Shape(*images[0].shape)
     ring = create(SLOTS, shape, "bench")
     for slot in range(SLOTS):
         ring.images[slot][...] = images[slot % len(images)]
     precision, threads, bare_hz = _yardstick(settings.config.engine, bundle, ring, seconds)
     bare, daemon, received, missing = [], [], 0, 0
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
+        countdown.begin(f"{shape.width}x{shape.height}, round {number}: the bare engine, then the daemon")
         bare.append(bare_hz())
         rate, got, lost = _daemon_hz(settings, bundle, ring, seconds)
         daemon.append(rate)

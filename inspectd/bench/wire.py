@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from inspectd.bench.countdown import Countdown
 from inspectd.bench.counter import Counter, Tally
 from inspectd.publish.control import make_link
 from inspectd.publish.journal.writer import Journal, boot_id
@@ -124,9 +125,10 @@ def bench_wire(settings: Settings, count: int, json: bool) -> None:
     """Print the costs, over `count` results each; raises UserError if the subscriber missed one."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     costs: list[Cost] = []
+    countdown = Countdown(4)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
         for transport in ("ipc", "tcp"):
-            costs += _measure(transport, Path(folder) / transport, settings.config.journal, count)
+            costs += _measure(transport, Path(folder) / transport, settings.config.journal, count, countdown)
     if json:
         print(msgspec.json.encode({"costs": costs, "kept": all(cost.kept for cost in costs)}).decode())
     else:
@@ -147,7 +149,7 @@ def _table(costs: list[Cost]) -> Iterator[str]:
         )
 
 
-def _measure(transport: str, folder: Path, config: JournalConfig, count: int) -> list[Cost]:
+def _measure(transport: str, folder: Path, config: JournalConfig, count: int, countdown: Countdown) -> list[Cost]:
     folder.mkdir()
     publish = _publish(transport, folder)
     journal = Journal(folder / "journal", config, boot_id())
@@ -159,6 +161,7 @@ def _measure(transport: str, folder: Path, config: JournalConfig, count: int) ->
         wire.listen(counter)
         costs = []
         for judgement in (PASSED, FAILED):
+            countdown.begin(f"{count} results over {transport}, each with {len(judgement.regions)} regions")
             wire.results(judgement, WARM_UP)
             taken = wire.results(judgement, count)
             after_pause = wire.results(judgement, count // 10, 1)

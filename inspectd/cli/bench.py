@@ -9,18 +9,18 @@ import typer
 from inspectd.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from inspectd.settings import config
 
-bench = typer.Typer(help="Measure on this machine, each figure within one run.")
+bench = typer.Typer(help="Measure the daemon against the bare engine; a command below measures something else.")
 
 
 @bench.callback(invoke_without_command=True)
 def throughput(
     context: typer.Context,
     path: ConfigOption = DEFAULT_CONFIG,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Measure so long at a time.")] = 3.0,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Measure each N times, in turn.")] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Without a subcommand: the daemon against the bare engine on the same frames, in one run."""
+    """Without a command below: the daemon against the bare engine on the same frames, in one run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it has begun is put away
     if context.invoked_subcommand is not None:
         return
@@ -39,7 +39,7 @@ def acquire(json: JsonOption = False) -> None:
 
 @bench.command()
 def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Do every harm that a camera can come to, with the daemon running: has each trigger its one result?"""
+    """Do every harm to simulated cameras of a running daemon, and see whether each trigger has its one result."""
     from inspectd.bench.faults import bench_faults
     from inspectd.cli.replay import Inspector
 
@@ -51,7 +51,7 @@ def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> Non
 @bench.command()
 def wire(
     path: ConfigOption = DEFAULT_CONFIG,
-    count: Annotated[int, typer.Option(min=100, help="Results of each kind.")] = 20_000,
+    count: Annotated[int, typer.Option(metavar="N", min=100, help="Take N results of each kind.")] = 20_000,
     json: JsonOption = False,
 ) -> None:
     """Measure what a result costs on its way out: encoded, kept in the journal, handed to the socket."""
@@ -63,8 +63,8 @@ def wire(
 @bench.command()
 def crowd(
     path: ConfigOption = DEFAULT_CONFIG,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind, taken in turn.")] = 5,
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Measure so long at a time.")] = 10.0,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Measure each N times, in turn.")] = 5,
     json: JsonOption = False,
 ) -> None:
     """Measure what 20 subscribers, half of them stopped, and a flood of questions do to a result's time."""
@@ -76,12 +76,14 @@ def crowd(
 @bench.command()
 def overload(
     path: ConfigOption = DEFAULT_CONFIG,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each load, taken in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Measure so long at a time.")] = 5.0,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Measure each load N times, in turn.")] = 3,
     rate: Annotated[
         list[float] | None,
         typer.Option(
-            min=1, help="Parts per second to offer; may be repeated. By default 0.8 to 3.33 x saturation."
+            metavar="HZ",
+            min=1,
+            help="Offer so many parts a second; may be repeated. By default 0.8 to 3.33 x saturation.",
         ),
     ] = None,
     json: JsonOption = False,

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from inspectd.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from inspectd.cli.options import DEFAULT_CONFIG, CameraArgument, ConfigOption, JsonOption
 from inspectd.cli.tables import print_rows
 from inspectd.runtime.errors import CameraError, UserError
 from inspectd.settings import config
 from inspectd.settings.camera import GenicamCamera, SimCamera
 
-cameras = typer.Typer(help="GenICam cameras: which there are, what features they have, what they see.")
-NameArgument = Annotated[str, typer.Argument(metavar="CAMERA", help="Its name in the config.")]
+cameras = typer.Typer(help="Show which GenICam cameras there are, their features, and what they see.")
 
 
 @cameras.callback(invoke_without_command=True)
@@ -48,7 +47,7 @@ def _producers(path: Path) -> tuple[list[Path], str]:
 
 
 @cameras.command()
-def features(name: NameArgument, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def features(name: CameraArgument, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show a camera's features as they are once the config and the recipe are applied."""
     from inspectd.acquire.survey import Opening, ask
 
@@ -57,11 +56,13 @@ def features(name: NameArgument, path: ConfigOption = DEFAULT_CONFIG, json: Json
 
 @cameras.command()
 def snapshot(
-    name: NameArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file to write.")] = Path("snapshot.png"),
+    name: CameraArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Write this PNG file.")] = Path(
+        "snapshot.png"
+    ),
     path: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Write the next picture of a camera, cropped as the recipe says, as PNG."""
+    """Write the next picture of a camera as PNG, cropped as the recipe says."""
     from inspectd.acquire.survey import Opening, ask
 
     if not out.absolute().parent.is_dir():

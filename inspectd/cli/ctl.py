@@ -7,37 +7,41 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import typer
 
+from inspectd.cli.complete import recipe_ids
 from inspectd.cli.options import (
-    DEFAULT_CONTROL,
+    CameraArgument,
     ControlOption,
+    DaemonConfigOption,
     JsonAnswerOption,
     KeyOption,
     ServerKeyOption,
     TimeoutOption,
-    keys_of,
 )
+from inspectd.cli.target import find_daemon
 
 ctl = typer.Typer(help="Steer a running daemon: recipe, model, pause, software triggers.", no_args_is_help=True)
 
 
 class Target(NamedTuple):
-    """The one that is steered."""
+    """How to find the one that is steered: the options that name it."""
 
-    endpoint: str
+    config: Path | None
+    connect: str | None
     server_key: Path | None
     key: Path | None
 
 
 @ctl.command()
 def status(
-    connect: ControlOption = DEFAULT_CONTROL,
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Show the line's state, what is in use, what may be selected, and every camera's books."""
-    result = _ask(Target(connect, server_key, key), timeout, "status")
+    """Show the line's state, what is in use, what may be selected, and each camera's books."""
+    result = _ask(Target(config, connect, server_key, key), timeout, "status")
     if json:
         _print_json(result)
         return
@@ -58,9 +62,16 @@ def status(
 
 @ctl.command()
 def select(
-    recipe: Annotated[str, typer.Argument(help="Id of one of the config's recipes.")],
-    from_part: Annotated[int | None, typer.Option(min=1, help="The first part of the new product.")] = None,
-    connect: ControlOption = DEFAULT_CONTROL,
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="Id of one of the config's recipes.", autocompletion=recipe_ids),
+    ],
+    from_part: Annotated[
+        int | None,
+        typer.Option(metavar="PART", min=1, help="Switch at this part of each camera, not at once."),
+    ] = None,
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 600,
     server_key: ServerKeyOption = None,
@@ -68,33 +79,37 @@ def select(
 ) -> None:
     """Inspect another product; if that fails, no part is judged any more."""
     fields = {"recipe": recipe} if from_part is None else {"recipe": recipe, "from_part_id": from_part}
-    _show_switched(_ask(Target(connect, server_key, key), timeout, "select_recipe", **fields), json)
+    _show_switched(_ask(Target(config, connect, server_key, key), timeout, "select_recipe", **fields), json)
 
 
 @ctl.command()
 def swap(
-    folder: Annotated[str, typer.Argument(help="The bundle, on the daemon's machine; relative to its config.")],
-    connect: ControlOption = DEFAULT_CONTROL,
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="The bundle, on the daemon's machine; relative to its config.")
+    ],
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 600,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
     """Use another model for the recipe in use; if that fails, the old one goes on."""
-    _show_switched(_ask(Target(connect, server_key, key), timeout, "swap_model", model=folder), json)
+    _show_switched(_ask(Target(config, connect, server_key, key), timeout, "swap_model", model=folder), json)
 
 
 @ctl.command()
 def pause(
-    why: Annotated[str, typer.Argument(help="For everybody who wonders.")] = "",
-    connect: ControlOption = DEFAULT_CONTROL,
+    why: Annotated[str, typer.Argument(metavar="WHY", help="Reason, which every result and beat will give.")] = "",
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
     """Judge no part until `resume`: each is UNKNOWN/not_ready."""
-    result = _ask(Target(connect, server_key, key), timeout, "pause", why=why)
+    result = _ask(Target(config, connect, server_key, key), timeout, "pause", why=why)
     if json:
         _print_json(result)
         return
@@ -105,42 +120,51 @@ def pause(
 
 @ctl.command()
 def resume(
-    connect: ControlOption = DEFAULT_CONTROL,
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
     """Judge parts again, by the recipe and model in use."""
-    result = _ask(Target(connect, server_key, key), timeout, "resume")
+    result = _ask(Target(config, connect, server_key, key), timeout, "resume")
     _print_json(result) if json else print(f"resumed: {result['state']}")
 
 
 @ctl.command()
 def trigger(
-    camera: Annotated[str, typer.Argument(help='A camera with trigger = "software".')],
-    part_ref: Annotated[str, typer.Argument(help="What the part is called; its result says so.")] = "",
-    connect: ControlOption = DEFAULT_CONTROL,
+    camera: CameraArgument,
+    part_ref: Annotated[
+        str, typer.Argument(metavar="PART_REF", help="What the part is called elsewhere; its result says so.")
+    ] = "",
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Send one software trigger."""
-    result = _ask(Target(connect, server_key, key), timeout, "trigger", camera=camera, part_ref=part_ref)
-    _print_json(result) if json else print(f"camera {result['camera']} triggered: frame {result['frame_id']}")
+    """Send one software trigger to a camera with trigger = "software"."""
+    result = _ask(Target(config, connect, server_key, key), timeout, "trigger", camera=camera, part_ref=part_ref)
+    if json:
+        _print_json(result)
+        return
+    called = f", part_ref {result['part_ref']}" if result["part_ref"] else ""
+    print(f"camera {result['camera']} triggered: `frame` {result['frame_id']} in watch{called}")
 
 
 @ctl.command("reset-counters")
 def reset_counters(
-    connect: ControlOption = DEFAULT_CONTROL,
+    config: DaemonConfigOption = None,
+    connect: ControlOption = None,
     json: JsonAnswerOption = False,
     timeout: TimeoutOption = 10,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
     """Begin the books anew, with the frames in flight."""
-    result = _ask(Target(connect, server_key, key), timeout, "reset_counters")
+    result = _ask(Target(config, connect, server_key, key), timeout, "reset_counters")
     if json:
         _print_json(result)
         return
@@ -152,8 +176,8 @@ def reset_counters(
 def _ask(daemon: Target, timeout_s: float, verb: str, **fields: Any) -> dict[str, Any]:
     from inspectd.subscribe.control import Control
 
-    keys = keys_of(daemon.server_key, daemon.key)
-    with Control(daemon.endpoint, f"ctl of {_user()}"[:64], keys) as control:
+    endpoint, keys = find_daemon("control", daemon.connect, daemon.config, daemon.server_key, daemon.key)
+    with Control(endpoint, f"ctl of {_user()}"[:64], keys) as control:
         return control.request(verb, timeout_s, **fields)
 
 

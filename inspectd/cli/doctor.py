@@ -20,11 +20,13 @@ doctor = typer.Typer(help=ABOUT_DOCTOR, no_args_is_help=True)
 def doctor_camera(
     path: Annotated[
         Path | None,
-        typer.Option("-c", "--config", help="Open this config's cameras too, and look at their links."),
+        typer.Option(
+            "-c", "--config", metavar="FILE", help="Open this config's cameras too, and look at their links."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check network, USB, permissions and producers, and name the remedies. Run it as the daemon's user."""
+    """Check network, USB, permissions and producers as the daemon's user, and name the remedies."""
     import msgspec
 
     from inspectd.doctor.camera import ask_here, camera_findings
@@ -71,7 +73,9 @@ def _opened(path: Path) -> list[Any]:
 @doctor.command("gpu")
 def doctor_gpu(
     path: ConfigOption = DEFAULT_CONFIG,
-    idle_s: Annotated[float, typer.Option("--idle", min=0, help="Seconds without a part, before one.")] = 10.0,
+    idle_s: Annotated[
+        float, typer.Option("--idle", metavar="SECONDS", min=0, help="Leave the GPU idle so long before a part.")
+    ] = 10.0,
     json: JsonOption = False,
 ) -> None:
     """Measure the GPU with the config's model and first camera: link, copies, plan, latency, throughput."""

@@ -8,11 +8,11 @@ import typer
 from inspectd.wire.keys import write_pair
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; the audit log shows it.")]
-FolderOption = Annotated[Path, typer.Option("--folder", help="Where the two files go; made if it is not there.")]
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="FOLDER", help="Put the two files here.")]
 
 
 def keygen(name: NameArgument, folder: FolderOption = Path("keys")) -> None:
-    """Make a pair of CURVE keys: NAME.key, public, and NAME.key_secret. Nothing is ever overwritten."""
+    """Make a pair of keys, NAME.key (public) and NAME.key_secret, and never overwrite one."""
     public, secret = write_pair(folder, name)
     print(f"{secret}  secret, for {name} alone: copy it nowhere else")
     print(f"{public}  public")

@@ -16,27 +16,32 @@ from inspectd.cli.keys import keygen
 from inspectd.cli.run import replay, run, watch
 from inspectd.cli.simcam import simcam
 from inspectd.cli.stderr import leave, log_to_stderr
+from inspectd.cli.usage import HELP_OPTIONS, call
 from inspectd.runtime.errors import (
     ConfigError,
     UserError,
     missing_package,
 )
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-app.add_typer(cameras, name="cameras")
-app.add_typer(simcam, name="simcam")
-app.add_typer(doctor, name="doctor")
-app.add_typer(ctl, name="ctl")
-for command in (keygen, run, check, replay, watch):
-    app.command()(command)
-app.add_typer(bench, name="bench")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
+A_LINE, BEFORE, MACHINE = "Run a line", "Prepare a line", "Look at this machine"
+app.command(rich_help_panel=A_LINE)(run)
+app.command(rich_help_panel=A_LINE)(watch)
+app.add_typer(ctl, name="ctl", rich_help_panel=A_LINE)
+app.command(rich_help_panel=BEFORE)(check)
+app.command(rich_help_panel=BEFORE)(replay)
+app.command(rich_help_panel=BEFORE)(keygen)
+app.add_typer(cameras, name="cameras", rich_help_panel=MACHINE)
+app.add_typer(simcam, name="simcam", rich_help_panel=MACHINE)
+app.add_typer(doctor, name="doctor", rich_help_panel=MACHINE)
+app.add_typer(bench, name="bench", rich_help_panel=MACHINE)
 
 
 def main() -> None:
     """Entry point: a user's mistake is one sentence and an exit code, never a traceback."""
     log_to_stderr(logging.WARNING)
     try:
-        app()
+        sys.exit(call(app, "inspectd"))
     except UserError as error:
         print(f"inspectd: {error}" if not isinstance(error, ConfigError) else error, file=sys.stderr)
         leave(error.exit_code)
@@ -44,7 +49,8 @@ def main() -> None:
         print(f"inspectd: {missing_package(error, 'run')}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     except OSError as error:
-        print(f"inspectd: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"inspectd: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(UserError.exit_code)
 
 

@@ -8,25 +8,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inspectd.cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    DaemonConfigOption,
     JsonOption,
     KeyOption,
     ResultsOption,
     ServerKeyOption,
-    keys_of,
 )
 from inspectd.cli.stderr import LOG, leave, log_to_stderr, never_wait_for_readers
+from inspectd.cli.target import find_daemon
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.handoff import Handoff
 from inspectd.runtime.start import unless_stopped
 from inspectd.settings import config
-from inspectd.wire.endpoints import DEFAULT_RESULTS
+
+if TYPE_CHECKING:
+    from inspectd.daemon import Daemon
 
 PR_SET_PDEATHSIG = 1
 WATCHER_S = 5.0
@@ -37,13 +40,12 @@ DESCRIPTORS = 16384
 
 def run(
     path: ConfigOption = DEFAULT_CONFIG,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after at least so many results.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the results here as well.")] = False,
+    count: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after at least N results.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the results here, not the log.")] = False,
 ) -> None:
     """Run the daemon of a line until Ctrl-C or SIGTERM."""
     wake, reload = _catch_signals()  # before anything slow: an early Ctrl-C ends what is being started, cleanly
-    if not watch:
-        log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO)  # with --watch, till the results are shown: the start takes some seconds
     never_wait_for_readers(stdout=not watch)
     _allow_descriptors()
     from inspectd.daemon import Daemon
@@ -55,21 +57,34 @@ def run(
     daemon = Daemon(settings, wake, reload)
     if not watch:
         leave(daemon.run(count))
+    leave(_run_watched(daemon, endpoint, count))
+
+
+def _run_watched(daemon: "Daemon", endpoint: str, count: int | None) -> int:
+    """Run the daemon while a second process shows its results; gives the exit code.
+
+    Where that one takes over the terminal, warnings of the log wait until it is given back.
+    """
+    from inspectd.subscribe.watch import fills_terminal
+
+    log_to_stderr(logging.WARNING)
     command = [sys.executable, "-P", "-m", "inspectd", "watch", "--with-parent"]
     command += ["--connect", endpoint]
     stderr = LOG.fileno() if LOG.fileno() >= 0 else None  # as it was: it may wait for its reader
     watcher = subprocess.Popen(
         command, stderr=stderr, start_new_session=True
     )  # the daemon's Ctrl-C is not its own
+    if fills_terminal():
+        LOG.hold_back()
     try:
-        code = daemon.run(count)
+        return daemon.run(count)
     finally:
         watcher.send_signal(signal.SIGINT)
         try:
             watcher.wait(WATCHER_S)
         except subprocess.TimeoutExpired:  # nobody reads what it shows
             watcher.kill()
-    leave(code)
+        LOG.let_go()
 
 
 def _catch_signals() -> tuple[Handoff[str], Handoff[str]]:
@@ -111,7 +126,7 @@ def _allow_descriptors() -> None:
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")],
     path: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
@@ -123,16 +138,19 @@ def replay(
 
 
 def watch(
-    connect: ResultsOption = DEFAULT_RESULTS,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")] = None,
+    config: DaemonConfigOption = None,
+    connect: ResultsOption = None,
+    count: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N results.")] = None,
     json: JsonOption = False,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="End when the parent ends.")] = False,
 ) -> None:
-    """Show every result of a running daemon once; tells of silence, and of what can't be had any more."""
+    """Show each result of a running daemon once, its silence, and what can't be had any more."""
     from inspectd.subscribe.watch import watch as watch_results
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the terminal is given back
     if with_parent:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    watch_results(connect, count, json, keys_of(server_key, key))
+    endpoint, keys = find_daemon("results", connect, config, server_key, key)
+    watch_results(endpoint, count, json, keys)

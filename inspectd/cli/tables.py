@@ -30,8 +30,8 @@ def print_rows(rows: list[dict[str, Any]], json: bool) -> None:
 
 
 def print_findings(rows: list[dict[str, Any]], json: bool) -> None:
-    """One JSON object a line; or one finding below the other, where each command of a remedy has a line of its
-    own, however long: a table would break it in the middle, and nobody could copy it.
+    """One JSON object a line; or one finding below the other, where each command of a remedy has lines of its
+    own: a table would break it in the middle of a word, and nobody could copy it.
     """
     if json:
         _print_json(rows)
@@ -46,14 +46,40 @@ def print_findings(rows: list[dict[str, Any]], json: bool) -> None:
         if row["status"] != "ok":
             wanted = f"{indent}wanted: {row['wanted']}"
             print(textwrap.fill(wanted, columns, subsequent_indent=indent, break_long_words=False))
-            for line in _remedy_lines(row["remedy"]):
-                print(indent + line)
+            for step in _remedy_lines(row["remedy"]):
+                if re.match(rf"(?:{COMMANDS}) ", step):
+                    print("\n".join(_command_lines(step, columns)))
+                else:
+                    print(
+                        textwrap.fill(
+                            step,
+                            columns,
+                            initial_indent=indent,
+                            subsequent_indent=indent + "  ",
+                            break_long_words=False,
+                            break_on_hyphens=False,
+                        )
+                    )
 
 
 def _remedy_lines(remedy: str) -> Iterator[str]:
     """Steps of a remedy, apart at `; ` outside of quoted words, and a command apart from the words before it."""
     for step in re.findall(r"(?:(?<!\w)'[^']*'|[^;]|;(?! ))+", remedy):
         yield from re.split(rf"(?<=:) (?=(?:{COMMANDS}) )", step.strip())
+
+
+def _command_lines(command: str, columns: int) -> list[str]:
+    """A command as a shell takes it whole: indented, or where that is too narrow, going on behind a backslash."""
+    if STATUS_COLUMNS + len(command) <= columns:
+        return [" " * STATUS_COLUMNS + command]
+    lines = [""]
+    for word in re.findall(r"(?:'[^']*'|[^\s'])+", command):
+        if lines[-1] and len(lines[-1]) + len(word) + len("  \\") > columns:
+            lines[-1] += " \\"
+            lines.append("  " + word)
+        else:
+            lines[-1] += " " * bool(lines[-1]) + word
+    return lines
 
 
 def _print_json(rows: list[dict[str, Any]]) -> None:

@@ -43,6 +43,8 @@ class Stderr(io.TextIOBase):
         self._lock, self._dropped = threading.Lock(), 0
         self._idle = threading.Event()
         self._idle.set()
+        self._flows = threading.Event()
+        self._flows.set()
         self.thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self.thread.start()
         atexit.register(self.goodbye)
@@ -81,7 +83,16 @@ class Stderr(io.TextIOBase):
                 else:
                     self._idle.set()
                 continue
+            self._flows.wait()
             self._write_whole(text)
+
+    def hold_back(self) -> None:
+        """Keep what is written from now on, up to MOST_WAITING lines: another program draws on the terminal."""
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """Write what was held back, and go on."""
+        self._flows.set()
 
     def _write_whole(self, text: str) -> None:
         """Write text, waiting for the reader as long as it takes."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from msgspec import Meta, Struct, structs, to_builtins
+from msgspec import Meta, Struct, convert, structs, to_builtins
 
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings import toml
@@ -85,6 +85,20 @@ def load(path: Path) -> Settings:
         plans = str(path.parent / config.engine.plans)
         config = structs.replace(config, engine=structs.replace(config.engine, plans=plans))
     return Settings(path, config, loaded[0], state_dir, path.parent, tuple(loaded))
+
+
+def load_publish(path: Path) -> Publish:
+    """Read of `config.toml` where its daemon is to be found; what is wrong elsewhere in the file does not matter.
+
+    Raises ConfigError, also for a file that names no line: that is no config.
+    """
+    document = toml.read(path, Config)
+    own = [problem for problem in document.problems if problem[0][:1] in (("publish",), ("line",))]
+    if own or "line" not in document.data:
+        raise ConfigError(document._replace(problems=own or document.problems).report())
+    line, state_dir = (document.data.get(key) for key in ("line", "state_dir"))
+    state = path.parent / str(state_dir or "state") / str(line)
+    return _resolved(path, convert(document.data.get("publish", {}), Publish), state)
 
 
 def _resolved(path: Path, publish: Publish, state_dir: Path) -> Publish:

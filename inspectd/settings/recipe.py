@@ -103,5 +103,9 @@ def loaded_recipe(document: toml.Document[Recipe], more: Iterable[Problem] = ())
     if problems or recipe is None:
         raise ConfigError(problems)
     revision = hashlib.sha256(document.raw).hexdigest()[:12]
-    name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
-    return LoadedRecipe(recipe, name, revision, path.parent / recipe.model, path)
+    return LoadedRecipe(recipe, recipe_id(path), revision, path.parent / recipe.model, path)
+
+
+def recipe_id(path: Path) -> str:
+    """Id of the recipe in a file, whatever the file says: it goes by where it lies."""
+    return path.resolve().parent.name if path.name == "recipe.toml" else path.stem

@@ -1,10 +1,12 @@
 """The subscriber kit: every result once, in order, and the truth about what is missing.
 
-from inspectd.subscribe import Received, Results
+    from inspectd.subscribe import Received, Results
 
-for event in Results("tcp://127.0.0.1:5556"):
-    if isinstance(event, Received):
-        print(event.seq, event.result.verdict, event.result.reason)
+    for event in Results("tcp://127.0.0.1:5556"):
+        if isinstance(event, Received):
+            print(event.seq, event.result.verdict, event.result.reason)
+
+What an event may be: events.py.
 """
 
 import asyncio
@@ -19,7 +21,16 @@ import msgspec
 import zmq
 
 from inspectd.runtime.errors import UserError
-from inspectd.subscribe.events import Beat, Cursor, Event, Missed, NewEpoch, Received, Silence
+from inspectd.subscribe.events import (
+    Beat,
+    Cursor,
+    Event,
+    Missed,
+    NewEpoch,
+    Received,
+    Silence,
+    check_start,
+)
 from inspectd.subscribe.sockets import HEARTBEATS, connect
 from inspectd.wire.endpoints import beside
 from inspectd.wire.keys import Keys
@@ -52,7 +63,7 @@ class Results:
     daemon that has a server_key.
 
     Used by one thread. Raises wire.WireError on a foreign message (go on, or not), errors.UserError if an
-    endpoint can't be one.
+    endpoint or a start can't be one.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Results:
         keys: Keys | None = None,
         high_water_mark: int = 10_000,
     ) -> None:
+        check_start(start)
         self._context = zmq.Context()
         self._keys = keys
         self._live = self._socket(zmq.SUB, endpoint, {zmq.RCVHWM: high_water_mark})

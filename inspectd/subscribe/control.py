@@ -1,9 +1,11 @@
 """Steering a daemon: one request, one answer.
 
-from inspectd.subscribe import Control
+    from inspectd.subscribe import Control
 
-with Control("tcp://127.0.0.1:5558", client="shift computer") as control:
-print(control.request("status")["state"])
+    with Control("tcp://127.0.0.1:5558", client="shift computer") as control:
+        print(control.request("status")["state"])
+
+Verbs, their fields and results: docs/protocol.md.
 """
 
 import secrets

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from inspectd.runtime.errors import UserError
 from inspectd.wire.results import Header, Heartbeat, Result
 
 Cursor = tuple[int, int]
@@ -54,3 +55,13 @@ class Silence(NamedTuple):
 
 
 Event = Received | Missed | NewEpoch | Beat | Silence
+
+
+def check_start(start: object) -> None:
+    """Raise UserError for a start that is none: results nobody meant to leave out would be missing."""
+    is_cursor = isinstance(start, tuple) and len(start) == 2 and all(isinstance(n, int) and n >= 0 for n in start)
+    if start not in ("now", "oldest") and not is_cursor:
+        raise UserError(
+            f'start={start!r} is none: give "now", "oldest", or the cursor of the last result, two numbers in a '
+            "tuple (event.cursor)"
+        )

@@ -12,7 +12,7 @@ import termios
 
 import pytest
 
-from inspectd.cli.tables import print_findings
+from inspectd.cli.tables import _command_lines, print_findings
 from inspectd.doctor.usb import UDEV_REMEDY
 from tests.makers import shown_on
 
@@ -32,17 +32,28 @@ def printed_on_terminal(columns: int, *arguments: str) -> list[str]:
     return said.decode().splitlines()
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, 120, 200])
 def test_every_command_of_the_doctor_can_be_copied_whole(columns: int) -> None:
     lines = printed_on_terminal(columns, "doctor", "camera")
     asked = subprocess.run([sys.executable, "-m", "inspectd", "doctor", "camera", "--json"], capture_output=True)
     remedies = [json.loads(row)["remedy"] for row in asked.stdout.splitlines()]
     commands = [command for remedy in remedies for command in COMMAND.findall(remedy)]
     assert any(len(command) > 60 for command in commands)
-    stripped = [line.strip() for line in lines]
+    assert [line for line in lines if len(line) > columns and " " in line.strip() and "'" not in line] == []
+    stripped = [line.strip() for line in "\n".join(lines).replace(" \\\n  ", " ").splitlines()]
     assert [command for command in commands if command not in stripped] == []
     wanted = [line for line in lines if line.strip().startswith("wanted: ")]
     assert wanted and all(len(line) <= columns for line in wanted)
+
+
+def test_a_command_longer_than_the_terminal_goes_on_behind_a_backslash() -> None:
+    """A shell takes its lines as the one command that they are."""
+    command = "echo 'what stands in quotes, however long' | tee" + " /a/name/of/a/file" * 9
+    lines = _command_lines(command, 60)
+    assert len(lines) > 2 and all(len(line) <= 60 for line in lines)
+    script = "\n".join(lines).replace("| tee", "; printf '%s\\n'")
+    shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown == "what stands in quotes, however long\n" + "/a/name/of/a/file\n" * 9
 
 
 def test_steps_of_a_remedy_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,3 +74,31 @@ def test_a_heedless_file_takes_everything(tmp_path: Path) -> None:
     print("nobody reads", file=file)
     os.close(writer)
     print("and closed", file=file)
+
+
+HELD = """
+from inspectd.runtime.log import Stderr
+log = Stderr()
+log.write("before\\n")
+log.goodbye()
+log.hold_back()
+log.write("held 1\\n")
+log.write("held 2\\n")
+print("held", flush=True)
+input()
+log.let_go()
+log.goodbye()
+"""
+
+
+def test_what_is_held_back_is_written_when_it_is_let_go() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", HELD], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+        assert child.stdout is not None and child.stdin is not None and child.stderr is not None
+        assert child.stdout.readline() == "held\n"
+        os.set_blocking(child.stderr.fileno(), False)
+        assert child.stderr.read() == "before\n"
+        os.set_blocking(child.stderr.fileno(), True)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stderr.read() == "held 1\nheld 2\n"

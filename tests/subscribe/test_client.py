@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from inspectd.publish.journal import history
 from inspectd.publish.journal.history import History
+from inspectd.runtime.errors import UserError
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence, client
 from inspectd.wire.results import Flag, Header, VerdictCode, WireError
 from tests.makers import examples, frame
@@ -126,6 +128,13 @@ def test_the_oldest_of_an_empty_journal(line: Line) -> None:
         connected(subscriber)
         line.put(frame(1, slot=0))
         assert numbers(line, subscriber, 1) == [1]
+
+
+@pytest.mark.parametrize("start", ["beginning", "", 5, None, (1,), (1, 2, 3), ("1", 2), [1, 2], (1, -1), (1.0, 2)])
+def test_a_start_that_is_none_is_refused(start: Any) -> None:
+    with pytest.raises(UserError, match=r'give "now", "oldest", or the cursor of the last result') as refused:
+        Results("ipc://never", start=start)
+    assert repr(start) in str(refused.value)
 
 
 def test_a_cursor_goes_on_behind_its_result(line: Line) -> None:

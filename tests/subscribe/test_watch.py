@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,8 @@ from rich.console import Console
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Judgement, Reason, Verdict, unknown
 from inspectd.subscribe import Beat, Event, Missed, NewEpoch, Received, Results, Silence
-from inspectd.subscribe.watch import _live, _print_json, _print_plain, _row, _Screen, as_json, trouble, watch
+from inspectd.subscribe.screen import Screen, row_of, trouble, what_to_check
+from inspectd.subscribe.watch import Quiet, _live, _print, as_json, watch
 from inspectd.wire.keys import Keys, write_pair
 from inspectd.wire.results import Flag, Header, Heartbeat, VerdictCode, WireError
 from tests.lines import inspectd
@@ -167,16 +169,16 @@ def test_trouble(event: Event, said: str) -> None:
     assert trouble(event) == said
 
 
-def rendered(screen: _Screen, width: int = 160) -> str:
+def rendered(screen: Screen, width: int = 160, height: int = 24) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(screen.render())
+    console.print(screen.render(width, height))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_the_screen(line: Line) -> None:
-    screen = _Screen()
-    assert "waiting for the daemon" in rendered(screen)
+    screen = Screen(line.endpoint)
+    assert f"waiting for the daemon at {line.endpoint}" in rendered(screen)
     with Results(line.endpoint) as subscriber:
         connected(subscriber)
         why = Judgement(Verdict.UNKNOWN, Reason.UNDECIDED, (region(0.5),) * 3, detail="in doubt: spot")
@@ -187,12 +189,14 @@ def test_the_screen(line: Line) -> None:
         screen.take(connected(subscriber))
     shown = rendered(screen)
     assert "PASS 20  FAIL 1  UNKNOWN 1   ContinuousExecution, inspecting" in shown
-    assert "line a: toy on the engine" in shown
+    assert f"line a at {line.endpoint}: recipe " in shown and "model toy on the engine" in shown
     assert "in doubt: spot; spot 0.50 at 8,8 16x16, spot 0.50 at 8,8 16x16 +1" in shown
-    assert len(shown.splitlines()) == 1 + 15 + 2
+    for height in (24, 12, 60):
+        lines = rendered(screen, height=height).splitlines()
+        assert len(lines) == height and sum("top" in text for text in lines) == min(22, height - 3)
     screen.take(Missed(23, 25))
     screen.take(Silence(3.0))
-    assert "SILENT: nothing heard of the daemon for 3 s" in rendered(screen)
+    assert f"SILENT: nothing heard of the daemon at {line.endpoint} for 3 s" in rendered(screen)
     screen.take(Received(HEADER, RESULT))
     assert "MISSING 3" in rendered(screen)
     assert "SILENT" not in rendered(screen)
@@ -201,39 +205,88 @@ def test_the_screen(line: Line) -> None:
 
 
 def test_a_range_of_parts(line: Line) -> None:
-    screen = _Screen()
+    screen = Screen(line.endpoint)
     with Results(line.endpoint) as subscriber:
         connected(subscriber)
         line.put(gap(7, 1000), unknown(Reason.LOST))
         (one,) = results(subscriber, 1)
     screen.take(one)
-    assert one.result.parts == 1000 and _row(one)[3] == "7-1006"
-    assert "  7-1006  UNKNOWN  lost" in rendered(screen) and screen.verdicts[Verdict.UNKNOWN] == 1000
+    assert one.result.parts == 1000 and row_of(one).part == "7-1006"
+    assert "  7-1006  UNKNOWN " in rendered(screen) and "  lost" in rendered(screen)
+    assert screen.verdicts[Verdict.UNKNOWN] == 1000
     found = json.loads(as_json(one))
     assert (found["part_id"], found["last_part_id"]) == (7, 1006)
 
 
-@pytest.mark.parametrize("camera", ["top", "c" * 32])
-def test_a_narrow_terminal_crops_the_text_alone(camera: str) -> None:
-    result = msgspec.structs.replace(RESULT, camera=camera, part_id=1234567, regions=RESULT.regions * 3)
-    received = Received(HEADER._replace(seq=7654321), result)
-    screen = _Screen()
-    screen.beat = Heartbeat(
-        line="a", state="Preoperational", detail="a long story " * 20, last_seq=1, recipe=RESULT.recipe,
+def unknown_of(camera: str = "top", **fields: Any) -> Received:
+    result = msgspec.structs.replace(RESULT, camera=camera, **fields)
+    return Received(HEADER._replace(seq=7654321), result)
+
+
+def beat(detail: str) -> Heartbeat:
+    return Heartbeat(
+        line="a", state="Preoperational", detail=detail, last_seq=1, recipe=RESULT.recipe,
         model=RESULT.model, engine="x" * 99, cameras={}, journal="ok", version="0",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("camera", ["top", "c" * 32])
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_nothing_is_cut_off_on_any_terminal(camera: str, width: int) -> None:
+    received = unknown_of(camera, part_id=1234567, regions=RESULT.regions * 2)
+    screen = Screen("ipc://e")
+    screen.beat = beat("a long story " * 5)
     for _ in range(20):
         screen.take(received)
-    lines = rendered(screen, 80).splitlines()
-    assert len(lines) == 1 + 15 + 2
-    assert lines[0].split() == ["time", "seq", "camera", "part", "verdict", "ms"]
-    time, seq, _, part, verdict, text, ms = _row(received)
-    for row in lines[1:16]:
-        assert row.split()[:5] == [time, seq, camera, part, verdict]
-        assert row.endswith(f" {ms}")
-        assert len(row) <= 80
-        if camera == "top":
-            assert f" {text[:20]}" in row and "…" in row
+    lines = rendered(screen, width, 40).splitlines()
+    assert len(lines) == 40 and all(len(text) <= width for text in lines)
+    said = " ".join(" ".join(lines).split())
+    row = row_of(received)
+    if width >= 80:  # else the columns alone are wider
+        assert lines[0].split() == ["time", "seq", "camera", "part", "frame", "verdict", "ms"]
+        shown = lines[1].split()[:7]
+        assert shown[:2] + shown[3:] == [*row[:2], *row[3:7]]
+        assert shown[2] == row.camera or (width == 80 and row.camera.startswith(shown[2].rstrip("…")))
+    assert all(word in said for word in row.text.split())
+    assert ("a long story " * 5).strip() in said
+
+
+def test_columns_never_move_back() -> None:
+    screen = Screen("ipc://e")
+    screen.take(unknown_of(part_id=12345678, frame_id=12345678))
+    before = rendered(screen).splitlines()[0]
+    for n in range(30):
+        screen.take(unknown_of(part_id=n, frame_id=n))
+    assert rendered(screen).splitlines()[0] == before and "frame" not in before
+    screen.take(unknown_of(part_id=1, frame_id=2))
+    assert "  frame  " in rendered(screen).splitlines()[0], "part and frame differ from now on"
+
+
+def test_what_stands_beside_a_pass_is_explained() -> None:
+    screen = Screen("ipc://e")
+    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.NONE, regions=()))
+    assert "beside a PASS" not in rendered(screen)
+    screen.take(unknown_of(verdict=Verdict.PASS, reason=Reason.NONE))
+    assert "A region beside a PASS is one that the limits of the recipe allow." in rendered(screen)
+
+
+def test_part_ref_is_shown_and_can_not_steer_the_terminal() -> None:
+    screen = Screen("ipc://e")
+    screen.take(unknown_of(part_ref="A-4711\x1b[2J"))
+    shown = rendered(screen)
+    assert "part_ref A-4711" in shown and "\x1b" not in shown
+
+
+def test_a_daemon_that_was_never_heard() -> None:
+    screen, quiet = Screen("tcp://127.0.0.1:7"), Quiet("tcp://127.0.0.1:7")
+    screen.take(Silence(5.2))
+    said = " ".join(rendered(screen, 80).split())
+    assert f"5 s: {what_to_check('tcp://127.0.0.1:7')}" in said
+    words = [quiet.words(Silence(float(s))) for s in range(1, 80)]
+    assert words[:4] == [f"silence: nothing heard of the daemon for {s}.0 s" for s in range(1, 5)]
+    assert words[4] == what_to_check("tcp://127.0.0.1:7") == words[64] and set(words[5:64]) == {""}
+    quiet.heard = True
+    assert quiet.words(Silence(130.0)) == "silence: nothing heard of the daemon for 130.0 s at tcp://127.0.0.1:7"
 
 
 def test_a_foreign_message_is_told_and_watching_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,11 +300,10 @@ def test_a_foreign_message_is_told_and_watching_goes_on(capsys: pytest.CaptureFi
                 raise event
             return event
 
-    for show in (_print_json, _print_plain):
-        show(Odd(), 1)
-        out, err = capsys.readouterr()
-        assert "FAIL" in out and err == "foreign message: odd\n"
-    _live(Odd(), 1)
+    _print(Odd(), "ipc://e", 1, as_json)
+    out, err = capsys.readouterr()
+    assert "FAIL" in out and err == "foreign message: odd\n"
+    _live(Odd(), "ipc://e", 1)
     assert "foreign message: odd" in capsys.readouterr().out
 
 

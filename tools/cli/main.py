@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from inspectd.cli.usage import HELP_OPTIONS, call
 from inspectd.runtime.errors import UserError, missing_package
 from inspectd_train.cli.bundle import bundle_commands
 from inspectd_train.cli.console import (
@@ -23,7 +24,10 @@ from inspectd_train.cli.console import (
 from inspectd_train.cli.data import data_commands
 from inspectd_train.cli.figures import dev_in_words, end_if_unproven
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Make a bundle that the daemon loads out of a folder of pictures.",
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS,
+)  # fmt: skip
 data_commands(app)
 
 Overkill = Annotated[float, typer.Option(min=0, max=1, help="Share of good parts that may be ejected.")]
@@ -141,7 +145,7 @@ def _report_dev(figures: dict[str, Any], bundle: Path, data_set: Path) -> None:
 def main() -> None:
     """Runs the command line of `inspectd-train`; a package that is not installed ends it with one sentence."""
     try:
-        app()
+        sys.exit(call(app, "inspectd-train"))
     except ModuleNotFoundError as error:
         print(f"inspectd-train: {missing_package(error, 'train')}", file=sys.stderr)
         sys.exit(UserError.exit_code)

@@ -45,7 +45,11 @@ def said_as(what: str) -> Iterator[None]:
 def _said(error: Exception) -> str:
     """Words of the SDK's error, without where in its own code it was raised."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return shown(re.split(r" : \w+Exception thrown", first)[0])
+    said = re.split(r" : \w+Exception thrown", first)[0].removeprefix("GenTL exception: ")
+    if found := re.fullmatch(r"(.*?)\.? ?\(Message from the source: (.*)\) \(ID: (-?\d+)\)", said):
+        what, own, code = found.groups()
+        said = f"{what[:1].lower()}{what[1:]}{': ' * bool(own.strip())}{own.strip()} (GenTL error {code})"
+    return shown(said)
 
 
 def shown(text: str) -> str:

@@ -1,0 +1,1 @@
+complete --command inspectd-train --no-files --arguments "(env _INSPECTD_TRAIN_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) inspectd-train)" --condition "env _INSPECTD_TRAIN_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) inspectd-train"

@@ -1,0 +1,1 @@
+complete --command inspectd --no-files --arguments "(env _INSPECTD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) inspectd)" --condition "env _INSPECTD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) inspectd"
