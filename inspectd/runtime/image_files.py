@@ -17,8 +17,8 @@ Decoded = tuple[npt.NDArray[Any] | None, str]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder, in name order; raises OSError if it can't be listed."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.is_file())
+    """The image files of a folder, in name order, without hidden ones; raises OSError if it can't be listed."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.name[0] != "." and p.is_file())
 
 
 def read_image(path: Path) -> U8:
