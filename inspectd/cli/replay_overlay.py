@@ -137,7 +137,7 @@ def _write(image: U8, text: str, at: tuple[int, int]) -> None:
 
 
 def _label(image: U8, text: str, at: tuple[int, int], colour: Colour) -> None:
-    """Write a text on a ground of its own, moved into the picture if it would reach out of it; at: its lower left."""
+    """Write a text on a ground of its own, whose lower left is at `at`, or where it just fits into the picture."""
     height, width = image.shape[:2]
     x = max(0, min(int(at[0]), width - _width_of(text) - 4))
     y = max(LINE_PX, min(int(at[1]), height - 1))
