@@ -105,8 +105,8 @@ class Changes:
             self._ongoing.changeover.abandon()
 
     def select(self, asked: Asked, request: SelectRecipe) -> Steps[None]:
-        """Begin to change to another recipe of the config; raises UserError if it can't begin now, or there is none
-        of this id: then nothing has changed.
+        """Begin to change to another recipe of the config; raises UserError, and nothing has changed, if it can't
+        begin now or there is none of this id.
 
         If the recipe is there and can't be had, the line is held: another product was wanted.
         """
