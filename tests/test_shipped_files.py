@@ -20,7 +20,7 @@ from inspectd.settings.publish import JournalConfig, Publish
 from inspectd.settings.recipe import ImageLimits, Limits, Recipe
 
 ROOT = Path(__file__).parent.parent
-KEY = re.compile(r"^#? ?([a-z_]+) = ")
+KEY = re.compile(r"^#? ?([a-z_0-9]+) = ")
 
 
 def uncommented(text: str) -> str:
