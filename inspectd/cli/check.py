@@ -65,7 +65,7 @@ def _check_models(settings: Settings, manifests: list[Manifest], jobs: list[list
         own = [i for i, other in enumerate(folders) if other == folder]
         shapes = [job.shape for i in own for job in jobs[i]]
         print(f"{bundle.path}: model {bundle.manifest.name}, {outlook(settings.config.engine, bundle, shapes)}")
-        using = [(settings.recipes[i], [job.shape for job in jobs[i]]) for i in own]
+        using = [(settings.recipes[i], [job.shape for job in jobs[i] if _has_room(job)]) for i in own]
         warnings += too_late(settings.config.engine, bundle, using)
     for name in need_restart(settings, manifests, settings.recipe, manifests[0]):
         print(f"recipe {name}: takes a restart on the GPU, it can't be selected while the line runs")
@@ -120,6 +120,17 @@ def _check_camera(jobs: list[tuple[str, Job]]) -> list[str]:
         if problems and not i:
             break  # it is not there
     return problems
+
+
+def _has_room(job: Job) -> bool:
+    """Whether there is memory for a camera's pictures; `_check_camera` tells of it."""
+    from inspectd.runtime.ring import check_memory
+
+    try:
+        check_memory(job.slots, job.shape, job.config.name, job.slot_bytes)
+    except UnavailableError:
+        return False
+    return True
 
 
 def _wishes(job: Job) -> tuple[object, ...]:

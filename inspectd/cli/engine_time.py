@@ -13,8 +13,10 @@ from inspectd.settings.engine import EngineConfig, OpenVinoEngine
 from inspectd.settings.recipe import LoadedRecipe
 from inspectd.steer.doubts import report
 
-TRIES = 5
-"""Pictures of which the fastest counts: something else may run on this machine just now."""
+TRIES, TRIED_S = 5, 1.0
+"""Most pictures of which the fastest counts, as something else may run on this machine just now; and the time in
+seconds after which no further one is tried.
+"""
 
 
 def too_late(
@@ -33,8 +35,8 @@ def too_late(
         print(f"{bundle.path}: {shape.width}x{shape.height} takes {ms:.1f} ms")
     warnings: list[str] = []
     for recipe, shapes in using:
-        slowest = max(shapes, key=lambda shape: needed_ms[shape])
-        if needed_ms[slowest] >= recipe.recipe.deadline_ms:
+        slowest = max(shapes, key=lambda shape: needed_ms[shape], default=None)
+        if slowest is not None and needed_ms[slowest] >= recipe.recipe.deadline_ms:
             needs = f"{needed_ms[slowest]:.1f} ms for a picture of {slowest.width}x{slowest.height}"
             what = f"the network alone needs {needs} here: every part is UNKNOWN/deadline; allow more"
             warnings += report(recipe, [(("deadline_ms",), what)])
@@ -44,8 +46,9 @@ def too_late(
 def _fastest_ms(segment: Callable[[U8], tuple[U8, U8]], shape: Shape) -> float:
     picture = np.full(shape, 128, np.uint8)
     segment(picture)  # compiles
-    took_s = []
-    for _ in range(TRIES):
+    took_s: list[float] = []
+    until_s = time.perf_counter() + TRIED_S
+    while not took_s or (len(took_s) < TRIES and time.perf_counter() < until_s):
         began_s = time.perf_counter()
         segment(picture)
         took_s.append(time.perf_counter() - began_s)

@@ -60,7 +60,8 @@ def make_plan(
     for zone, spec in view.zones.items():
         limits |= {(zone, name): spec.limits.get(name, recipe.limits[name]) for name in classes}
     if scale is None and (in_mm := {key for spec in limits.values() for key in spec.in_mm}):
-        raise ConfigError(f"the recipe has limits in mm ({', '.join(sorted(in_mm))}): its camera needs mm_per_px")
+        keys = ", ".join(sorted(in_mm))
+        raise ConfigError(f"the recipe has limits in mm ({keys}), and no camera's mm_per_px: give them in px")
     ignored = np.zeros((len(rows), len(columns)), bool)
     for polygon in view.ignore:
         ignored |= cells_inside(polygon, lefts, rights, tops, bottoms)

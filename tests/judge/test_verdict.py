@@ -199,5 +199,5 @@ def test_a_region_too_small_in_mm_counts_for_nothing(least: float, wanted: Verdi
 
 
 def test_limits_in_mm_without_a_scale_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"limits in mm \(max_length_mm\): its camera needs mm_per_px"):
+    with pytest.raises(ConfigError, match=r"limits in mm \(max_length_mm\), and no camera's mm_per_px"):
         plan_for(limits={"spot": Limits(0.4, 0.6, max_length_mm=3.0)})

@@ -523,7 +523,8 @@ def test_a_swap_does_not_end_a_hold_and_says_so(line: Line) -> None:
     triggers = two_recipes(line)
     write_bundle(line.folder / "third")
     with steered(line) as run:
-        told = run.refused("select_recipe", recipe="nobody's")
+        (line.folder / "other/recipe.toml").write_text("model = ")
+        told = run.refused("select_recipe", recipe="other")
         after = "no part is judged until another recipe is selected, or `resume`"
         for _ in range(2):
             hold = run.ask("swap_model", model="third")["hold"]
