@@ -23,6 +23,7 @@ from inspectd.runtime.start import unless_stopped
 from inspectd.runtime.systemd import notify, watchdog_period_s
 from inspectd.settings.config import Settings
 from inspectd.steer.backends import Backends
+from inspectd.steer.doubts import doubts
 from inspectd.steer.line import RunningLine
 from inspectd.steer.recipes import check_recipes, need_restart
 from inspectd.steer.reloading import Reloading
@@ -52,6 +53,8 @@ class Daemon:
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
         log.info("checking recipes and models", recipes=len(settings.recipes))
         manifests = unless_stopped(lambda: check_recipes(settings), wake)
+        for doubt in doubts(settings, manifests):
+            log.warning(doubt)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
         link, backends = make_link(), Backends()
         with ExitStack() as undo:

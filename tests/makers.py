@@ -39,12 +39,12 @@ def plan_for(
     limits: dict[str, Limits] | None = None,
     view: View | None = None,
     max_regions: int = 64,
-    mm_per_px: float | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Plan:
     """A plan by the real `make_plan`; the model knows exactly the classes that have limits."""
     limits = limits or {"spot": LIMITS}
     recipe = Recipe(model=".", deadline_ms=100, limits=limits, max_regions=max_regions)
-    return make_plan(recipe, view or View(), rect, list(limits), stride, mm_per_px)
+    return make_plan(recipe, view or View(), rect, list(limits), stride, scale)
 
 
 def region(

@@ -20,7 +20,7 @@ from inspectd.settings.publish import JournalConfig, Publish
 from inspectd.settings.recipe import ImageLimits, Limits, Recipe
 
 ROOT = Path(__file__).parent.parent
-KEY = re.compile(r"^#? ?([a-z_]+) = ")
+KEY = re.compile(r"^#? ?([a-z_0-9]+) = ")
 
 
 def uncommented(text: str) -> str:
@@ -96,10 +96,10 @@ def test_the_shipped_bundle_and_recipe_are_whole() -> None:
 def test_the_demo_parts_are_judged_as_the_report_says() -> None:
     """No missed part, boxes on the real pitting; false rejects as reported (another CPU may round one away)."""
     settings = config.load(ROOT / "config.toml")
-    from inspectd.cli.replay import Inspector
+    from inspectd.cli.inspector import Inspector
 
     folder = settings.recipe.model_dir
-    inspector = Inspector(settings.recipe, settings.config.engine)
+    inspector = Inspector(settings.recipe, settings.config.camera[0], settings.config.engine)
     reported = json.loads((folder / "report.json").read_text())["demo"]
     overkill = hit = 0
     for name, truth in json.loads((folder / "parts/parts.json").read_text()).items():

@@ -428,9 +428,9 @@ def test_mistakes_around_a_camera_that_editing_cures(line: Line) -> None:
     line.write_sim('core = 4000\npixel_format = "Mono8"')
     checked = inspectd("check", "-c", line.config)
     assert checked.returncode == 78 and "camera[0].core: this machine has no core 4000" in checked.stderr
-    line.write_sim('pixel_format = "Mono8"')
+    line.write_sim('pixel_format = "Mono16"')
     checked = inspectd("check", "-c", line.config)
-    assert checked.returncode == 78 and "camera cam0: pixel format Mono8 can't become RGB8" in checked.stderr
+    assert checked.returncode == 78 and "camera cam0: pixel format Mono16 can't be converted" in checked.stderr
 
 
 def test_without_the_producer_the_folder_is_shown_and_it_says_so(line: Line) -> None:

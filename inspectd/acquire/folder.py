@@ -10,10 +10,12 @@ from typing import Any
 
 from inspectd.acquire.camera import MAX_GAP, U8, EndOfImagesError, Exposure, Started
 from inspectd.acquire.protocol import Job
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.clock import ClockView, now_ns
 from inspectd.runtime.errors import CameraError
 from inspectd.runtime.image_files import image_files, read_image, shown_name
-from inspectd.settings.camera import FolderCamera
+from inspectd.runtime.left_out import left_out
+from inspectd.settings.camera import CameraBase, FolderCamera
 
 BUFFERS = 16
 """Most exposures that wait; older ones are lost, as in a camera whose buffers are full."""
@@ -33,6 +35,7 @@ class Folder:
         self._period_ns = round(1e9 / config.acquisition_frame_rate_hz)
         self._counter: mmap.mmap | None = None
         self._files: list[Path] = []
+        self._missed = ""  # what of the folder is not shown, in words
         self._born_ns, self._first = job.born_ns, job.first
         self._last = 0
         self._looks: deque[tuple[int, int]] = deque(maxlen=2 * BUFFERS)  # counts, and when each last stood there
@@ -41,7 +44,8 @@ class Folder:
 
     def open(self) -> None:
         """List the images, map the trigger counter."""
-        self._files = list_images(self._base / self._config.folder)
+        folder = self._base / self._config.folder
+        self._files, self._missed = list_images(folder), missed_of(folder)
         if self._config.trigger_counter:
             self._counter = _map_counter(self._base / self._config.trigger_counter)
 
@@ -58,8 +62,9 @@ class Folder:
         return self.start()
 
     def caveats(self) -> Iterator[str]:
-        """Nothing: a folder misses no image."""
-        yield from ()
+        """What of the folder is not shown."""
+        if self._missed:
+            yield f"left out of the folder {self._config.folder}: {self._missed}"
 
     def clock_view(self) -> ClockView:
         """An empty view: a folder has no clock of its own."""
@@ -137,18 +142,22 @@ class Folder:
 
     def _decode(self, number: int) -> U8 | str:
         if self._ready[0] != number:
-            self._ready = number, self._load(self._files[(number - 1) % len(self._files)])
+            path = self._files[(number - 1) % len(self._files)]
+            self._ready = number, load_picture(path, self._config, self._job.channels)
         return self._ready[1]
 
-    def _load(self, path: Path) -> U8 | str:
-        try:
-            picture = read_image(path)
-        except ValueError as error:
-            return str(error)
-        wanted = (self._config.height, self._config.width, self._job.channels)
-        if picture.shape != wanted:
-            return f"{shown_name(path)}: is {_size(picture.shape)}, the camera is configured for {_size(wanted)}"
-        return picture
+
+def load_picture(path: Path, camera: CameraBase, channels: int) -> U8 | str:
+    """An image file as a camera's picture for a model, uint8 [H, W, channels], or why it can't be one."""
+    try:
+        picture = with_channels(read_image(path), channels)
+    except ValueError as error:
+        return str(error)
+    height, width, _ = picture.shape
+    if (height, width) != (camera.height, camera.width):
+        wanted = f"the camera is configured for {camera.width}x{camera.height}"
+        return f"{shown_name(path)}: is {width}x{height}, {wanted}"
+    return picture
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -162,8 +171,12 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]} with {shape[2]} channel{'s' if shape[2] > 1 else ''}"
+def missed_of(folder: Path) -> str:
+    """Pictures of a folder that somebody may miss, in words; raises CameraError if it can't be listed."""
+    try:
+        return left_out(folder).missed
+    except OSError as error:
+        raise CameraError(f"the image folder {folder} can't be read: {error.strerror}") from None
 
 
 def _map_counter(path: Path) -> mmap.mmap:

@@ -1,5 +1,7 @@
 """From the bytes of a GenTL buffer to the slot's picture: Mono8 or RGB8, cut to the camera's rectangle.
 
+Grey for a colour model and colour for a grey one are converted by the rule of `inspectd/runtime/channels.py`.
+
 Pixel formats have their PFNC names. Of deeper pixels the upper 8 bits are kept and the lower ones dropped, not
 rounded. Lines follow each other without padding, those of the packed formats (`p`) too: with an odd width a line
 may begin within a byte. Bayer mosaics are cut to 8 bits, then demosaiced by OpenCV's bilinear method.
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 
 from inspectd.acquire.camera import U8
+from inspectd.runtime.channels import recolour
 
 Rect = tuple[int, int, int, int]
 Convert = Callable[[U8, U8], None]
@@ -35,10 +38,12 @@ FORMATS = (
     | {f"Bayer{c}{name}": _Format(*layout, 3, BAYER[c]) for c in BAYER for name, layout in LAYOUTS.items()}
     | {name + "8": _Format(24, 8, 3, name) for name in ("RGB", "BGR")}
 )
-ALLOWED = {
-    1: "Mono8, Mono10, Mono12, Mono10p, Mono12p",
-    3: "RGB8, BGR8, and BayerRG, BayerGR, BayerGB, BayerBG with 8, 10, 12, 10p or 12p",
+ALLOWED = "RGB8, BGR8, and Mono, BayerRG, BayerGR, BayerGB, BayerBG with 8, 10, 12, 10p or 12p"
+PREFERRED = {
+    1: ("Mono8", "RGB8", "BGR8", *(f"Bayer{c}8" for c in BAYER)),
+    3: ("RGB8", "BGR8", *(f"Bayer{c}8" for c in BAYER), "Mono8"),
 }
+"""By the channels that the model wants: what a camera is asked for, the first that it has."""
 GROUPS = {10: (4, 5), 12: (2, 3)}
 """Groups of packed pixels by bits per pixel: so many pixels fill so many bytes."""
 
@@ -47,7 +52,7 @@ def nbytes(pixel_format: str, width: int, height: int) -> int:
     """Bytes of one picture in the buffer; raises ValueError for a format that can't be converted."""
     how = FORMATS.get(pixel_format)
     if how is None:
-        raise ValueError(f"pixel format {pixel_format} can't be converted; allowed are {ALLOWED[1]}, {ALLOWED[3]}")
+        raise ValueError(f"pixel format {pixel_format} can't be converted; allowed are {ALLOWED}")
     return (how.bits * width * height + 7) // 8
 
 
@@ -55,21 +60,16 @@ def converter(pixel_format: str, channels: int, width: int, height: int, rect: R
     """Make a function (buffer, image) that fills `image` with the rectangle (x, y, w, h) of the buffer.
 
     The buffer is uint8 [n], n at least `nbytes`, else ValueError; the image uint8 [h, w, channels], C-contiguous.
-    The function has scratch memory of its own: one call at a time. Raises ValueError if the format can't become
-    what the model wants (channels 1 = Mono8, 3 = RGB8), or the rectangle does not lie in the picture.
+    The function has scratch memory of its own: one call at a time. channels: 1 = Mono8, 3 = RGB8. Raises
+    ValueError if the format can't be converted, or the rectangle does not lie in the picture.
     """
-    how = FORMATS.get(pixel_format)
-    if how is None or how.channels != channels:
-        wanted = {1: "Mono8", 3: "RGB8"}.get(channels, f"a picture of {channels} channels")
-        allowed = ALLOWED.get(channels, "none")
-        raise ValueError(
-            f"pixel format {pixel_format} can't become {wanted}, as the model wants; allowed are {allowed}"
-        )
+    size, how = nbytes(pixel_format, width, height), FORMATS[pixel_format]
     x, y, w, h = rect
     if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
         raise ValueError(f"the rectangle {rect} does not lie within the camera's {width}x{height} pixels")
     fill = _filler(how, width, height, rect)
-    size = nbytes(pixel_format, width, height)
+    if how.channels != channels:
+        fill = _recoloured(fill, np.empty((h, w, how.channels), np.uint8))
 
     def convert(buffer: U8, image: U8) -> None:
         if buffer.size < size:
@@ -92,6 +92,14 @@ def _filler(how: _Format, width: int, height: int, rect: Rect) -> Fill:
     if how.order == "BGR":
         return lambda data, image: cv2.cvtColor(data.reshape(shape)[cut], cv2.COLOR_BGR2RGB, dst=image)
     return lambda data, image: np.copyto(image, data.reshape(shape)[cut])
+
+
+def _recoloured(fill: Fill, scratch: U8) -> Fill:
+    def fill_recoloured(data: U8, image: U8) -> None:
+        fill(data, scratch)
+        recolour(scratch, image)
+
+    return fill_recoloured
 
 
 def _cut(rect: Rect) -> Any:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ import numpy as np
 from inspectd.acquire import open_camera
 from inspectd.acquire.camera import Exposure
 from inspectd.acquire.chatter import Chatter
-from inspectd.acquire.folder import list_images
+from inspectd.acquire.folder import list_images, missed_of
 from inspectd.acquire.orders import Orders
 from inspectd.acquire.protocol import OPENING_S, Job, SendTrigger
 from inspectd.acquire.simcam import world
 from inspectd.runtime.books import Losses
+from inspectd.runtime.channels import conversion
 from inspectd.runtime.clock import now_ns
 from inspectd.runtime.errors import CameraError
-from inspectd.runtime.image_files import read_image, write_png
+from inspectd.runtime.image_files import read_image, shown_name, write_png
 from inspectd.runtime.log import Heedless
 from inspectd.settings.camera import FolderCamera, SimCamera
 
@@ -116,8 +118,7 @@ def _look(question: Opening, job: Job) -> Rows:
     orders = Orders()
     camera = open_camera(job, lambda _: None, Losses(), orders)
     try:
-        if isinstance(job.config, FolderCamera | SimCamera):
-            _check_first_image(job.config, job)
+        shown = list(_check_folder(job.config, job)) if isinstance(job.config, FolderCamera | SimCamera) else []
         camera.open()
         if question.features:
             return list(camera.features())
@@ -125,22 +126,25 @@ def _look(question: Opening, job: Job) -> Rows:
             camera.start()
             orders.put(SendTrigger(1, "", now_ns()))  # for a camera that waits for one
             _snapshot(question, job, camera)
-        return [{"device": camera.device, "caveats": list(camera.caveats())}]
+        return [{"device": camera.device, "caveats": [*shown, *camera.caveats()]}]
     finally:
         camera.close()
 
 
-def _check_first_image(config: FolderCamera | SimCamera, job: Job) -> None:
-    first = list_images(Path(job.base) / config.folder)[0]
+def _check_folder(config: FolderCamera | SimCamera, job: Job) -> Iterator[str]:
+    """Look at a folder's first picture: raises CameraError if it has another size, says how it is converted."""
+    folder = Path(job.base) / config.folder
+    first = list_images(folder)[0]
+    if isinstance(config, SimCamera) and (told := missed_of(folder)):
+        yield f"left out of the folder {config.folder}: {told}"
     try:
-        shape = read_image(first).shape
+        height, width, channels = read_image(first).shape
     except ValueError:
         return  # one that can't be read would be an UNKNOWN result, and says nothing of the others
-    if shape != (config.height, config.width, job.channels):
-        size = f"{config.width}x{config.height} with {job.channels} channel(s)"
-        raise CameraError(
-            f"{first.name} is {shape[1]}x{shape[0]} with {shape[2]} channel(s), {size} is configured"
-        )
+    if (height, width) != (config.height, config.width):
+        raise CameraError(f"{shown_name(first)} is {width}x{height}, {config.width}x{config.height} is configured")
+    if into := conversion(channels, job.channels):
+        yield f"{shown_name(first)} is {'grey' if channels == 1 else 'RGB'}, and made {into}"
 
 
 def _snapshot(question: Opening, job: Job, camera: Any) -> None:

@@ -25,9 +25,15 @@ START_S = 60.0
 
 def pictures_of(settings: Settings) -> tuple[Path, int, int]:
     """Folder, width and height of the first camera that shows images; raises ConfigError if there is none."""
+    camera = shown_camera(settings)
+    return settings.base.resolve() / camera.folder, camera.width, camera.height
+
+
+def shown_camera(settings: Settings) -> FolderCamera | SimCamera:
+    """The first camera that shows images; raises ConfigError if there is none."""
     for camera in settings.config.camera:
         if isinstance(camera, FolderCamera | SimCamera):
-            return settings.base.resolve() / camera.folder, camera.width, camera.height
+            return camera
     raise ConfigError(
         "this bench needs a camera of kind sim or folder in the config: it takes its pictures from there"
     )
@@ -70,6 +76,8 @@ class BenchLine:
         recipe's.
         """
         shown, width, height = pictures_of(settings)
+        if (scale := shown_camera(settings).mm_per_px) is not None:
+            camera += f"\nmm_per_px = {scale}"
         self._is_heard = is_heard
         self.folder, self.endpoint = folder, f"ipc://{folder}/results"
         self.state_dir = folder / "state" / "bench"

@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from inspectd.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from inspectd.settings import config
@@ -41,10 +42,12 @@ def acquire(json: JsonOption = False) -> None:
 def faults(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Do every harm to simulated cameras of a running daemon, and see whether each trigger has its one result."""
     from inspectd.bench.faults import bench_faults
-    from inspectd.cli.replay import Inspector
+    from inspectd.bench.line import shown_camera
+    from inspectd.cli.inspector import Inspector
 
     settings = config.load(path)
-    inspector = Inspector(settings.recipe, settings.config.engine)
+    recipe = settings.recipe._replace(recipe=replace(settings.recipe.recipe, camera={}))  # its cameras are its own
+    inspector = Inspector(recipe, shown_camera(settings), settings.config.engine)
     bench_faults(settings, inspector.inspect, json)
 
 

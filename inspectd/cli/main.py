@@ -13,7 +13,8 @@ from inspectd.cli.check import check
 from inspectd.cli.ctl import ctl
 from inspectd.cli.doctor import doctor
 from inspectd.cli.keys import keygen
-from inspectd.cli.run import replay, run, watch
+from inspectd.cli.replay import replay
+from inspectd.cli.run import run, watch
 from inspectd.cli.simcam import simcam
 from inspectd.cli.stderr import leave, log_to_stderr
 from inspectd.cli.usage import HELP_OPTIONS, call

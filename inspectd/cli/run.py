@@ -1,4 +1,4 @@
-"""The commands of a line: `inspectd run`, `replay` and `watch`."""
+"""The commands of a line: `inspectd run` and `watch`."""
 
 import ctypes
 import logging
@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,18 +122,6 @@ def _allow_descriptors() -> None:
     if soft != resource.RLIM_INFINITY:
         most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-
-
-def replay(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")],
-    path: ConfigOption = DEFAULT_CONFIG,
-    json: JsonOption = False,
-) -> None:
-    """Judge a folder of images by the config's recipe, offline."""
-    from inspectd.cli.replay import replay as replay_folder
-
-    settings = config.load(path)
-    replay_folder(folder, settings.recipe, settings.config.engine, json)
 
 
 def watch(

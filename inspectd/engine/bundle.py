@@ -136,7 +136,7 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def refuse_unproven(path: Path, manifest: Manifest, is_allowed: bool) -> None:
-    """Raise BundleError for the bundle in the folder `path` if its training has not shown that it finds anything."""
+    """Raise BundleError for the bundle in folder `path` if its training has not shown that it finds anything."""
     if manifest.unproven and not is_allowed:
         raise BundleError(
             f"{path}: the model is unproven: {manifest.unproven}. To inspect with it all the same, set "

@@ -37,7 +37,8 @@ class Plan(NamedTuple):
     zones: tuple[tuple[str, Points], ...]
     """Zones by name, with polygons in px of the full sensor image; the first that holds a centroid wins."""
     max_regions: int
-    mm_per_px: float | None
+    scale: tuple[float, float] | None
+    """Width and height of a pixel on the part in mm; None if they are not known."""
 
 
 def make_plan(
@@ -46,9 +47,11 @@ def make_plan(
     rect: tuple[int, int, int, int],
     classes: Sequence[str],
     stride: int,
-    mm_per_px: float | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Plan:
-    """Resolve `recipe` for a judged rectangle; raises ConfigError when it and the model's classes differ."""
+    """Resolve `recipe` for a judged rectangle; raises ConfigError when it and the model's classes differ, or where
+    it has limits in mm and the pixels no size in mm (`scale`).
+    """
     _check_classes(recipe, view, classes)
     lefts, rights = _borders(rect[0], rect[2], stride)
     tops, bottoms = _borders(rect[1], rect[3], stride)
@@ -56,6 +59,9 @@ def make_plan(
     limits = {(NO_ZONE, name): recipe.limits[name] for name in classes}
     for zone, spec in view.zones.items():
         limits |= {(zone, name): spec.limits.get(name, recipe.limits[name]) for name in classes}
+    if scale is None and (in_mm := {key for spec in limits.values() for key in spec.in_mm}):
+        keys = ", ".join(sorted(in_mm))
+        raise ConfigError(f"the recipe has limits in mm ({keys}), and no camera's mm_per_px: give them in px")
     ignored = np.zeros((len(rows), len(columns)), bool)
     for polygon in view.ignore:
         ignored |= cells_inside(polygon, lefts, rights, tops, bottoms)
@@ -70,7 +76,7 @@ def make_plan(
     zones = tuple((zone, spec.polygon) for zone, spec in view.zones.items())
     return Plan(
         tuple(classes), stride, rect, floor, np.array(lowest, np.uint8), columns, rows, limits, zones,
-        recipe.max_regions, mm_per_px,
+        recipe.max_regions, scale,
     )  # fmt: skip
 
 

@@ -96,7 +96,9 @@ def _describe(m: _Measures, i: int, k: int, plan: Plan) -> Region:
     centre = float(m.centres[i, 0]), float(m.centres[i, 1])
     area_px = stride * stride * float(m.sums[i]) / 255
     length_px = _length(outline) * stride
-    mm = plan.mm_per_px
+    area_mm2 = length_mm = None
+    if plan.scale is not None:
+        area_mm2, length_mm = area_px * plan.scale[0] * plan.scale[1], _length(outline, plan.scale) * stride
     contour = np.minimum(_thinned(outline) * stride + stride // 2 + (x0, y0), (width - 1, height - 1))
     return Region(
         class_=plan.classes[k],
@@ -108,8 +110,8 @@ def _describe(m: _Measures, i: int, k: int, plan: Plan) -> Region:
         length_px=round(length_px, 1),
         contour=[(left + px, top + py) for px, py in contour.tolist()],
         zone=_zone_of(centre, plan),
-        area_mm2=None if mm is None else area_px * mm * mm,
-        length_mm=None if mm is None else length_px * mm,
+        area_mm2=area_mm2,
+        length_mm=length_mm,
     )
 
 
@@ -119,11 +121,14 @@ def _outline(mask: npt.NDArray[np.bool_]) -> I32:
     return contours[0].reshape(-1, 2).astype(np.int32)
 
 
-def _length(outline: I32) -> float:
-    """Maximum Feret diameter in cells, from outer edge to outer edge along that direction."""
+def _length(outline: I32, scale: tuple[float, float] = (1.0, 1.0)) -> float:
+    """Maximum Feret diameter, from outer edge to outer edge along that direction.
+
+    scale: width and height of a cell, in the unit of the result.
+    """
     hull = cv2.convexHull(outline).reshape(-1, 2).astype(np.float64)
     corners = (hull[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])).reshape(-1, 2)
-    difference = corners[:, None] - corners[None]
+    difference = (corners[:, None] - corners[None]) * scale
     return float(np.sqrt((difference**2).sum(axis=2).max()))
 
 

@@ -39,6 +39,6 @@ def inspect(
 
 
 def counted_regions(scores: U8, peak: U8, plan: Plan) -> Extraction:
-    """The regions of a score map that count for the verdict; those smaller than `min_area_px` do not."""
+    """The regions of a score map that count for the verdict; those that are too small do not."""
     found = extract_regions(scores, peak, plan)
     return found._replace(regions=tuple(region for region in found.regions if counts(region, plan)))

@@ -12,8 +12,8 @@ from inspectd.settings.recipe import Limits
 def judge(extraction: Extraction, plan: Plan) -> Judgement:
     """PASS, FAIL or UNKNOWN/undecided.
 
-    A region smaller than `min_area_px` counts for nothing. One whose score reaches `reject` is a defect,
-    a lower one is in doubt. The part is bad if a limit is broken by the defects alone; it is good if none
+    A region smaller than `min_area_px` or `min_area_mm2` counts for nothing. One whose score reaches `reject` is a
+    defect, a lower one is in doubt. The part is bad if a limit is broken by the defects alone; it is good if none
     would be broken even were every doubtful region a defect; else nobody knows. More regions than could
     be described are doubt as well, so never a PASS.
     """
@@ -41,8 +41,11 @@ def judge(extraction: Extraction, plan: Plan) -> Judgement:
 
 
 def counts(region: Region, plan: Plan) -> bool:
-    """Whether a region is large enough to count: its area reaches the `min_area_px` of its zone and class."""
-    return region.area_px >= plan.limits[region.zone, region.class_].min_area_px
+    """Whether a region is large enough to count: its area reaches the least one of its zone and class."""
+    limits = plan.limits[region.zone, region.class_]
+    if limits.min_area_mm2 is not None:
+        return _in_mm(region.area_mm2) >= limits.min_area_mm2
+    return region.area_px >= limits.min_area_px
 
 
 def _broken_limit(regions: list[Region], limits: Limits) -> str:
@@ -53,12 +56,23 @@ def _broken_limit(regions: list[Region], limits: Limits) -> str:
         return f"area {broken[0]:.0f} px, {broken[1]:.0f} allowed"
     if broken := _over(limits.max_length_px, (r.length_px for r in regions)):
         return f"length {broken[0]:.0f} px, {broken[1]:.0f} allowed"
+    if broken := _over(limits.max_area_mm2, (_in_mm(r.area_mm2) for r in regions)):
+        return f"area {broken[0]:.4g} mm2, {broken[1]:g} allowed"
+    if broken := _over(limits.max_length_mm, (_in_mm(r.length_mm) for r in regions)):
+        return f"length {broken[0]:.4g} mm, {broken[1]:g} allowed"
     return ""
 
 
 def _over(limit: float | None, values: Iterable[float]) -> tuple[float, float] | None:
+    if limit is None:
+        return None
     worst = max(values, default=0.0)
-    return None if limit is None or worst <= limit else (worst, limit)
+    return None if worst <= limit else (worst, limit)
+
+
+def _in_mm(measure: float | None) -> float:
+    assert measure is not None  # `make_plan` refuses limits in mm where regions have no such measure
+    return measure
 
 
 def _sentence(key: tuple[str, str], broken: str) -> str:

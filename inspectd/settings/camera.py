@@ -4,7 +4,10 @@ from typing import Annotated, Literal, assert_never
 
 from msgspec import Meta, Struct
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Scale = Annotated[float, Meta(gt=0, le=1e6)]
+"""Size of a pixel in mm."""
 RESERVED_CAMERA_NAME = "part"
 
 
@@ -14,12 +17,24 @@ class CameraBase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: Name
     width: Annotated[int, Meta(ge=64, le=65536)]
     height: Annotated[int, Meta(ge=64, le=65536)]
-    mm_per_px: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    mm_per_px: Scale | Annotated[list[Scale], Meta(min_length=2, max_length=2)] | None = None
+    """Size of a pixel on the part in mm: one number, or [across, down].
+
+    (A list of two: with a tuple beside a number that has bounds msgspec 0.22 crashes.)
+    """
     spare_slots: Annotated[int, Meta(ge=1, le=64)] = 4
     stall_s: Annotated[float, Meta(ge=1, le=600)] = 5.0
     """Seconds of silence after which a camera process that streams hangs: it is killed and restarted."""
     core: Annotated[int, Meta(ge=0, le=4095)] | None = None
     """The CPU core that the camera process is pinned to; None = any."""
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """Width and height of a pixel on the part in mm; None if they are not known."""
+        if isinstance(self.mm_per_px, list):
+            across, down = self.mm_per_px
+            return across, down
+        return None if self.mm_per_px is None else (self.mm_per_px, self.mm_per_px)
 
     def __post_init__(self) -> None:
         if self.name == RESERVED_CAMERA_NAME:

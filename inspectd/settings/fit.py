@@ -8,7 +8,8 @@ from typing import Any
 
 from inspectd.settings import toml
 from inspectd.settings.mistakes import Problem
-from inspectd.settings.recipe import LoadedRecipe, Polygon, Recipe, View, loaded_recipe
+from inspectd.settings.positions import KeyPath
+from inspectd.settings.recipe import IN_MM, Limits, LoadedRecipe, Polygon, Recipe, View, loaded_recipe
 
 Tables = list[dict[str, Any]]
 """The `[[camera]]` tables of a config."""
@@ -26,7 +27,7 @@ def _misfits(recipe: Recipe, cameras: Tables) -> list[Problem]:
     """What a recipe says that the machine's cameras can't keep, as problems."""
     by_name = {camera["name"]: camera for camera in cameras if isinstance(camera.get("name"), str)}
     are_known = bool(cameras) and len(by_name) == len(cameras)  # else a name may be missing there
-    problems: list[Problem] = []
+    problems = _without_scale(cameras, [((), recipe.limits)])
     for name, view in recipe.camera.items():
         problems += [
             (("camera", name, "features", feature), "no GenICam feature can have this name")
@@ -37,10 +38,28 @@ def _misfits(recipe: Recipe, cameras: Tables) -> list[Problem]:
             if are_known:
                 problems.append((("camera", name), f"there is no such camera; there is {', '.join(by_name)}"))
             continue
+        zones: list[tuple[KeyPath, dict[str, Limits]]] = [
+            (("camera", name, "zones", zone), spec.limits) for zone, spec in view.zones.items()
+        ]
+        problems += _without_scale([by_name[name]], zones)
         width, height = by_name[name].get("width"), by_name[name].get("height")
         if isinstance(width, int) and isinstance(height, int):
             problems += _outside(name, view, width, height)
     return problems
+
+
+def _without_scale(cameras: Tables, tables: list[tuple[KeyPath, dict[str, Limits]]]) -> list[Problem]:
+    """Limits in mm that cameras whose pixels have no size in mm can't keep. tables: each with its place."""
+    names = [str(camera.get("name")) for camera in cameras if camera.get("mm_per_px") is None]
+    if not names:
+        return []
+    who = f"camera {names[0]} has" if len(names) == 1 else f"cameras {', '.join(names)} have"
+    return [
+        ((*place, "limits", of, key), f"{who} no mm_per_px: set it in the config, or give {IN_MM[key]} here")
+        for place, limits in tables
+        for of, spec in limits.items()
+        for key in spec.in_mm
+    ]
 
 
 def _outside(name: str, view: View, width: int, height: int) -> list[Problem]:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import inspect as mi
 
+from inspectd.settings.nesting import misnested
 from inspectd.settings.positions import KeyPath
-from inspectd.settings.wording import choose, guess, key_words, one_of, shown, wanted
+from inspectd.settings.wording import choose, guess, in_another_unit, key_words, one_of, shown, wanted
 
 Problem = tuple[KeyPath, str]
 """Where in the file something is wrong, and what, in words."""
@@ -29,6 +30,11 @@ def find_mistakes(type_: mi.Type, value: object, path: KeyPath, problems: list[P
             for key, item in value.items():
                 find_mistakes(type_.key_type, key, (*path, key), problems)
                 find_mistakes(type_.value_type, item, (*path, key), problems)
+        case mi.CollectionType() | mi.TupleType(), list() if nested := misnested(type_, value):
+            problems.append((path, nested))
+        case mi.CollectionType(), dict() if _is_of_tables(type_):
+            name = ".".join(key_words(str(key)) for key in path)
+            problems.append((path, f"each is a table of its own: write [[{name}]], in double brackets"))
         case mi.CollectionType(), list() if _has_length(type_, value):
             for index, item in enumerate(value):
                 find_mistakes(type_.item_type, item, (*path, index), problems)
@@ -53,7 +59,10 @@ def _check_struct(type_: mi.StructType, data: dict[str, Any], path: KeyPath, pro
                 del ruled[key]
         elif type_.forbid_unknown_fields and key != type_.tag_field:
             meant = guess(key, fields)
-            problems.append(((*path, key), "unknown key" + (f" (did you mean {key_words(meant)}?)" * bool(meant))))
+            hint = f" (did you mean {key_words(meant)}?)" if meant else ""
+            if meant and in_another_unit(key, meant):
+                hint, meant = f" (there is {key_words(meant)}, which has another unit)", ""
+            problems.append(((*path, key), "unknown key" + hint))
             del ruled[key]
             if meant:  # a key that is there but for its spelling breaks no rule
                 ruled.setdefault(meant, value)
@@ -90,6 +99,12 @@ def _check_tag(
         problems.append(((*path, field), f"key is missing (expected {tags})"))
     elif all(data[field] != type_.tag for type_ in types):
         problems.append(((*path, field), f"expected {tags}, got {shown(data[field])}"))
+
+
+def _is_of_tables(type_: mi.CollectionType) -> bool:
+    item = choose(type_.item_type, {})
+    members = item.types if isinstance(item, mi.UnionType) else (item,)
+    return all(isinstance(member, mi.StructType) for member in members)
 
 
 def _has_length(type_: mi.DictType | mi.CollectionType, value: Sized) -> bool:

@@ -30,10 +30,26 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_count: Annotated[int, Meta(ge=0)] = 0
     max_area_px: Size | None = None
     max_length_px: Size | None = None
+    min_area_mm2: Size | None = None
+    """This and the next two: of cameras that have `mm_per_px`, each instead of the one in pixels."""
+    max_area_mm2: Size | None = None
+    max_length_mm: Size | None = None
+
+    @property
+    def in_mm(self) -> list[str]:
+        """The keys whose limits are given in mm or mm2."""
+        return [key for key in IN_MM if getattr(self, key) is not None]
 
     def __post_init__(self) -> None:
         if self.suspect > self.reject:
             raise ValueError(f"suspect ({self.suspect}) must not be above reject ({self.reject})")
+        for key in self.in_mm:
+            if getattr(self, IN_MM[key]):
+                raise ValueError(f"{IN_MM[key]} and {key} are one limit in two units: leave one of them out")
+
+
+IN_MM = {"min_area_mm2": "min_area_px", "max_area_mm2": "max_area_px", "max_length_mm": "max_length_px"}
+"""Limits in mm, and the same limits in pixels."""
 
 
 class Zone(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,7 +4,6 @@ tomllib keeps no positions and msgspec stops at its first error. So a small scan
 stands, and a walk over the type collects the problems; msgspec stays the judge of every single value.
 """
 
-import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,16 +15,10 @@ from msgspec import inspect as mi
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.mistakes import Problem, find_mistakes
 from inspectd.settings.positions import KeyPath, positions
+from inspectd.settings.syntax import end_of, syntax_mistake
 from inspectd.settings.wording import key_words
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_SYNTAX_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
-_SYNTAX_WORDS = {
-    "Invalid statement": "expected a key or a [table]",
-    "Invalid value": "not a value (text must stand in quotes)",
-    "Cannot overwrite a value": "the key already has a value",
-}
 
 
 class NoFileError(ConfigError):
@@ -93,7 +86,7 @@ def _read(path: Path) -> tuple[bytes, str]:
         return raw, raw.decode("utf-8-sig")  # Windows editors put a byte-order mark before UTF-8
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")
-        line, column = _end_of(before)
+        line, column = end_of(before)
         byte = f"0x{error.object[error.start]:02x}"
         raise ConfigError([f"{path}:{line}:{column}: not UTF-8 text (byte {byte})"]) from None
 
@@ -102,17 +95,9 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # not only TOMLDecodeError: int() refuses thousands of digits
-        match = _SYNTAX_ERROR.fullmatch(str(error))
-        if match is None:  # no position is known then
-            raise ConfigError([f"{path}: not valid TOML: a number has too many digits"]) from None
-        what, line, column = match.groups()
-        place = (int(line), int(column)) if line else _end_of(text.rstrip())
-        what = _SYNTAX_WORDS.get(what, what[0].lower() + what[1:])
-        raise ConfigError([f"{path}:{place[0]}:{place[1]}: not valid TOML: {what}"]) from None
-
-
-def _end_of(text: str) -> tuple[int, int]:
-    return text.count("\n") + 1, len(text) - text.rfind("\n")
+        what, line, column = syntax_mistake(error, text)
+        place = f"{path}:{line}:{column}" if line else f"{path}"
+        raise ConfigError([f"{place}: not valid TOML: {what}"]) from None
 
 
 def _place(places: dict[KeyPath, tuple[int, int]], path: KeyPath) -> tuple[int, int]:

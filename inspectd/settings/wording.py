@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import inspect as mi
 
+from inspectd.settings.camera import NAME_PATTERN
 from inspectd.settings.positions import BARE_KEY
 
 _THING = ("a value", "elements")
@@ -18,6 +19,12 @@ _NOUNS: dict[type[mi.Type], tuple[str, str]] = {
     mi.StructType: ("a table", "tables"),
 }
 _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "a multiple of"))
+_PATTERNS = {
+    NAME_PATTERN: "a name of a to z, 0 to 9, - and _ (at most 32 characters, a letter or digit first)",
+}
+"""What a text must be, for each pattern that a struct has."""
+_UNITS = {"px", "um", "mm", "cm", "mm2", "cm2", "us", "ms", "s", "hz", "mib"}
+"""Ends of keys that name a unit."""
 _ALIKE = 0.7
 """Share of an unknown key that a known one must have to be guessed; at 0.6 `camera` is taken for `name`."""
 
@@ -50,8 +57,8 @@ def wanted(type_: mi.Type) -> str:
         case mi.LiteralType(values):
             return one_of(values)
         case mi.StrType() as plain:
-            pattern = f" that matches {plain.pattern}" if plain.pattern else ""
-            return "text" + _length("character", plain.min_length, plain.max_length) + pattern
+            what = _PATTERNS[plain.pattern] if plain.pattern else "text"
+            return what + _length("character", plain.min_length, plain.max_length)
         case mi.IntType() | mi.FloatType() as plain:
             limits = ((words, getattr(plain, name)) for name, words in _BOUNDS)
             bounds = [f"{words} {str(at).removesuffix('.0')}" for words, at in limits if at is not None]
@@ -74,6 +81,8 @@ def _plural(types: Iterable[mi.Type]) -> str:
 
 
 def _length(noun: str, least: int | None, most: int | None) -> str:
+    if least is not None and least == most:
+        return f" ({least} {noun}{'s' * (least != 1)})"
     bounds = [f"at {word} {count}" for word, count in (("least", least), ("most", most)) if count is not None]
     return f" ({' and '.join(bounds)} {noun}{'s' * ((most or least) != 1)})" if bounds else ""
 
@@ -105,6 +114,12 @@ def guess(key: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     close = difflib.get_close_matches(key.lower().replace("-", "_"), names, 1, _ALIKE)
     return names[close[0]] if close else ""
+
+
+def in_another_unit(key: str, known: str) -> bool:
+    """Whether two keys that are alike name different units: a number of the one is wrong as the other."""
+    units = [set(name.lower().rsplit("_", 1)[1:]) & _UNITS for name in (key, known)]
+    return all(units) and units[0] != units[1]
 
 
 def key_words(key: str) -> str:

@@ -105,17 +105,18 @@ class Changes:
             self._ongoing.changeover.abandon()
 
     def select(self, asked: Asked, request: SelectRecipe) -> Steps[None]:
-        """Begin to change to another recipe of the config; raises UserError if it can't begin now.
+        """Begin to change to another recipe of the config; raises UserError, and nothing has changed, if it can't
+        begin now or there is none of this id.
 
-        If the recipe can't be had, the line is held: another product was wanted.
+        If the recipe is there and can't be had, the line is held: another product was wanted.
         """
         yield from self._check_may_begin()
         recipe = next((recipe for recipe in self.recipes if recipe.id == request.recipe), None)
         if recipe is None:
             names = ", ".join(recipe.id for recipe in self.recipes)
-            sentence = f"there is no recipe {request.recipe!r} in the config; there is {names}"
-            yield from self._fail(asked, sentence)
-            return
+            raise UserError(
+                f"nothing was changed: there is no recipe {request.recipe!r} in the config; there is {names}"
+            )
         if request.from_part_id is not None and self._kept.selection.failed:
             raise UserError(
                 "the line is held because the parts that come now are in doubt: select without from_part_id"

@@ -178,6 +178,6 @@ def make_plans(recipe: LoadedRecipe, cameras: Sequence[CameraBase], manifest: Ma
     if problems:
         raise ConfigError(problems)
     return [
-        make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.mm_per_px)
+        make_plan(recipe.recipe, view, rect, manifest.classes, manifest.stride, camera.scale)
         for camera, view, rect in resolved
     ]

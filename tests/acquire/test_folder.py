@@ -209,7 +209,7 @@ def test_an_unusable_picture_says_why_and_the_next_one_comes(make: Make, counter
         said.append(camera.read(image))
     assert said == [
         "1.png: is cut off or not what its name says",
-        "2.png: is 71x64 with 1 channel, the camera is configured for 70x64 with 1 channel",
+        "2.png: is 71x64, the camera is configured for 70x64",
         "",
     ]
 

@@ -47,7 +47,12 @@ def test_every_command(line: Line) -> None:
         refused = ctl(line, "trigger", "top", "A-1")
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
         assert refused.stderr.startswith("inspectd: camera top takes no software triggers")
-        assert ctl(line, "select", "third").returncode == 1
+        refused = ctl(line, "select", "third")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == (
+            "inspectd: nothing was changed: there is no recipe 'third' in the config; there is dark, other\n"
+        )
+        assert ", inspecting" in ctl(line, "status").stdout
         assert stop(daemon) == 0, line.log
     assert "Traceback" not in line.log
 

@@ -221,7 +221,7 @@ def test_a_suspicious_peak_in_an_ignored_cell_alone_is_nothing() -> None:
     ],
 )
 def test_the_length_of_known_shapes(cells: list[tuple[int, int]], length: float) -> None:
-    plan = plan_for(mm_per_px=0.5)
+    plan = plan_for(scale=(0.5, 0.5))
     scores = blank(plan)
     for x, y in cells:
         scores[0, y + 2, x + 3] = 255
@@ -230,6 +230,26 @@ def test_the_length_of_known_shapes(cells: list[tuple[int, int]], length: float)
     assert region.length_mm == pytest.approx(length * 4 * 0.5)
     assert region.area_px == 16 * len(cells)
     assert region.area_mm2 == pytest.approx(16 * len(cells) * 0.25)
+
+
+@pytest.mark.parametrize(
+    ("cells", "length_mm"),
+    [
+        ([(x, 0) for x in range(10)], math.hypot(10 * 0.5, 0.25)),
+        ([(0, y) for y in range(10)], math.hypot(0.5, 10 * 0.25)),
+        ([(i, i) for i in range(8)], 8 * math.hypot(0.5, 0.25)),
+        # the longest extent in px is not the one in mm
+        ([(x, 0) for x in range(9)] + [(0, y) for y in range(1, 12)], math.hypot(9 * 0.5, 12 * 0.25)),
+    ],
+)
+def test_a_pixel_may_be_wider_than_high(cells: list[tuple[int, int]], length_mm: float) -> None:
+    plan = plan_for(scale=(0.5, 0.25))
+    scores = blank(plan)
+    for x, y in cells:
+        scores[0, y + 2, x + 3] = 255
+    region = one(scores, plan)
+    assert region.length_mm == pytest.approx(length_mm * 4)
+    assert region.area_mm2 == pytest.approx(16 * len(cells) * 0.125)
 
 
 def test_without_a_scale_there_are_no_millimetres() -> None:

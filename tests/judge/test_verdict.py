@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from inspectd.extract.plan import Plan
 from inspectd.extract.regions import Extraction
 from inspectd.judge.verdict import judge
+from inspectd.runtime.errors import ConfigError
 from inspectd.runtime.frame import Judgement, Reason, Region, Verdict
 from inspectd.settings.recipe import Limits, View, Zone
 from tests.makers import LIMITS, examples, plan_for, region
@@ -171,3 +172,32 @@ def test_the_exact_reject_score_of_the_map_is_a_defect() -> None:
         scores = blank(plan)
         scores[0, 3, 3] = units
         assert judge(extract(scores, plan), plan).verdict is expected
+
+
+IN_MM = (
+    ({"max_length_mm": 3.0}, "length 3.25 mm, 3 allowed"),
+    ({"max_length_mm": 3.25}, ""),
+    ({"max_area_mm2": 0.4}, "area 0.5 mm2, 0.4 allowed"),
+    ({"max_area_mm2": 0.5}, ""),
+)
+
+
+@pytest.mark.parametrize(("more", "broken"), IN_MM)
+def test_a_limit_in_mm_is_held_against_the_region_in_mm(more: dict[str, float], broken: str) -> None:
+    """One defect is allowed, of any size in px."""
+    plan = plan_for(limits={"spot": Limits(0.4, 0.6, max_count=1, **more)}, scale=(0.05, 0.06))
+    found = msgspec.structs.replace(region(0.7, 9999.0, 9999.0), area_mm2=0.5, length_mm=3.25)
+    judged = verdict(plan, found)
+    assert (judged.verdict, judged.detail) == (("FAIL", f"spot: {broken}") if broken else ("PASS", ""))
+
+
+@pytest.mark.parametrize(("least", "wanted"), [(0.5, Verdict.FAIL), (0.51, Verdict.PASS)])
+def test_a_region_too_small_in_mm_counts_for_nothing(least: float, wanted: Verdict) -> None:
+    plan = plan_for(limits={"spot": Limits(0.4, 0.6, min_area_mm2=least)}, scale=(0.05, 0.06))
+    found = msgspec.structs.replace(region(0.7, 9999.0, 9999.0), area_mm2=0.5, length_mm=3.25)
+    assert verdict(plan, found).verdict is wanted
+
+
+def test_limits_in_mm_without_a_scale_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"limits in mm \(max_length_mm\), and no camera's mm_per_px"):
+        plan_for(limits={"spot": Limits(0.4, 0.6, max_length_mm=3.0)})

@@ -10,6 +10,7 @@ from inspectd.runtime.errors import ConfigError
 from inspectd.settings.camera import FolderCamera, GenicamCamera
 from inspectd.settings.config import load, view_of
 from inspectd.settings.engine import TensorRtEngine
+from inspectd.settings.fit import read_recipe
 from inspectd.settings.recipe import Recipe, View, load_recipe
 
 CONFIG = """
@@ -144,7 +145,23 @@ def test_a_bundles_own_recipe_is_called_after_the_bundle(folder: Path, monkeypat
     [
         ('name = "top"', 'name = "part"', "camera[0]: the camera name 'part' is reserved, choose another"),
         ("width = 640", "width = 63", "camera[0].width: expected a whole number ≥ 64 and ≤ 65536, got 63"),
-        ('line = "line1"', 'line = "Line 1"', "line: expected text"),
+        (
+            'line = "line1"',
+            'line = "Line 1"',
+            "line: expected a name of a to z, 0 to 9, - and _ (at most 32 characters",
+        ),
+        ("[[camera]]", "[camera]", "camera: each is a table of its own: write [[camera]], in double brackets"),
+        (
+            CONFIG,
+            CONFIG + "mm_per_px = [0.1]\n",
+            "camera[0].mm_per_px: expected a list of numbers (2 elements), got",
+        ),
+        (CONFIG, CONFIG + "mm_per_px = [0.1, 0]\n", "camera[0].mm_per_px[1]: expected a number > 0"),
+        (
+            CONFIG,
+            CONFIG + "stall_ms = 500\n",
+            "camera[0].stall_ms: unknown key (there is stall_s, which has another",
+        ),
         (CONFIG, CONFIG + CONFIG[CONFIG.index("[[camera") :], "camera[1].name: two cameras are named 'top'"),
         (
             CONFIG,
@@ -253,6 +270,76 @@ def test_rules_of_a_recipe(folder: Path, added: str, said: str) -> None:
     assert len(found) == 1
     assert found[0].startswith("screw.toml")
     assert said in found[0]
+
+
+NESTED = "expected lists nested 3 deep, as in [[[x, y], …], …], got"
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("ignore = [[0, 0], [9, 0], [9, 9], [0, 9]]\n", f"camera.top.ignore: {NESTED} 2: mind the brackets"),
+        ("ignore = [0, 0, 9, 0, 9, 9]\n", f"camera.top.ignore: {NESTED} 1: mind the brackets"),
+        ("ignore = [[[[0, 0], [9, 0], [9, 9]]]]\n", f"camera.top.ignore: {NESTED} 4: mind the brackets"),
+        (
+            "zones.a = { limits = {}, polygon = [0, 0, 9, 0, 9, 9] }\n",
+            "camera.top.zones.a.polygon: expected lists nested 2 deep, as in [[x, y], …], "
+            "got 1: mind the brackets",
+        ),
+    ],
+)
+def test_a_polygon_that_is_not_nested_is_one_mistake(folder: Path, added: str, said: str) -> None:
+    assert problem(folder, recipe=RECIPE + "[camera.top]\n" + added) == said
+
+
+NO_SCALE = "has no mm_per_px: set it in the config, or give"
+
+
+@pytest.mark.parametrize(
+    ("config", "added", "said"),
+    [
+        ("", "max_length_mm = 3\n", f"7:1: limits.spot.max_length_mm: camera top {NO_SCALE} max_length_px here"),
+        ("", "min_area_mm2 = 3\n", f"7:1: limits.spot.min_area_mm2: camera top {NO_SCALE} min_area_px here"),
+        (
+            "mm_per_px = 0.1\n",
+            "max_length_mm = 3\nmax_length_px = 30\n",
+            "4:9: limits.spot: max_length_px and max_length_mm are one limit in two units: leave one of them out",
+        ),
+        (
+            'mm_per_px = 0.1\n[[camera]]\nkind = "folder"\nname = "side"\nwidth = 64\nheight = 64\nfolder = "x"\n',
+            "max_area_mm2 = 3\n",
+            "7:1: limits.spot.max_area_mm2: camera side has no mm_per_px: set it in the ",
+        ),
+        (
+            "",
+            "[camera.top.zones.a]\npolygon = [[0, 0], [99, 0], [99, 99]]\n"
+            "limits.spot = { suspect = 0.1, reject = 0.2, max_area_mm2 = 1 }\n",
+            "9:46: camera.top.zones.a.limits.spot.max_area_mm2: camera top has no mm_per_px",
+        ),
+        ("", "max_length_cm = 3\n", "7:1: limits.spot.max_length_cm: unknown key"),
+        (
+            "",
+            "max_area_mm = 3\n",
+            "limits.spot.max_area_mm: unknown key (there is max_area_mm2, which has another unit)",
+        ),
+    ],
+)
+def test_limits_in_mm_need_a_scale(folder: Path, config: str, added: str, said: str) -> None:
+    (told,) = problems(folder, CONFIG + config, RECIPE + added)
+    assert told.startswith("screw.toml:") and said in told and "did you mean" not in told
+
+
+@pytest.mark.parametrize(
+    ("number", "scale"), [("0.1", (0.1, 0.1)), ("2", (2.0, 2.0)), ("[0.05, 0.06]", (0.05, 0.06))]
+)
+def test_the_scale_of_a_camera(folder: Path, number: str, scale: tuple[float, float]) -> None:
+    (folder / "config.toml").write_text(f"{CONFIG}mm_per_px = {number}\n")
+    (folder / "screw.toml").write_text(RECIPE + "max_length_mm = 3\nmin_area_mm2 = 0.1\nmax_area_px = 99\n")
+    settings = load(folder / "config.toml")
+    assert settings.config.camera[0].scale == scale
+    assert settings.recipe.recipe.limits["spot"].in_mm == ["min_area_mm2", "max_length_mm"]
+    again = read_recipe(folder / "screw.toml", settings.cameras)  # as `select` reads it
+    assert again.recipe == settings.recipe.recipe
 
 
 def test_a_roi_may_reach_the_edge(folder: Path) -> None:

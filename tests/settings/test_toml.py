@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inspectd.runtime.errors import ConfigError
+from inspectd.settings.camera import NAME_PATTERN
 from inspectd.settings.positions import KeyPath, positions
 from inspectd.settings.toml import load
 
@@ -70,7 +71,7 @@ class Config(Strict, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(gt=0, lt=65536)] = 80
     enabled: bool = True
     width: Annotated[int, msgspec.Meta(multiple_of=4, ge=4)] = 4
-    code: Annotated[str, msgspec.Meta(pattern="^[A-Z]+$", min_length=2)] | None = None
+    code: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, min_length=2)] | None = None
     either: int | list[str] | None = None
     other: Limits | None = None
 
@@ -90,7 +91,7 @@ def test_a_good_file_becomes_a_value(tmp_path: Path) -> None:
     path.write_text(
         '\ufeffname = "a"\nregion = [1, 2, 3]\ngains = [1, 2.5]\n'
         'labels = {a = 1, b = 2.5, c = "x", d = true}\n'
-        'either = ["x"]\ncode = "AB"\n[limits.x]\nhigh = 2\n[[camera]]\nkind = "folder"\nfolder = "in"\n'
+        'either = ["x"]\ncode = "ab"\n[limits.x]\nhigh = 2\n[[camera]]\nkind = "folder"\nfolder = "in"\n'
         '[[camera]]\nkind = "genicam"\nserial = "1"\ntrigger = "line"\nacquisition_frame_rate_hz = 3\n',
         encoding="utf-8",
     )
@@ -106,7 +107,7 @@ def test_a_good_file_becomes_a_value(tmp_path: Path) -> None:
         region=(1, 2, 3.0),
         gains=(1.0, 2.5),
         either=["x"],
-        code="AB",
+        code="ab",
     )
     assert isinstance(config.limits["x"].high, float)
     assert type(config.labels["a"]) is int
@@ -140,7 +141,10 @@ GENICAM = 'name = "a"\n[[camera]]\nkind = "genicam"\nserial = "1"\n'
             "4:3: tags[1]: expected text, got 2020-01-02",
         ),
         ('name = "a"\ncamera = 1', "2:1: camera: expected a list of tables, got 1"),
-        ('name = "a"\n[camera]\nx = 1', "2:2: camera: expected a list of tables, got a table"),
+        (
+            'name = "a"\n[camera]\nx = 1',
+            "2:2: camera: each is a table of its own: write [[camera]], in double brackets",
+        ),
         ('name = "a"\nlimits = []', "2:1: limits: expected a table, got a list of 0 elements"),
         ('name = "a"\nother = 3', "2:1: other: expected a table, got 3"),
         ('name = "a"\nregion = [1]', "2:1: region: expected a list of 3 elements, got a list of 1 element"),
@@ -151,7 +155,8 @@ GENICAM = 'name = "a"\n[[camera]]\nkind = "genicam"\nserial = "1"\n'
         ),
         (
             'name = "a"\ncode = "A"',
-            '2:1: code: expected text (at least 2 characters) that matches ^[A-Z]+$, got "A"',
+            "2:1: code: expected a name of a to z, 0 to 9, - and _ (at most 32 characters, a letter or digit "
+            'first) (at least 2 characters), got "A"',
         ),
         ('name = "a"\neither = "x"', '2:1: either: expected a whole number or a list of texts, got "x"'),
         ('name = "a"\neither = [5]', "2:11: either[0]: expected text, got 5"),
@@ -248,8 +253,33 @@ second = { low = 1, high = 0 }
         ("a = 1\nb = foo", ":2:5: not valid TOML: not a value (text must stand in quotes)"),
         ("a = 1\na = 2\n", ":2:6: not valid TOML: the key already has a value"),
         ("a = 1\n?", ":2:1: not valid TOML: expected a key or a [table]"),
-        ("[a]\n\n[b", ":3:3: not valid TOML: expected ']' at the end of a table declaration"),
-        ("a = [1,\n2\n\n", ":2:2: not valid TOML: unclosed array"),
+        ("[a]\n\n[b", ":3:3: not valid TOML: the closing ] of a table's name is missing"),
+        ("a = [1,\n2\n\n", ":2:2: not valid TOML: the closing ] of a list is missing"),
+        ('a = "x\nb = 1\n', ":1:7: not valid TOML: the closing quote of a text is missing"),
+        ("a = 'x\r\nb = 1\n", ":1:5: not valid TOML: the closing quote of a text is missing"),
+        ("a = 'x", ":1:5: not valid TOML: the closing quote of a text is missing"),
+        ('a = """x\n\n', ":1:5: not valid TOML: the closing quote of a text is missing"),
+        ("a = '''x\n\n", ":1:5: not valid TOML: the closing quote of a text is missing"),
+        (
+            'a = "x\ty\\1"',
+            r":1:11: not valid TOML: a backslash stands alone: write \\, or the text in 'single quotes'",
+        ),
+        ('a = "x\x01"', ":1:7: not valid TOML: a control character stands here, take it out"),
+        ("a = 1 b = 2", ":1:7: not valid TOML: more text after a value; a key begins a new line"),
+        ("a 1", ":1:3: not valid TOML: expected = after the key"),
+        ("[a]\nx = 1\n[a]\n", ":3:3: not valid TOML: this table, or the one it is part of, was written before"),
+        (
+            "a = {b = 1}\n[a.c]\n",
+            ":2:5: not valid TOML: this table, or the one it is part of, was written before",
+        ),
+        (
+            "a = {b = 1\n}",
+            ":1:11: not valid TOML: the closing } of a table is missing (it must stand on the same line)",
+        ),
+        ("a = {b = 1, b = 2}", ":1:18: not valid TOML: the key already has a value"),
+        ("a = 2026-02-30", ":1:5: not valid TOML: there is no such date or time"),
+        ("[[a]]\nx = 1\n\n[a]  # one more\n", ":4:1: not valid TOML: [a] beside [[a]]: write [[a]] here as well"),
+        ("[a]\nx = 1\n\n[[ a ]]\n", ":1:1: not valid TOML: [a] beside [[a]]: write [[a]] here as well"),
         ("a = " + "1" * 5000, ": not valid TOML: a number has too many digits"),
         ("a = " + "[" * 9999, ": the values are nested too deeply"),
         (b"a = 1\nb = '\xff'", ":2:6: not UTF-8 text (byte 0xff)"),

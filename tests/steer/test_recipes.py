@@ -88,10 +88,12 @@ def test_the_problems_of_all_recipes_are_told_at_once(line: Line) -> None:
     assert [problem.split(": ")[1] for problem in told.value.problems] == ["limits", "limits.hole", "limits.dent"]
 
 
-def test_a_pixel_format_that_another_recipes_model_cant_use(line: Line) -> None:
+def test_a_pixel_format_that_cant_be_converted(line: Line) -> None:
     write_bundle(line.folder / "grey", channels=1)
     second(line, RECIPE.replace('"dark"', '"grey"'), 'pixel_format = "RGB8"')
-    with pytest.raises(ConfigError, match=r"two.toml: camera cam0: pixel format RGB8 can't become Mono8"):
+    check_recipes(config.load(line.config))  # it becomes grey
+    second(line, RECIPE.replace('"dark"', '"grey"'), 'pixel_format = "YUV422_8"')
+    with pytest.raises(ConfigError, match=r"two.toml: camera cam0: pixel format YUV422_8 can't be converted"):
         check_recipes(config.load(line.config))
 
 

@@ -389,20 +389,45 @@ def test_a_recipe_that_cant_be_had_leaves_the_line_not_ready(line: Line) -> None
         assert result.reason is Reason.NOT_READY and result.recipe.id == "dark"
         assert "no recipe 'third'" in run.refused("select_recipe", recipe="third")
         assert "without from_part_id" in run.refused("select_recipe", recipe="dark", from_part_id=9)
-        assert [c["outcome"][:8] for c in run.audit] == ["failed: "] * 2
+        assert [c["outcome"][:8] for c in run.audit] == ["failed: "]
+        assert "recipe other was not selected" in run.until("Initialized")
         run.ask("select_recipe", recipe="dark")
         run.until("ContinuousExecution")
         triggers.fire()
         assert run.result().reason is not Reason.NOT_READY
 
 
+def test_an_id_that_the_config_does_not_have_is_refused_and_changes_nothing(line: Line) -> None:
+    triggers = two_recipes(line)
+    with steered(line) as run:
+        run.ask("select_recipe", recipe="other", from_part_id=3)
+        before, written = run.ask("status"), run.audit
+        kept = run.kept
+        for more in ({}, {"from_part_id": 9}):
+            assert run.refused("select_recipe", recipe="othre", **more) == (
+                "nothing was changed: there is no recipe 'othre' in the config; there is dark, other"
+            )
+        after = run.ask("status")
+        same = ("state", "ready", "hold", "recipe", "model", "waiting", "preparing")
+        assert [after[key] for key in same] == [before[key] for key in same]
+        assert after["ready"] and run.audit == written and run.kept == kept
+        for part in (1, 2, 3):
+            triggers.fire()
+            result = run.result()
+            assert result.reason in (Reason.NONE, Reason.DEFECT)
+            assert result.recipe.id == ("other" if part == 3 else "dark")
+        assert stop(run.daemon) == 0, line.log
+
+
 def test_a_failed_selection_is_held_over_a_restart_until_resumed(line: Line) -> None:
     triggers = two_recipes(line)
     with steered(line) as run:
-        run.refused("select_recipe", recipe="third")
+        (line.folder / "other/recipe.toml").write_text("model = ")
+        run.refused("select_recipe", recipe="other")
+        (line.folder / "other/recipe.toml").write_text((line.folder / "dark/recipe.toml").read_text())
         stop(run.daemon, signal.SIGKILL)
         run.start()
-        assert "recipe third was not selected" in run.until("Initialized")
+        assert "recipe other was not selected" in run.until("Initialized")
         run.ask("resume")
         run.until("ContinuousExecution")
         triggers.fire()
@@ -501,7 +526,8 @@ def test_a_swap_does_not_end_a_hold_and_says_so(line: Line) -> None:
     triggers = two_recipes(line)
     write_bundle(line.folder / "third")
     with steered(line) as run:
-        told = run.refused("select_recipe", recipe="nobody's")
+        (line.folder / "other/recipe.toml").write_text("model = ")
+        told = run.refused("select_recipe", recipe="other")
         after = "no part is judged until another recipe is selected, or `resume`"
         for _ in range(2):
             hold = run.ask("swap_model", model="third")["hold"]

@@ -348,7 +348,8 @@ def test_a_start_that_fails_leaves_the_journal_closed(line: Line) -> None:
 def test_a_stop_of_a_line_that_is_held(line: Line, hold: str) -> None:
     triggers = two_recipes(line)
     with steered(line) as run:
-        run.ask("pause") if hold == "paused" else run.refused("select_recipe", recipe="nobody")
+        (line.folder / "other/model.onnx").write_bytes(b"broken")
+        run.ask("pause") if hold == "paused" else run.refused("select_recipe", recipe="other")
         for _ in range(3):
             triggers.fire()
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):

@@ -5,8 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.errors import UserError
-from inspectd_train.data.dataset import digest, load, open_data_set, stored_channels, with_channels
+from inspectd_train.data.dataset import digest, load, open_data_set, stored_channels
 from tests.tools.synthetic import write_data_set
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image
 from inspectd_train.data.folder import read_json
@@ -123,15 +123,6 @@ def _decode(file: Path) -> Image:
         return read_image(file)
     except ValueError as error:
         raise UserError(f"{file.parent}/{error}; save it as an 8-bit grey or RGB PNG or JPEG") from None
-
-
-def with_channels(image: Image, channels: int) -> Image:
-    """Converts a grey or RGB image, uint8 [H, W, C], to grey (1 channel) or RGB (3)."""
-    if image.shape[2] == channels:
-        return image
-    if channels == 3:
-        return np.ascontiguousarray(image.repeat(3, axis=2))
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[:, :, None]
 
 
 def _read_json(file: Path) -> dict[str, Any]:

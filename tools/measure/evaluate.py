@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from inspectd.engine.bundle import Bundle, load_bundle
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.frame import Verdict
 from inspectd.runtime.image_files import read_image
 from inspectd.settings.recipe import load_recipe
-from inspectd_train.data.dataset import DataSet, Sample, pictures, with_channels
+from inspectd_train.data.dataset import DataSet, Sample, pictures
 from inspectd_train.data.parts import SizePx, parts_of, shown
 from inspectd_train.measure import defects, metrics
 from inspectd_train.measure.areas import Areas

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspectd.cli.replay import Inspector
+from inspectd.cli.inspector import Inspector
 from inspectd.runtime.frame import Judgement, Verdict
 from inspectd.runtime.image_files import read_image, write_png
 from inspectd.settings import config
@@ -42,7 +42,7 @@ def _text(
 def main(config_file: str, picture: str, out: str) -> None:
     """Judges one picture by the config's recipe and writes it with what was found."""
     settings = config.load(Path(config_file))
-    inspector = Inspector(settings.recipe, settings.config.engine)
+    inspector = Inspector(settings.recipe, settings.config.camera[0], settings.config.engine)
     write_png(Path(out), draw(read_image(Path(picture)), inspector.inspect(Path(picture))))
 
 

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from inspectd.engine.bundle import load_bundle
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import image_files, read_image, write_png
-from inspectd_train.data.dataset import SMALLEST_PX, with_channels
+from inspectd_train.data.dataset import SMALLEST_PX
 from inspectd_train.measure import metrics
 from inspectd_train.measure.evaluate import open_model
 from inspectd_train.report.draw import draw

@@ -273,7 +273,7 @@ class Genicam:
 
     def caveats(self) -> Iterator[str]:
         """What can go unnoticed with this camera as it is set up."""
-        return caveats_of(self._config, self._features)
+        return caveats_of(self._config, self._features, self._format[0], self._job.channels)
 
     def features(self) -> Iterator[dict[str, Any]]:
         """Every feature in the order of the camera's description."""

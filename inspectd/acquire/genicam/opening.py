@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from inspectd.acquire.genicam.devices import Device
 from inspectd.acquire.genicam.features import Features
 from inspectd.acquire.genicam.settle import settle
-from inspectd.acquire.pixels import Convert, converter
+from inspectd.acquire.pixels import FORMATS, PREFERRED, Convert, converter
 from inspectd.acquire.protocol import Job
+from inspectd.runtime.channels import conversion
 from inspectd.runtime.errors import CameraError
 from inspectd.settings.camera import GenicamCamera
 
@@ -28,7 +29,6 @@ SILENCE_UNSEEN = (
     "should this camera fall silent while it is triggered, nothing would tell: "
     'set part_id = "counter", or expected_interval_s'
 )
-FORMAT_OF = {1: "Mono8", 3: "RGB8"}
 
 
 def wanted_fields(config: GenicamCamera) -> dict[str, str]:
@@ -52,7 +52,7 @@ def configure(config: GenicamCamera, job: Job, features: Features) -> tuple[tupl
 
     Raises CameraError if a feature can't be set, or the format can't become what the model wants.
     """
-    pixel_format = config.pixel_format or FORMAT_OF[job.channels]
+    pixel_format = config.pixel_format or _format_of(features, job.channels)
     try:
         convert = converter(pixel_format, job.channels, config.width, config.height, job.rect)
     except ValueError as error:
@@ -61,8 +61,16 @@ def configure(config: GenicamCamera, job: Job, features: Features) -> tuple[tupl
     return (pixel_format, config.width, config.height), convert
 
 
-def caveats_of(config: GenicamCamera, features: Features) -> Iterator[str]:
-    """What can go unnoticed with a camera as it is set up, a sentence each."""
+def _format_of(features: Features, channels: int) -> str:
+    """The pixel format to ask for where the config names none: the first that suits, of those that there are."""
+    there_are = features.choices("PixelFormat")
+    return next((name for name in PREFERRED[channels] if name in there_are), PREFERRED[channels][0])
+
+
+def caveats_of(config: GenicamCamera, features: Features, pixel_format: str, channels: int) -> Iterator[str]:
+    """What can go unnoticed with a camera as it is set up for a model of so many channels, a sentence each."""
+    if into := conversion(FORMATS[pixel_format].channels, channels):
+        yield f"it sends {pixel_format}, which is made {into}"
     if config.trigger == "line" and config.part_id == "frame_id":
         yield TOLD_APART_BY_IDS
     if config.trigger == "line" and config.part_id == "encoder":

@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from inspectd.acquire.camera import Camera
-from inspectd.acquire.folder import Folder, list_images
+from inspectd.acquire.folder import Folder, list_images, missed_of
 from inspectd.acquire.orders import Orders, Tell
 from inspectd.acquire.protocol import Job
 from inspectd.acquire.simcam import world
@@ -37,6 +37,8 @@ def open_sim(config: SimCamera, job: Job, base: Path, tell: Tell, losses: Losses
     folder = sim_folder(Path(job.state_dir))
     shape = config.height, config.width, job.channels
     pictures = list_images(base / config.folder)
+    if missed := missed_of(base / config.folder):
+        log.warning("of the simulated camera's folder some is left out", camera=config.name, left_out=missed)
     try:
         world.make_camera(folder, config.name, pictures, shape, SERIAL.format(config.name))
     except OSError as error:

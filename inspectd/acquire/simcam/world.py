@@ -19,8 +19,9 @@ import structlog
 
 from inspectd.acquire.simcam.faults import EFFECT_BITS, PLANNED, Call, Effect, Faults
 from inspectd.acquire.simcam.nodes import REGISTERS, Nodes
+from inspectd.runtime.channels import with_channels
 from inspectd.runtime.clock import now_ns
-from inspectd.runtime.image_files import U8, read_image
+from inspectd.runtime.image_files import U8, read_image, shown_name
 
 log = structlog.get_logger()
 MAGIC = b"SIMCAM1"
@@ -289,7 +290,8 @@ def _write_raw(path: Path, files: Sequence[Path], shape: tuple[int, int, int]) -
 
 
 def _picture(file: Path, shape: tuple[int, int, int]) -> U8:
-    picture = read_image(file)
+    picture = with_channels(read_image(file), shape[2])
     if picture.shape != shape:
-        raise ValueError(f"{file.name}: is {picture.shape[1]}x{picture.shape[0]} with {picture.shape[2]} channels")
+        size = f"{picture.shape[1]}x{picture.shape[0]}, the camera is configured for {shape[1]}x{shape[0]}"
+        raise ValueError(f"{shown_name(file)}: is {size}")
     return picture

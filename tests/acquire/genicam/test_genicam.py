@@ -309,6 +309,28 @@ def test_colour_formats_show_the_same_picture(make: Make, pixel_format: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("channels", "pixel_format", "said"),
+    [
+        (3, "Mono8", "it sends Mono8, which is made RGB, as the model wants (grey thrice)"),
+        (3, "Mono12p", "it sends Mono12p, which is made RGB, as the model wants (grey thrice)"),
+        (1, "RGB8", "it sends RGB8, which is made grey, as the model wants (the luminance)"),
+        (1, "BayerRG8", "it sends BayerRG8, which is made grey, as the model wants (the luminance)"),
+        (1, "", ""),
+    ],
+)
+def test_what_a_camera_sends_becomes_what_the_model_wants(
+    make: Make, channels: int, pixel_format: str, said: str
+) -> None:
+    sim = make(channels=channels, pixel_format=pixel_format)
+    with running(sim) as camera:
+        sim.rig.pulse()
+        assert camera.wait(1.0) is not None
+        image = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+        assert camera.read(image) == "" and (image[4:, 4:] == 10).all()
+        assert [caveat for caveat in camera.caveats() if "model" in caveat] == [said] * bool(said)
+
+
+@pytest.mark.parametrize(
     ("config", "features", "said"),
     [
         ({}, {"ExposureTime": 5.0}, "feature ExposureTime: 5.0 was refused (allowed 10.0 to 1000000.0)"),
@@ -316,7 +338,7 @@ def test_colour_formats_show_the_same_picture(make: Make, pixel_format: str) -> 
         ({}, {"SensorWidth": 5}, "feature SensorWidth: 5 was refused"),
         ({}, {"TriggerSource": "Line7"}, "feature TriggerSource: 'Line7' was refused (allowed Software, Line0)"),
         ({"trigger_source": "Line3"}, {}, "feature TriggerSource: 'Line3' was refused"),
-        ({"pixel_format": "BayerRG8"}, {}, "pixel format BayerRG8 can't become Mono8"),
+        ({"pixel_format": "YUV422_8"}, {}, "pixel format YUV422_8 can't be converted; allowed are RGB8"),
     ],
 )
 def test_what_can_not_be_set_is_named(make: Make, config: dict, features: dict, said: str) -> None:
