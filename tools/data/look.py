@@ -43,7 +43,7 @@ class Picture:
     black_and_white: bool
     """Whether its mask has only 0 and 255, of which 255 is don't-care."""
     blurred: dict[int, int]
-    """Of each class how many pixels of the mask stand there as between two others, where a mask was scaled."""
+    """By class, how many pixels of the mask stand between two others, as where a mask was scaled."""
 
 
 def read_pictures(folder: Path) -> tuple[tuple[str, ...], list[Picture], list[Fault]]:

@@ -17,9 +17,9 @@ from inspectd_train.data.labels import BACKGROUNDS
 T = TypeVar("T", bound=np.generic)
 PERCENT = 100
 OUT_PX = 2
-"""So far a region may reach out of its picture before it is worth a word."""
+"""How far a region may reach out of its picture before it is worth a word."""
 BOX_PX, BOX_SHARE = 2, 0.05
-"""So far a box may differ from its outline: px, and share of its larger side."""
+"""How far a box may differ from its outline: px, and share of its larger side."""
 UNLIKELY = 0.001
 
 

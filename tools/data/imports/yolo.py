@@ -21,7 +21,7 @@ from inspectd_train.data.sources import files_below, is_picture, shown
 IMAGES, LABELS = "images", "labels"
 BOX_NUMBERS, LEAST_NUMBERS = 4, 6
 BEYOND = 0.01
-"""So far coordinates may lie beyond 0 and 1, as Ultralytics allows it."""
+"""How far coordinates may lie beyond 0 and 1, as Ultralytics allows it."""
 Row = tuple[int, list[float]]
 
 
