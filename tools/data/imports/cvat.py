@@ -31,7 +31,7 @@ def read_cvat(source: Path, images: Path | None, rules: Rules) -> LabelledSet:
     """Reads `source`, an XML file or a folder with annotations.xml; pictures lie in `images`, else images/.
 
     Those of a project lie there in a folder for each subset. The frames of a video have no suffix in the XML file.
-    Shapes: polygon, box (turned ones too), mask, polyline (with `rules.line_px`), laid on each other by their z_order.
+    Shapes: polygon, box, also turned, mask, polyline (with `rules.line_px`), laid on each other by their z_order.
     """
     file = source / "annotations.xml" if source.is_dir() else source
     root = _read_xml(file)
