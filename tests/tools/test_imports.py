@@ -426,7 +426,6 @@ def test_cvat_for_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("<box ", '<box rotation="30" ', "a rotated box"),
         ("1, 2, 3, 0", "1, 2", "add up to 3"),
         ('left="50"', 'left="88"', "reaches out"),
         ("</annotations>", "", "not XML"),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tools.data.imported import areas, content, imported, write_picture
+from tests.tools.data.imported import areas, content, imported, masks, write_picture
 
 SQUARE = [10, 10, 30, 10, 30, 20, 10, 20]
 POINTS = [[10, 10], [30, 10], [30, 20], [10, 20]]
@@ -213,6 +213,33 @@ def test_frames_of_a_video_have_no_suffix(tmp_path: Path) -> None:
     write_picture(tmp_path / "images/frame_000000.jpg")
     code, said = imported("cvat", tmp_path, tmp_path / "e")
     assert code == 1 and "may both be the picture frame_000000" in said
+
+
+def test_a_turned_box_of_cvat(tmp_path: Path) -> None:
+    """By 90 degrees around its centre a box of 40 x 20 px is one of 20 x 40 px; by 30 it keeps its area."""
+    box = '<box label="scratch" rotation="{}" xtl="40" ytl="30" xbr="80" ybr="50" z_order="0"/>'
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / "images" / name)
+    entries = [frame("a.png", box.format(90)), frame("b.png", box.format(30))]
+    assert imported("cvat", cvat(tmp_path, *entries), tmp_path / "d")[0] == 0
+    found = masks(tmp_path / "d")
+    assert np.argwhere(found["a"])[[0, -1]].tolist() == [[20, 50], [59, 69]]
+    assert abs(int((found["b"] == 1).sum()) - 800) <= 8
+    rows, columns = np.nonzero(found["b"])
+    assert np.corrcoef(rows, columns)[0, 1] > 0.5  # clockwise: its right end goes down
+
+
+def test_a_region_that_later_ones_cover_is_told(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "scratch"}, {"id": 2, "name": "pit"}]
+    both = [region(), region(id=2, category_id=2)]
+    file = coco(tmp_path, [*both, region([[50, 50, 60, 50, 60, 60]], id=3)], categories=categories)
+    assert imported("coco", file, tmp_path / "d")[0] == 1
+    code, said = imported("coco", file, tmp_path / "d", "--overlap", "later")
+    assert code == 0 and "covers" not in said
+    file = coco(tmp_path, both, categories=categories)
+    code, said = imported("coco", file, tmp_path / "e", "--overlap", "later")
+    assert code == 0 and "a.png: later regions cover all of 'scratch', which is left out of it" in said
+    assert content(tmp_path / "e/labels.json") == {"a.png": ["pit"]}
 
 
 def test_pictures_of_two_subsets_may_have_one_name(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cmath
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,12 +12,12 @@ from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import FORMATS
 from inspectd_train.data.folder import damage, read_text
 from inspectd_train.data.imports.regions import (
+    Box,
     LabelledRegion,
     Patch,
     Rules,
     line,
     polygon,
-    rectangle,
     runs,
 )
 from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
@@ -29,7 +31,7 @@ def read_cvat(source: Path, images: Path | None, rules: Rules) -> LabelledSet:
     """Reads `source`, an XML file or a folder with annotations.xml; pictures lie in `images`, else images/.
 
     Those of a project lie there in a folder for each subset. The frames of a video have no suffix in the XML file.
-    Shapes: polygon, box, mask, polyline (with `rules.line_px`), laid on each other by their z_order.
+    Shapes: polygon, box, also turned, mask, polyline (with `rules.line_px`), laid on each other by their z_order.
     """
     file = source / "annotations.xml" if source.is_dir() else source
     root = _read_xml(file)
@@ -108,9 +110,8 @@ def _patch(shape: ElementTree.Element, rules: Rules, height: int, width: int) ->
 
     try:
         if shape.tag == "box":
-            if float(shape.get("rotation", "0")) != 0:
-                raise UserError("a rotated box can't be imported; draw a polygon")
-            return rectangle((number("xtl"), number("ytl")), (number("xbr"), number("ybr")), height, width)
+            box = Box(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
+            return polygon(_turned(box, float(shape.get("rotation", "0"))), height, width)
         if shape.tag == "mask":
             return _pasted(shape, height, width)
         if shape.tag in ("polygon", "polyline"):
@@ -124,6 +125,17 @@ def _patch(shape: ElementTree.Element, rules: Rules, height: int, width: int) ->
     except (KeyError, ValueError) as error:
         raise UserError(f"a {shape.tag} is damaged ({damage(error)})") from None
     raise UserError(f"a {shape.tag} can't be imported; draw a polygon or a mask")
+
+
+def _turned(box: Box, degrees: float) -> list[tuple[float, float]]:
+    """The corners of a box that is turned around its centre, clockwise as it is seen."""
+    corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
+    if not degrees:
+        return corners
+    centre = complex(box.left + box.right, box.top + box.bottom) / 2
+    turn = cmath.exp(1j * math.radians(degrees))
+    turned = [centre + turn * (complex(x, y) - centre) for x, y in corners]
+    return [(corner.real, corner.imag) for corner in turned]
 
 
 def _pasted(shape: ElementTree.Element, height: int, width: int) -> Patch:

@@ -93,19 +93,20 @@ def store(source: LabelledSet, out: Path, rules: Rules) -> Stored:
     names = unique_names([p.name for p in pictures])
     doubts = Doubts()
     with whole_folder(out) as folder:
-        faults = []
+        faults, claims = [], {}
         for picture, name in zip(pictures, names, strict=True):
             try:
                 _may_be_used(picture, source.classes, rules)
-                mask = _mask(picture, source.classes, rules, doubts)
+                mask, claim = _mask(picture, source.classes, rules, doubts)
                 shutil.copyfile(picture.file, folder / "images" / name)
                 write_png(folder / "masks" / f"{Path(name).stem}.png", mask)
+                if claim is not None:
+                    claims[name] = claim
             except UserError as error:
                 faults.append(f"{shown(picture.name)}: {error}")
         if faults:
             more = [f"... and {len(faults) - MOST_SHOWN} more"] if len(faults) > MOST_SHOWN else []
             raise UserError("\n".join([*faults[:MOST_SHOWN], *more]))
-        claims = {n: p.claimed for p, n in zip(pictures, names, strict=True) if p.claimed is not None}
         write_json(folder / "classes.json", {str(k): n for k, n in enumerate([BACKGROUND, *source.classes])})
         if claims:
             write_json(folder / "labels.json", claims)
@@ -173,8 +174,10 @@ def _look_alike(file: Path) -> str:
     )
 
 
-def _mask(picture: LabelledPicture, classes: Sequence[str], rules: Rules, doubts: Doubts) -> Mask:
-    """Makes a picture's mask; UserError, without the picture's name.
+def _mask(
+    picture: LabelledPicture, classes: Sequence[str], rules: Rules, doubts: Doubts
+) -> tuple[Mask, tuple[str, ...] | None]:
+    """Makes a picture's mask, and says what it is known to show; UserError, without the picture's name.
 
     The picture is decoded too: what the daemon couldn't read is refused here, by its own reader.
     """
@@ -192,8 +195,11 @@ def _mask(picture: LabelledPicture, classes: Sequence[str], rules: Rules, doubts
     levels = np.unique(mask).tolist()
     if picture.claimed is None and levels == [0, DONT_CARE]:
         doubts.add(BLACK_AND_WHITE, f"{shown(picture.name)}: {BLACK_AND_WHITE}")
-    found = {classes[k - 1] for k in levels if 0 < k <= len(classes)}
-    for label in sorted({*(picture.claimed or ()), *(picture.tags & set(classes))}):
-        if label not in found:
+    shows = {classes[k - 1] for k in levels if 0 < k <= len(classes)}
+    for label in sorted({*(picture.claimed or ()), *(picture.tags & set(classes))} - shows):
+        if rules.overlap == "error" or label not in (picture.claimed or ()):
             raise UserError(f"labelled {label!r}, but no pixel of its mask is; label it")
-    return mask
+        doubts.add(
+            "covered", f"{shown(picture.name)}: later regions cover all of {label!r}, which is left out of it"
+        )
+    return mask, None if picture.claimed is None else tuple(sorted(shows))
