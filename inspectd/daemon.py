@@ -50,7 +50,6 @@ class Daemon:
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
-        log.info("checking recipes and models", recipes=len(settings.recipes))
         manifests = unless_stopped(lambda: check_recipes(settings), wake)
         self._journal = Journal(settings.state_dir / "journal", settings.config.journal, boot_id())
         link, backends = make_link(), Backends()
