@@ -51,7 +51,6 @@ class Daemon:
         self._wake = wake  # why to stop; filled by signals as well
         self._progress = Progress(STAGES)
         self._lock = lock_line(settings.state_dir, settings.config.line)  # before any socket
-        log.info("checking recipes and models", recipes=len(settings.recipes))
         manifests = unless_stopped(lambda: check_recipes(settings), wake)
         for doubt in doubts(settings, manifests):
             log.warning(doubt)

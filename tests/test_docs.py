@@ -360,7 +360,8 @@ def test_make_run_says_in_words_what_it_does_first(clone: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert said[0] == "starting the line of config.toml: Ctrl-C ends it\n"
-    assert "checking recipes and models" in said[1] and "compiling and testing the model" in said[2]
+    assert said[1] == "checking config.toml, its recipes and their models\n"
+    assert "compiling and testing the model" in said[2], said
 
 
 def test_make_test_runs_lint_and_pytest(clone: Path) -> None:

@@ -100,7 +100,7 @@ def swap(
 
 @ctl.command()
 def pause(
-    why: Annotated[str, typer.Argument(metavar="WHY", help="Reason, which every result and beat will give.")] = "",
+    why: Annotated[str, typer.Argument(metavar="WHY", help="The reason, shown with the state of the line.")] = "",
     config: DaemonConfigOption = None,
     connect: ControlOption = None,
     json: JsonAnswerOption = False,

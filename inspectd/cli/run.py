@@ -46,6 +46,8 @@ def run(
     wake, reload = _catch_signals()  # before anything slow: an early Ctrl-C ends what is being started, cleanly
     log_to_stderr(logging.INFO)  # with --watch, till the results are shown: the start takes some seconds
     never_wait_for_readers(stdout=not watch)
+    if watch:
+        print(f"checking {path}, its recipes and their models", file=sys.stderr)
     _allow_descriptors()
     from inspectd.daemon import Daemon
 
