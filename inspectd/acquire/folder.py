@@ -167,7 +167,7 @@ def list_images(folder: Path) -> list[Path]:
     except OSError as error:
         raise CameraError(f"the image folder {folder} can't be read: {error.strerror}") from None
     if not files:
-        raise CameraError(f"the image folder {folder} holds no PNG, JPEG, BMP or TIFF image")
+        raise CameraError(f"the image folder {folder} holds no PNG, JPEG, BMP, TIFF or WebP image")
     return files
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from inspectd.acquire.folder import load_picture
 from inspectd.engine import open_segmenter
@@ -19,6 +20,8 @@ from inspectd.settings.engine import EngineConfig
 from inspectd.settings.recipe import LoadedRecipe
 from inspectd.steer.setup import make_plans
 
+log = structlog.get_logger()
+
 
 class Inspector:
     """Judges image files as the daemon judges a camera's pictures: cut to its roi, without what is ignored, by the
@@ -28,6 +31,8 @@ class Inspector:
     def __init__(self, recipe: LoadedRecipe, camera: CameraConfig, engine: EngineConfig) -> None:
         """Raises ConfigError where the recipe does not fit model or camera, or the model can't be used."""
         bundle = load_bundle(recipe.model_dir)
+        if bundle.manifest.unproven:
+            log.warning("the model is unproven", model=str(recipe.model_dir), why=bundle.manifest.unproven)
         (self.plan,) = make_plans(recipe, [camera], bundle.manifest)
         self.model = bundle.manifest.name
         self._camera, self._channels, self._limits = camera, bundle.manifest.channels, recipe.recipe.image

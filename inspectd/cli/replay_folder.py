@@ -53,7 +53,7 @@ def replay_folder(folder: Path, inspector: Inspector, view: View, outputs: Outpu
     """
     files = image_files(folder) if folder.is_dir() else []
     if not files:
-        raise ConfigError(f"{folder}: is not a folder with PNG, JPEG, BMP or TIFF images")
+        raise ConfigError(f"{folder}: is not a folder with PNG, JPEG, BMP, TIFF or WebP images")
     drawn = _overlay_files(files, folder, outputs.overlay)
     total = _Sum(inspector.plan)
     with _table(outputs.csv) as table:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from inspectd.runtime.image_files import FORMATS, shown_name
 
 OTHER_PICTURES = frozenset({
-    ".apng", ".arw", ".avif", ".cr2", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".j2k",
-    ".jfif", ".jp2", ".jpe", ".jpx", ".jxl", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".raw",
-    ".svg", ".tga", ".webp", ".xpm",
+    ".apng", ".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif",
+    ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".pbm", ".pcx", ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".raf",
+    ".raw", ".svg", ".tga", ".xpm",
 })  # fmt: skip
-"""Ends of the names of pictures, in formats of which some are not read."""
+"""Ends of the names of pictures in formats that are not read."""
 MOST_NAMED = 3
 
 
@@ -52,7 +52,7 @@ def left_out(folder: Path) -> LeftOut:
             folders += 1
         elif path.name.startswith("."):
             hidden += suffix in FORMATS or suffix in OTHER_PICTURES
-        elif suffix in OTHER_PICTURES and suffix not in FORMATS:
+        elif suffix in OTHER_PICTURES:
             found.append(shown_name(path))
         elif suffix not in FORMATS or not path.is_file():
             others += 1

@@ -227,7 +227,7 @@ def test_a_dropped_exposure_touches_nothing(make: Make, counter: Counter) -> Non
 
 def test_a_missing_folder_and_an_empty_one(make: Make, tmp_path: Path) -> None:
     camera = make(images=0)
-    with pytest.raises(CameraError, match="holds no PNG, JPEG, BMP or TIFF image"):
+    with pytest.raises(CameraError, match="holds no PNG, JPEG, BMP, TIFF or WebP image"):
         camera.open()
     (tmp_path / "parts").rmdir()
     with pytest.raises(CameraError, match=r"parts can't be read: No such file or directory"):

@@ -98,7 +98,7 @@ def test_an_empty_folder_is_a_state_of_the_camera(line: Line) -> None:
     for image in line.images.iterdir():
         image.unlink()
     shown = inspectd("check", "-c", line.config)
-    assert shown.returncode == 69 and "holds no PNG, JPEG, BMP or TIFF image" in shown.stderr
+    assert shown.returncode == 69 and "holds no PNG, JPEG, BMP, TIFF or WebP image" in shown.stderr
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def fit(
     """Train a network, export it, choose its recipe on dev: a bundle that the daemon loads."""
     with plain_errors():
         from inspectd.engine.bundle import load_bundle
+        from inspectd.runtime.left_out import left_out
         from inspectd_train.bundle.search import Wish
         from inspectd_train.bundle.weights import FINE_TUNING_RATE, Origin, net_of
         from inspectd_train.cli.fit import fit as make_bundle
@@ -78,6 +79,8 @@ def fit(
             raise UserError("--deterministic needs --epochs N: what fits into minutes differs from run to run")
         data, start = open_data_set(data_set, split_file), Origin(origin, mode) if origin else None
         seen = load_bundle(origin).manifest.channels if origin else stored_channels(data)
+        if missed := left_out(data_set / "images").missed:
+            say.print(f"left out of {data_set / 'images'}: {missed}", highlight=False)
         if seen == 3 and not channels and grey_in_colour(data):
             say.print("the pictures are grey, stored as RGB: for a grey camera (Mono8) say --channels 1")
         settings = RunSettings(

@@ -11,12 +11,6 @@ from inspectd.runtime.image_files import FORMATS
 
 SYSTEM_FILES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}
 """What macOS, Windows and Synology leave in folders, in small letters; names that begin with a dot besides."""
-OTHER_PICTURES = frozenset(
-    {".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl"}
-    | {".dib", ".tga", ".psd", ".exr", ".hdr", ".svg", ".ico", ".pcx"}
-    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
-)
-"""Suffixes of pictures that are not read."""
 
 
 def is_hidden(name: str) -> bool:

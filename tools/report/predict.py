@@ -31,7 +31,7 @@ def predict(bundle_dir: Path, images: Path, out: Path, recipe: Path | None, thre
     """
     files = image_files(images) if images.is_dir() else []
     if not files:
-        raise UserError(f"{images}: is not a folder with PNG, JPEG, BMP or TIFF images")
+        raise UserError(f"{images}: is not a folder with PNG, JPEG, BMP, TIFF or WebP images")
     stems = Counter(file.stem for file in files)
     if twice := [file for file in files if stems[file.stem] > 1]:
         raise UserError(f"{twice[0]}: shares its mask's name with {twice[1].name}; rename one")

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from inspectd_train.data.sources import OTHER_PICTURES, is_picture, place, shown
+from inspectd.runtime.left_out import OTHER_PICTURES
+from inspectd_train.data.sources import is_picture, place, shown
 
 MOST_GROUPS = 12
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from inspectd.runtime.errors import UserError
 from inspectd.runtime.image_files import read_image
+from inspectd.runtime.left_out import OTHER_PICTURES
 from inspectd_train.data.dataset import BACKGROUND, DONT_CARE
 from inspectd_train.data.folder import read_json
 from inspectd_train.data.imports.regions import LabelledRegion, Mask, Rules, whole
 from inspectd_train.data.imports.store import LabelledPicture, LabelledSet
 from inspectd_train.data.labels import label_of
-from inspectd_train.data.sources import OTHER_PICTURES, files_below, grey_bits, is_picture, shown
+from inspectd_train.data.sources import files_below, grey_bits, is_picture, shown
 
 Colours = dict[str, tuple[int, int, int]]
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
