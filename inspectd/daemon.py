@@ -67,7 +67,6 @@ class Daemon:
             jobs = first_jobs(settings, bundle)
             self._sources = make_sources(jobs, self._ledger, deadline_ns, part_ids)
             rings = [source.ring for source in self._sources]
-            log.info("compiling and testing the model", model=bundle.manifest.name, recipe=settings.recipe.id)
             setup = unless_stopped(lambda: open_setup(settings, bundle, rings, backends, wake), wake)
             self._pipeline: Pipeline = build(
                 settings.config, setup.for_stages, self._sources, rings, self._journal, self._ledger,

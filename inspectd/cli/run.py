@@ -47,7 +47,9 @@ def run(
     log_to_stderr(logging.INFO)  # with --watch, till the results are shown: the start takes some seconds
     never_wait_for_readers(stdout=not watch)
     if watch:
-        print(f"checking {path}, its recipes and their models", file=sys.stderr)
+        print(
+            f"checking {path}, its recipes and models, then compiling the network: some seconds", file=sys.stderr
+        )
     _allow_descriptors()
     from inspectd.daemon import Daemon
 
