@@ -10,13 +10,17 @@ from inspectd.settings import config
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")],
     path: ConfigOption = DEFAULT_CONFIG,
-    camera: Annotated[str, typer.Option(help="Camera whose pictures these are.")] = "",
-    recipe: Annotated[str, typer.Option(help="Id of the recipe to judge by.")] = "",
-    model: Annotated[Path | None, typer.Option(help="Another model bundle than the recipe's.")] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for each picture with what was found.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="CSV file for a row per picture.")] = None,
+    camera: Annotated[str, typer.Option(metavar="NAME", help="Camera whose pictures these are.")] = "",
+    recipe: Annotated[str, typer.Option(metavar="ID", help="Id of the recipe to judge by.")] = "",
+    model: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Another model bundle than the recipe's.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Put each picture with what was found here.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV file for a row per picture.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Judge a folder of images as the daemon would judge a camera's pictures."""

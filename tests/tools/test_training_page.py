@@ -18,6 +18,7 @@ SMALL = "--net xs --batch 4 --crop 96 --threads 1"
 def test_every_command_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_data_set(Path("data"), height=390, width=560)
+    Path("data/split.json").unlink()  # the page makes one
     write_data_set(Path("new"), height=130, width=160, seed=5)
     shutil.rmtree("new/masks")
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
