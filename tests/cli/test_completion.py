@@ -10,7 +10,7 @@ import pytest
 
 from tests.lines import Line
 
-FOLDER = Path(__file__).parents[2] / "completions"
+FOLDER = Path(__file__).parents[2] / "inspectd/cli/completions"
 BIN = Path(sys.executable).parent
 FILES = {"bash": "{}.bash", "zsh": "_{}", "fish": "{}.fish"}
 
