@@ -358,7 +358,7 @@ def test_simcam_from_a_shell(line: Line) -> None:
         collect(subscriber, state_is("ContinuousExecution"))
         assert inspectd("simcam", "fault", "drop", "1", "-c", line.config).returncode == 0
         shown = inspectd("simcam", "trigger", "--count", "5", "--rate-hz", "100", "-c", line.config)
-        assert "5 pulses; the camera's trigger counter stands at 5" in shown.stdout
+        assert "camera cam0: 5 pulses sent; its own count of triggers, `frame` in watch, is 5 now" in shown.stdout
         collect(subscriber, all_out(5))
         for arguments, said in (
             (("fault", "drop", "many"), "fault drop: 'many' is not a whole number from 0 to 1000000000"),

@@ -84,8 +84,7 @@ def _camera_file(path: Path, name: str) -> Path:
         raise UserError(f"{path} has the simulated cameras {', '.join(names)}: name one with --camera")
     if not names or (name and name not in names):
         there_are = f"; it has {', '.join(names)}: name one with --camera" if names else ""
-        what = f"has no simulated camera {name}".rstrip() if name or not names else "has several simulated cameras"
-        raise UserError(f"{path} {what}{there_are}")
+        raise UserError(f"{path} has no simulated camera {name}".rstrip() + there_are)
     return camera_path(sim.sim_folder(settings.state_dir), name or names[0])
 
 
