@@ -20,6 +20,7 @@ OWN = {"inspectd": "inspectd", "tools": "inspectd_train"}
 """Folders of the tree, and the names that they are installed by."""
 TEXTS = "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"
 INGREDIENTS = "pyproject.toml", "setup.py", "MANIFEST.in", *TEXTS
+SHELLS = "inspectd/cli/completions"
 HERE = Path(sysconfig.get_path("purelib"))
 """Where the packages are that ours need: nothing is downloaded."""
 SUBSCRIBERS = "msgspec", "zmq", "pyzmq.libs"  # the last holds libzmq, beside the package
@@ -108,7 +109,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert sorted(name.rpartition(".")[2] for name in others) == ["data", "dist-info"]
     shells = {name.partition(".data/data/share/")[2] for name in names if ".data/" in name}
     assert {"bash-completion/completions/inspectd.bash", "zsh/site-functions/_inspectd"} < shells
-    assert len(shells) == len(list((ROOT / "inspectd/cli/completions").iterdir())) == 6
+    assert len(shells) == len(list((ROOT / SHELLS).iterdir())) == 6
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     is_built = any(Path(name).match("inspectd/acquire/simcam/_producer*.so") for name in names)
     assert is_built or shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is None
@@ -121,7 +122,7 @@ def test_the_sdist_holds_all_that_the_wheel_is_made_of_and_no_tests(sdist: Path)
         for pattern in ("*.py", "*.[ch]", "*.xml"):
             wanted = {path.replace(name, folder, 1) for path in tree(pattern) if path.startswith(f"{name}/")}
             assert wanted <= names
-    assert set(INGREDIENTS) | {f"inspectd/cli/completions/{path.name}" for path in (ROOT / "inspectd/cli/completions").iterdir()} <= names
+    assert set(INGREDIENTS) | {f"{SHELLS}/{path.name}" for path in (ROOT / SHELLS).iterdir()} <= names
     assert not any(name.startswith(("tests", "models", ".")) for name in names)
 
 

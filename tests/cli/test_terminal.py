@@ -75,4 +75,5 @@ def test_two_cameras_and_three_commands_name_the_same_numbers(line: Line) -> Non
     assert pulsed.startswith("camera cam0: 3 pulses sent; its own count of triggers, `frame` in watch, is ")
     assert f" is {frames['cam0'][-1]} now" in pulsed
     assert sent == f"camera cam1 triggered: `frame` {frames['cam1'][0]} in watch, part_ref A-4711\n"
-    assert unnamed.returncode == 1 and "has the simulated cameras cam0, cam1: name one with --camera" in unnamed.stderr
+    assert unnamed.returncode == 1
+    assert "has the simulated cameras cam0, cam1: name one with --camera" in unnamed.stderr
