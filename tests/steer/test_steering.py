@@ -298,7 +298,7 @@ def test_a_recipe_with_another_region_stops_the_cameras(line: Line) -> None:
 @pytest.mark.alone
 def test_a_stop_while_a_camera_is_stopped_for_a_recipe_judges_no_part_by_the_old_one(tmp_path: Path) -> None:
     """The camera comes back to say what it owes; parts that come meanwhile are of the new product."""
-    for n in range(5):
+    for n in range(20):  # on a busy machine most stops come after the change
         kept = stopped_in_a_change(tmp_path / str(n))
         reasons = [result.reason for result in kept]
         assert Reason.NOT_READY in reasons, "the stop came before the change"
