@@ -53,39 +53,24 @@ def fit(
     Under torchrun only the first process writes, and the others return nothing. UserError: a folder in the way,
     another run's state, and all that `train` and the later steps raise.
     """
-    fabric = open_fabric(threads)
-    with held_alone(out / TRAINING) if fabric.is_global_zero else nullcontext():
-        return _fit(data, out, settings, origin, wish, threads, resume, say, fabric)
-
-
-def _fit(
-    data: DataSet,
-    out: Path,
-    settings: RunSettings,
-    origin: Origin | None,
-    wish: Wish,
-    threads: int,
-    resume: bool,
-    say: Console,
-    fabric: Fabric,
-) -> dict[str, Any]:
-    folder = out / TRAINING
-    if fabric.is_global_zero:
-        _check_folder(out, folder, resume)
-    fabric.barrier()
-    run, net = open_run(data, folder, settings, fabric), starting_net(data, settings, origin)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not fabric.is_global_zero:
-        train(run, net, net.stride, resume, lambda _progress, _share: None)
-        return {}
-    say.print(_in_words(run, fabric, threads), highlight=False)
-    try:
-        with shown_progress(folder, say) as report:
-            train(run, net, net.stride, resume, report)
-    except KeyboardInterrupt:
-        say.print(how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
-        raise
-    return bundle_of(run, out, wish, threads, say)
+    folder, fabric = out / TRAINING, open_fabric(threads)
+    with held_alone(folder) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            _check_folder(out, folder, resume)
+        fabric.barrier()
+        run, net = open_run(data, folder, settings, fabric), starting_net(data, settings, origin)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not fabric.is_global_zero:
+            train(run, net, net.stride, resume, lambda _progress, _share: None)
+            return {}
+        say.print(_in_words(run, fabric, threads), highlight=False)
+        try:
+            with shown_progress(folder, say) as report:
+                train(run, net, net.stride, resume, report)
+        except KeyboardInterrupt:
+            say.print(how_to_go_on(out, data, wish), soft_wrap=True, highlight=False)
+            raise
+        return bundle_of(run, out, wish, threads, say)
 
 
 def bundle_of(run: Run, out: Path, wish: Wish, threads: int, say: Console) -> dict[str, Any]:
