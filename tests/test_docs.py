@@ -352,9 +352,11 @@ def test_make_run_says_in_words_what_it_does_first(clone: Path) -> None:
         recipe = [row for row in rule.splitlines() if row.startswith("\t")]
         assert recipe and all(row.startswith("\t@") for row in recipe), target
         assert any(row.startswith("\t@echo ") for row in recipe), target
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     process = subprocess.Popen(
-        ["make", "run"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
-    )
+        ["make", "run"], cwd=clone, env=alone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        process_group=0,
+    )  # fmt: skip
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(2)]
     os.killpg(process.pid, signal.SIGINT)

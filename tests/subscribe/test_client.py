@@ -150,7 +150,8 @@ def test_beyond_retention_one_missed_then_what_is_kept(line: Line) -> None:
     for n in range(1, 6001):  # the journal of this line keeps some 4,000
         line.put(frame(n, slot=0))
     with Results(line.endpoint, start=(line.journal.epoch, 5)) as subscriber:
-        first = heard(subscriber, not_beat, 20)[-1]
+        # A busy machine may leave its heart unheard for a while: that is no answer.
+        first = heard(subscriber, lambda event: not isinstance(event, Beat | Silence), 20)[-1]
         assert isinstance(first, Missed) and first.first == 6 and first.last > 500
         found = numbers(line, subscriber, 6000 - first.last)
         assert found == list(range(first.last + 1, 6001))
