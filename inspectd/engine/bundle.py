@@ -128,20 +128,19 @@ def load_manifest(path: Path) -> Manifest:
     return _manifest(path / "manifest.json")
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Read a bundle folder; raises BundleError with one sentence naming the file and the remedy."""
+def load_bundle(path: Path, allow_unproven: bool = True) -> Bundle:
+    """Read a bundle folder; raises BundleError with one sentence naming the file and the remedy.
+
+    allow_unproven: also one whose training has not shown that it finds anything.
+    """
     manifest = load_manifest(path)
-    graphs = {name: _verified(path, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
-    return Bundle(path, manifest, graphs, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
-
-
-def refuse_unproven(path: Path, manifest: Manifest, is_allowed: bool) -> None:
-    """Raise BundleError for the bundle in folder `path` if its training has not shown that it finds anything."""
-    if manifest.unproven and not is_allowed:
+    if manifest.unproven and not allow_unproven:
         raise BundleError(
             f"{path}: the model is unproven: {manifest.unproven}. To inspect with it all the same, set "
             "allow_unproven = true at the top of the config"
         )
+    graphs = {name: _verified(path, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
+    return Bundle(path, manifest, graphs, tuple(_golden(path, manifest, entry) for entry in manifest.golden))
 
 
 def _manifest(path: Path) -> Manifest:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspectd.engine.bundle import Manifest, load_bundle, refuse_unproven
+from inspectd.engine.bundle import Manifest, load_bundle
 from inspectd.runtime.errors import BundleError, ConfigError
 from inspectd.settings import toml
 from inspectd.settings.config import Settings, view_of
@@ -35,9 +35,7 @@ def check_recipes(settings: Settings) -> list[Manifest]:
 def _manifest_of(recipe: LoadedRecipe, allow_unproven: bool) -> Manifest:
     """The manifest of a bundle that may be used; raises ConfigError that names the recipe's line."""
     try:
-        manifest = load_bundle(recipe.model_dir).manifest
-        refuse_unproven(recipe.model_dir, manifest, allow_unproven)
-        return manifest
+        return load_bundle(recipe.model_dir, allow_unproven).manifest
     except BundleError as error:
         raise ConfigError(toml.read(recipe.path, Recipe).report([(("model",), str(error))])) from None
 

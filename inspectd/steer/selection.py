@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inspectd.engine.bundle import Bundle, load_bundle, refuse_unproven
+from inspectd.engine.bundle import Bundle, load_bundle
 from inspectd.runtime.durable import UnwritableError, read_regular, sync_folder, write_synced
 from inspectd.runtime.errors import ConfigError
 from inspectd.settings.config import Settings
@@ -57,8 +57,7 @@ def begin_with(settings: Settings, part_ids: Mapping[str, int]) -> tuple[Setting
     """What was selected last, its bundle loaded; where that can't be, the recipe's own, held with the reason."""
     start, selection = load_selection(settings, part_ids)
     try:
-        bundle = load_bundle(start.recipe.model_dir)
-        refuse_unproven(start.recipe.model_dir, bundle.manifest, settings.config.allow_unproven)
+        bundle = load_bundle(start.recipe.model_dir, settings.config.allow_unproven)
         make_plans(start.recipe, settings.config.camera, bundle.manifest)
         return start, selection, bundle
     except ConfigError as error:

@@ -9,7 +9,7 @@ from inspectd.acquire.pixels import converter
 from inspectd.acquire.protocol import Job
 from inspectd.engine import in_flight, open_backend
 from inspectd.engine.backend import Backend
-from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest, refuse_unproven
+from inspectd.engine.bundle import Bundle, Manifest, load_bundle, load_manifest
 from inspectd.extract.plan import Plan, class_problems, make_plan
 from inspectd.judge.loop import Criteria
 from inspectd.pipeline import StageSetup
@@ -86,8 +86,7 @@ def next_setup(number: int, settings: Settings, recipe: LoadedRecipe, now: Setup
 
     If only what is judged by changes, the engine of `now` is used on.
     """
-    bundle = load_bundle(recipe.model_dir)
-    refuse_unproven(recipe.model_dir, bundle.manifest, settings.config.allow_unproven)
+    bundle = load_bundle(recipe.model_dir, settings.config.allow_unproven)
     jobs = make_jobs(settings, recipe, bundle.manifest.channels, [ring.slot_bytes for ring in now.rings])
     plans = make_plans(recipe, settings.config.camera, bundle.manifest)
     rings = [_reshaped(ring, job, recipe) for ring, job in zip(now.rings, jobs, strict=True)]

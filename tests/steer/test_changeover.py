@@ -17,6 +17,7 @@ from inspectd.runtime.ring import create
 from inspectd.runtime.slots import Shape
 from inspectd.settings import config
 from inspectd.steer.changeover import Changeover, Phase
+from inspectd.steer.line import KEPT_SETUPS
 from inspectd.steer.setup import next_setup
 from inspectd.subscribe import Missed, Received, Results
 from inspectd.wire.results import Result
@@ -185,6 +186,16 @@ def test_limits_change_at_a_part_and_the_engine_stays(running: Callable[[], Runn
     assert {r.verdict for r in found["blind"]} == {Verdict.PASS}
     assert found["blind"][0].recipe.revision == line.recipes["blind"].revision
     assert line.line.setup.backend is backend
+
+
+def test_the_names_of_ever_more_setups_are_bounded_and_those_in_use_kept(running: Callable[[], Running]) -> None:
+    run = running()
+    for number in range(2, KEPT_SETUPS + 100):  # each is selected, and not one part comes in between
+        run.line._name(run.line.setup._replace(number=number))
+    setups = run.pipeline.publisher.setups
+    assert len(setups) == KEPT_SETUPS + 1 and 1 in setups and KEPT_SETUPS + 99 in setups
+    assert {result.recipe.id for result in run.more(3)} == {"dark"}
+    run.ends()
 
 
 def test_a_model_is_swapped_at_a_named_part(running: Callable[[], Running]) -> None:

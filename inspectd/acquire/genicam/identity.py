@@ -15,7 +15,6 @@ from inspectd.runtime.frame import Reason
 
 MAX_SURPLUS = 4
 """Frames in a row that show no new trigger after which the numbers are not those of triggers."""
-
 MAX_TIMELESS = 4
 """Frames in a row without a time after which the camera has no clock, and is believed without one."""
 

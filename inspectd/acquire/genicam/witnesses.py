@@ -51,7 +51,7 @@ class Witnesses:
         """Frame ids from the newest frame to this one; None if frame ids are no witness."""
         if evidence.frame_id is None or self._id is None or self._proven < PROVEN:
             return None
-        return step_between(self._id, evidence.frame_id, uses_zero=False)[0]
+        return _frames_from(self._id, evidence.frame_id)
 
     def has_more_frames(self, evidence: Evidence, step: int) -> bool:
         """Whether more frames than triggers were counted since the newest frame, `step` triggers ago: then it may
@@ -63,8 +63,8 @@ class Witnesses:
         triggers = self._since + step
         if self._fitting is None:
             return triggers < evidence.frame_id <= triggers + MANY
-        since_newest = 0 if self._id is None else step_between(self._id, evidence.frame_id, uses_zero=False)[0]
-        return since_newest > step or step_between(self._fitting, evidence.frame_id, uses_zero=False)[0] > triggers
+        since_newest = _frames_from(self._id, evidence.frame_id)
+        return since_newest > step or _frames_from(self._fitting, evidence.frame_id) > triggers
 
     def stands_still(self, evidence: Evidence) -> bool:
         """Whether the belt has not moved since the newest frame, by its encoder."""
@@ -86,12 +86,8 @@ class Witnesses:
             took_ns = evidence.device_ns - self._device_ns
             self._shortest_ns = min(took_ns, self._shortest_ns or took_ns)
         self._note_id(evidence.frame_id, step)
-        if evidence.frame_id is None or self._id is None:
-            self._proven = 0
-        elif step_between(self._id, evidence.frame_id, uses_zero=False)[0] > 0:
-            self._proven += 1
-        else:
-            self._proven = 0
+        goes_up = evidence.frame_id is not None and _frames_from(self._id, evidence.frame_id) > 0
+        self._proven = self._proven + 1 if goes_up else 0
         self._id, self._device_ns, self._encoder = evidence.frame_id, evidence.device_ns, evidence.encoder
 
     def passed(self, step: int) -> None:
@@ -104,10 +100,15 @@ class Witnesses:
         self._since += step
         if frame_id is None:
             return
-        ahead = self._since if self._fitting is None else step_between(self._fitting, frame_id, uses_zero=False)[0]
-        after = 0 if self._id is None else step_between(self._id, frame_id, uses_zero=False)[0]
-        if 0 < ahead <= self._since + MANY or 0 < after <= step + MANY or self._fitting is None:
+        fits = 0 < _frames_from(self._fitting, frame_id) <= self._since + MANY
+        follows = 0 < _frames_from(self._id, frame_id) <= step + MANY
+        if self._fitting is None or fits or follows:
             self._fitting, self._since = frame_id, 0
+
+
+def _frames_from(before: int | None, frame_id: int) -> int:
+    """Frames from one frame id to another, 0 or less if it is not later; 0 where there is none before."""
+    return 0 if before is None else step_between(before, frame_id, uses_zero=False)[0]
 
 
 def count_of(number: int) -> int:

@@ -3,8 +3,7 @@
 gentl.h              the standard's constants          device.c    the camera: registers, triggers, pictures
 producer.c           the GenTL functions               stream.c    its acquisition thread and buffers
 handles.c            which handles are open            world.py    makes cameras, and does things to them
-faults.c, faults.py  what goes wrong on command    sim.py      a folder of images as such a camera
-nodes.c, nodes.py    what features are, and allow
-ports.c              what GenApi reads of a module     *.xml       the descriptions: system, interface, device
-                                                                   (its local side), camera, stream
+faults.c, faults.py  what goes wrong on command        sim.py      a folder of images as such a camera
+nodes.c, nodes.py    what features are, and allow      *.xml       the descriptions: system, interface, device
+ports.c              what GenApi reads of a module                 (its local side), camera, stream
 """
